@@ -1,0 +1,72 @@
+"""MSNet for Detectron2: instance segmentation of building damage in aerial video.
+
+Importing this package registers its components with Detectron2: the meta-architecture ``MSNet``, the proposal
+generator ``HierarchicalRPN``, the backbone builder ``build_timm_fpn_backbone`` and the data sets ``isbda_*``. It opens
+no file and touches neither CUDA nor Detectron2's global default config.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+# What the package exports, by the module that defines it. Loaded on first use, so that the `msnet` command can answer
+# `--help` and `doctor` without importing torch.
+_EXPORTS = {
+    "add_msnet_config": "msnet_d2.config",
+    "get_msnet_cfg": "msnet_d2.config",
+    "HierarchicalRPN": "msnet_d2.modeling",
+    "MSNet": "msnet_d2.modeling",
+    "ISBDADatasetMapper": "msnet_d2.data",
+    "load_isbda_json": "msnet_d2.data",
+    "register_isbda_instances": "msnet_d2.data",
+    "ISBDAEvaluator": "msnet_d2.evaluation",
+}
+__all__ = ["__version__", "register", *_EXPORTS]
+
+_NO_DETECTRON2 = (
+    "msnet_d2 is a plugin for Detectron2, and Detectron2 cannot be imported ({reason}). Run `msnet doctor`: it prints "
+    "the command that installs it for this Python."
+)
+
+
+def register() -> None:
+    """Register all components with Detectron2; called on import, harmless to repeat.
+
+    Raises:
+        ImportError: if Detectron2 is missing or broken, with the remedy.
+    """
+    try:
+        import detectron2  # noqa: F401
+        from detectron2 import modeling  # noqa: F401
+    except ImportError as error:
+        raise ImportError(_NO_DETECTRON2.format(reason=error), name=error.name) from error
+    for module in ("msnet_d2.modeling", "msnet_d2.data", "msnet_d2.evaluation"):
+        importlib.import_module(module)
+
+
+def _is_command_line() -> bool:
+    """Whether this process is the ``msnet`` command, whose subcommands import what they need themselves.
+
+    Without this, ``msnet --help`` would take the seconds that importing torch takes, and ``msnet doctor`` could not
+    run where Detectron2 is missing, which is what it is for.
+    """
+    as_module = "msnet_d2.cli" in sys.orig_argv and "-m" in sys.orig_argv
+    return as_module or Path(sys.argv[0] if sys.argv else "").stem == "msnet"
+
+
+def __getattr__(name: str):
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if not _is_command_line():
+    register()

