@@ -1,4 +1,4 @@
-"""Installs msnet_d2 into an environment that has torch and Detectron2, and leaves both as they are."""
+"""Installs msnet_d2 beside the torch and Detectron2 of an environment, and leaves both alone."""
 
 import re
 from pathlib import Path
@@ -30,8 +30,8 @@ setup(
     packages=[*find_packages(include=["msnet_d2", "msnet_d2.*"]), "msnet_d2.configs"],
     package_dir={"msnet_d2.configs": "configs"},
     package_data={"msnet_d2.configs": ["*.yaml", "*/*.yaml", "*.py"]},
-    # torch and detectron2 are not listed: pip would replace builds that were made for the user's machine. `msnet doctor`
-    # says what is missing and how to get it.
+    # torch and detectron2 are not listed: pip would replace builds that were made for the user's
+    # machine. `msnet doctor` says what is missing and how to get it.
     install_requires=[
         "fvcore",
         "numpy",

@@ -1,8 +1,9 @@
 """MSNet for Detectron2: instance segmentation of building damage in aerial video.
 
-Importing this package registers its components with Detectron2: the meta-architecture ``MSNet``, the proposal
-generator ``HierarchicalRPN``, the backbone builder ``build_timm_fpn_backbone`` and the data sets ``isbda_*``. It opens
-no file and touches neither CUDA nor Detectron2's global default config.
+Importing this package registers its components with Detectron2: the meta-architecture ``MSNet``,
+the proposal generator ``HierarchicalRPN``, the backbone builder ``build_timm_fpn_backbone`` and the
+data sets ``isbda_*``. It opens no file and touches neither CUDA nor Detectron2's global default
+config.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
-# What the package exports, by the module that defines it. Loaded on first use, so that the `msnet` command can answer
-# `--help` and `doctor` without importing torch.
+# What the package exports, by the module that defines it. Loaded on first use, so that the `msnet`
+# command can answer `--help` and `doctor` without importing torch.
 _EXPORTS = {
     "add_msnet_config": "msnet_d2.config",
     "get_msnet_cfg": "msnet_d2.config",
@@ -28,8 +29,8 @@ _EXPORTS = {
 __all__ = ["__version__", "register", *_EXPORTS]
 
 _NO_DETECTRON2 = (
-    "msnet_d2 is a plugin for Detectron2, and Detectron2 cannot be imported ({reason}). Run `msnet doctor`: it prints "
-    "the command that installs it for this Python."
+    "msnet_d2 is a plugin for Detectron2, and Detectron2 cannot be imported ({reason}). Run "
+    "`msnet doctor`: it prints the command that installs it for this Python."
 )
 
 
@@ -49,10 +50,11 @@ def register() -> None:
 
 
 def _is_command_line() -> bool:
-    """Whether this process is the ``msnet`` command, whose subcommands import what they need themselves.
+    """Whether this process is the ``msnet`` command, whose subcommands import what they need
+    themselves.
 
-    Without this, ``msnet --help`` would take the seconds that importing torch takes, and ``msnet doctor`` could not
-    run where Detectron2 is missing, which is what it is for.
+    Without this, ``msnet --help`` would take the seconds that importing torch takes, and ``msnet
+    doctor`` could not run where Detectron2 is missing, which is what it is for.
     """
     as_module = "msnet_d2.cli" in sys.orig_argv and "-m" in sys.orig_argv
     return as_module or Path(sys.argv[0] if sys.argv else "").stem == "msnet"

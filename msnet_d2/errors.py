@@ -1,8 +1,8 @@
 """The errors that a user can cause, and what the command line makes of them.
 
-Every message says what was got, where, what was expected and what to do. The ``msnet`` command prints a
-:class:`MSNetError` as one line and exits with its ``exit_code``; any other exception is a defect of ours and
-shows its traceback.
+Every message says what was got, where, what was expected and what to do. The ``msnet`` command
+prints a :class:`MSNetError` as one line and exits with its ``exit_code``; any other exception is a
+defect of ours and shows its traceback.
 """
 
 from __future__ import annotations
@@ -51,5 +51,6 @@ class DependencyError(MSNetError, ImportError):
     def for_extra(cls, package: str, extra: str, purpose: str) -> DependencyError:
         """Error that names the missing ``package`` and the extra of ours that installs it."""
         return cls(
-            f"{purpose} needs the package {package}, which is not installed: pip install 'msnet_d2[{extra}]'"
+            f"{purpose} needs the package {package}, which is not installed: "
+            f"pip install 'msnet_d2[{extra}]'"
         )

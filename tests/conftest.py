@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def tiny_cfg():
-    """Config of an MSNet small enough to build and run in well under a second: ResNet-18, FPN of 32 channels, CPU."""
+    """An MSNet that builds and runs in well under a second: ResNet-18, FPN of 32 channels, CPU."""
     from msnet_d2.config import get_msnet_cfg
 
     cfg = get_msnet_cfg()

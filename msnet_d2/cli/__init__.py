@@ -1,7 +1,7 @@
 """The ``msnet`` command.
 
-One module a subcommand, each with ``HELP`` (a line), ``add_arguments(parser)`` and ``run(args) -> int``. They import
-heavy packages inside ``run`` alone, so that ``msnet --help`` answers at once.
+One module a subcommand, each with ``HELP`` (a line), ``add_arguments(parser)`` and ``run(args) ->
+int``. They import heavy packages inside ``run`` alone, so that ``msnet --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import traceback
 from msnet_d2 import __version__
 from msnet_d2.errors import MSNetError
 
-# In the order of a user's first day. A module name that is a Python keyword or builtin gets a trailing underscore.
+# In the order of a user's first day. A module name that is a Python keyword or builtin gets a
+# trailing underscore.
 COMMANDS = {
     "doctor": "doctor",
     "synth": "synth",
@@ -30,7 +31,9 @@ COMMANDS = {
 }
 
 EXIT_OK = 0
-EXIT_PROBLEMS = 1  # the command worked and found problems in what it was given, or the result is incomplete
+EXIT_PROBLEMS = (
+    1  # the command worked and found problems in what it was given, or the result is incomplete
+)
 EXIT_USER_ERROR = 2  # wrong arguments or unusable input
 EXIT_DEFECT = 70  # an error of ours
 EXIT_INTERRUPTED = 130
@@ -40,7 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="msnet",
-        description="Building damage in aerial video: data, training, evaluation and prediction with MSNet.",
+        description="Building damage in aerial video: data, training, evaluation, prediction with "
+        "MSNet.",
     )
     parser.add_argument("--version", action="version", version=f"msnet_d2 {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -52,7 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
             description=module.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        sub.add_argument("-v", "--verbose", action="store_true", help="log more, and show tracebacks")
+        sub.add_argument(
+            "-v", "--verbose", action="store_true", help="log more, and show tracebacks"
+        )
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
     return parser
@@ -62,7 +68,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv`` (``sys.argv[1:]`` if None) and return its exit code."""
     args = build_parser().parse_args(argv)
     logging.basicConfig(
-        level=logging.DEBUG if args.verbose else logging.INFO, format="%(message)s", stream=sys.stderr
+        level=logging.DEBUG if args.verbose else logging.INFO,
+        format="%(message)s",
+        stream=sys.stderr,
     )
     try:
         code = args.run(args) or EXIT_OK
@@ -77,13 +85,15 @@ def main(argv: list[str] | None = None) -> int:
         print(f"msnet {args.command}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # `msnet check … | head`: the reader has gone, which is no error; keep Python from complaining at exit.
+        # `msnet check … | head`: the reader has gone, which is no error; keep Python from
+        # complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except Exception:
         traceback.print_exc()
         print(
-            f"msnet {args.command}: this is a defect of msnet_d2 {__version__}; please report it with the lines above",
+            f"msnet {args.command}: this is a defect of msnet_d2 {__version__}; "
+            "please report it with the lines above",
             file=sys.stderr,
         )
         return EXIT_DEFECT

@@ -1,0 +1,39 @@
+# `make demo` and `make test` set up all they need in .venv, once.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint format setup clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo     synthesise drone flights, train MSNet on them, evaluate it, draw what it finds (output/demo)"
+	@echo "make test     run the tests"
+	@echo "make lint     check style with ruff"
+	@echo "make format   apply ruff's format"
+	@echo "make setup    make the environment .venv (the others do it when needed)"
+	@echo "make clean    remove .venv and output/"
+
+setup: $(READY)
+
+# Made again when what it is made from changes.
+$(READY): .ci/setup .ci/requirements.txt .ci/detectron2.txt setup.py
+	@bash .ci/setup "$(PYTHON)"
+	@touch $@
+
+demo: $(READY)
+	@$(VENV)/bin/msnet demo --out output/demo
+
+test: $(READY)
+	@$(VENV)/bin/python -m pytest -n auto --dist worksteal
+
+lint: $(READY)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+
+format: $(READY)
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) output
