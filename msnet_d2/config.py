@@ -84,14 +84,21 @@ def _add_srn_config(cfg: CN) -> None:
     # The adjacent frame: "previous" (online), "next" or "both" (the better match; one frame of
     # delay).
     cfg.MODEL.SRN.NEIGHBOUR = "previous"
-    # Frames further apart than this are not adjacent.
+    # Frames further apart than this, by their number in the video, are not adjacent.
     cfg.MODEL.SRN.MAX_GAP = 30
+    # Frames that look more different than this, in [0, 1], are of different shots and not adjacent (see
+    # RefinementFrame.difference). 0: cuts are not looked for. Beyond the paper.
+    cfg.MODEL.SRN.CUT_THRESHOLD = 0.15
+    # Give detections a track_id, a hint which of a video's detections are one object. Beyond the paper.
+    cfg.MODEL.SRN.TRACK = True
     # Beyond the paper, off by default: match only detections of one class; ignore matches less
     # similar than this.
     cfg.MODEL.SRN.SAME_CLASS = False
     cfg.MODEL.SRN.MIN_SIMILARITY = -1.0
-    # Videos, or folders of frames, that triplets are drawn from.
+    # What triplets are drawn from: video files, folders of a video's frames, folders of these, data sets.
     cfg.DATASETS.SRN_VIDEOS = ()
+    # Frames a second of folders of frames (a video file knows its own).
+    cfg.DATASETS.SRN_FRAME_RATE = 30.0
 
 
 def _add_backbone_config(cfg: CN) -> None:

@@ -1,0 +1,120 @@
+"""What score refinement needs of one frame: its detections' embeddings, computed when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.structures import Boxes
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from msnet_d2.modeling.srn import ScoreRefinementNetwork
+
+__all__ = ["FRAME_KEY", "RefinementFrame", "attach_refinement_frames"]
+
+# Under this key a model's output carries its frame to the refiner, which takes it out.
+FRAME_KEY = "refinement_frame"
+
+# The thumbnail that cuts are found on: side in pixels, and blocks per side.
+_THUMBNAIL = 64
+_BLOCKS = 4
+
+
+class RefinementFrame:
+    """The features of one frame, and the embeddings of its detections on demand.
+
+    Many frames need no embedding: those without detections, or whose neighbours have none. So the features are kept
+    until the embeddings are first asked for, and dropped then.
+    """
+
+    def __init__(
+        self,
+        srn: ScoreRefinementNetwork,
+        features: dict[str, Tensor],
+        image_size: tuple[int, int],
+        image: Tensor | None = None,
+    ) -> None:
+        """Keep the features of a frame.
+
+        Args:
+            srn: f.
+            features: maps (1, C, H_k, W_k) of this frame by name, those of ``srn.in_features`` among them.
+            image_size: (height, width) of the frame as the network saw it, without padding.
+            image: (3, H, W) the frame as the network saw it, values 0 to 255, for finding cuts; None: any two frames
+                are taken to be of one shot.
+        """
+        self._srn = srn
+        self._features = {name: features[name] for name in srn.in_features}
+        self._embeddings: Tensor | None = None
+        self.image_size = (int(image_size[0]), int(image_size[1]))
+        self.look = None if image is None else _look(image)
+
+    @torch.no_grad()
+    def embed(self, boxes: Boxes, output_size: tuple[int, int]) -> Tensor:
+        """Embed the frame's detections; the second call returns what the first computed.
+
+        Args:
+            boxes: N boxes, always the same.
+            output_size: (height, width) of the picture that the boxes are on, which may differ from ``image_size``.
+
+        Returns:
+            (N, C, h, w), on the device of the features.
+        """
+        if self._embeddings is None:
+            maps = [self._features[name] for name in self._srn.in_features]
+            scaled = Boxes(boxes.tensor.to(maps[0].device, torch.float32, copy=True))
+            scaled.scale(self.image_size[1] / output_size[1], self.image_size[0] / output_size[0])
+            self._embeddings = self._srn.embed_boxes(self._features, [scaled])
+            self._features = {}
+        return self._embeddings
+
+    def difference(self, other: RefinementFrame) -> float:
+        """How different two frames look, in [0, 1]; large at a cut.
+
+        Thumbnails are compared in 4 × 4 blocks, and in each block the sorted values of each colour: the mean distance
+        between them is the earth mover's distance of their histograms. Sorting forgets where in a block a pixel is, so
+        the motion of a camera counts little; each frame's mean brightness is taken out first, so that a change of
+        exposure counts little. It cannot tell two shots that look alike.
+
+        Returns:
+            0 if either frame came without its picture.
+        """
+        if self.look is None or other.look is None:
+            return 0.0
+        return float((self.look - other.look.to(self.look.device)).abs().mean())
+
+
+def attach_refinement_frames(
+    outputs: Sequence[dict[str, Any]],
+    batched_inputs: Sequence[dict[str, Any]],
+    srn: ScoreRefinementNetwork,
+    features: dict[str, Tensor],
+    image_sizes: Sequence[tuple[int, int]],
+) -> None:
+    """Put a :class:`RefinementFrame` into the output of each input that has a ``video_id``, in place.
+
+    Args:
+        outputs: the model's, one an image.
+        batched_inputs: the model's inputs; "image" (3, H, W) and, for frames of a video, "video_id".
+        srn: f.
+        features: maps (B, C, H_k, W_k) of the batch by name.
+        image_sizes: (height, width) of each image as the network saw it.
+    """
+    for i, (output, inputs, size) in enumerate(zip(outputs, batched_inputs, image_sizes)):
+        if inputs.get("video_id") is not None:
+            own = {name: features[name][i : i + 1] for name in srn.in_features}
+            output[FRAME_KEY] = RefinementFrame(srn, own, size, inputs.get("image"))
+
+
+def _look(image: Tensor) -> Tensor:
+    """(3, blocks, pixels of a block) sorted values of the blocks of a thumbnail, brightness taken out, in [-1, 1]."""
+    step = max(1, min(image.shape[-2:]) // (2 * _THUMBNAIL))
+    small = image[None, :, ::step, ::step].float() / 255
+    small = F.adaptive_avg_pool2d(small, _THUMBNAIL)[0]
+    small = small - small.mean()
+    side = _THUMBNAIL // _BLOCKS
+    blocks = small.unfold(1, side, side).unfold(2, side, side)
+    return blocks.reshape(len(small), _BLOCKS**2, side**2).sort(dim=-1).values
