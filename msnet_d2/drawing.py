@@ -1,0 +1,257 @@
+"""Brushes of :mod:`msnet_d2.visualize`: blended masks, corner marks, text, and where labels go.
+
+Text and legends are rendered once and kept: a video repeats the same few hundred labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+__all__ = ["Layout", "blend_mask", "corner_marks", "legend_sprite", "paste", "text_sprite"]
+
+Color = tuple[int, int, int]
+
+# Share of the level's colour in a filled mask.
+_FILL = 0.35
+# Text is drawn this many times larger and scaled down: OpenCV's stroke fonts are unreadable at the
+# few pixels that a small frame has for them.
+_OVERSAMPLING = 4
+_FONT = cv2.FONT_HERSHEY_DUPLEX
+# Height in pixels of a capital letter of the font at scale 1.
+_CAP_HEIGHT = 22.0
+# Occupied places are remembered in cells of this many pixels.
+_CELL = 4
+
+
+@dataclass
+class Layout:
+    """Sizes in pixels for one image, and which places are taken by labels.
+
+    Attributes:
+        text: height of a capital letter; at 1080p 15, never below 8.
+        mask_line, box_line: thickness of outlines.
+        pad: distance of the legend from the border.
+    """
+
+    text: int
+    mask_line: int
+    box_line: int
+    pad: int
+    size: tuple[int, int]
+    taken: np.ndarray = field(repr=False)
+
+    @classmethod
+    def for_image(cls, image: np.ndarray) -> Layout:
+        """The layout for an image (H, W, 3)."""
+        height, width = image.shape[:2]
+        short = min(height, width)
+        return cls(
+            text=max(8, round(short / 72)),
+            mask_line=max(1, round(short / 540)),
+            box_line=max(1, round(short / 900)),
+            pad=max(3, round(short / 90)),
+            size=(height, width),
+            taken=np.zeros((height // _CELL + 1, width // _CELL + 1), bool),
+        )
+
+    def occupy(self, x: int, y: int, width: int, height: int) -> None:
+        """Mark a rectangle as taken."""
+        self._cells(x, y, width, height)[:] = True
+
+    def place(
+        self, box: tuple[int, int, int, int], width: int, height: int, steps: int = 0
+    ) -> tuple[tuple[int, int], bool]:
+        """Where a label of a ``box`` (x0, y0, x1, y1) goes, inside the frame.
+
+        Args:
+            box: pixels of the box, clipped to the frame.
+            width, height: the label's.
+            steps: how many heights of a label to move down or up from the box where all places at
+                the box are taken.
+
+        Returns:
+            The label's upper left corner, and whether that place was free. If none is, it is the
+            one least covered.
+        """
+        x0, y0, x1, y1 = box
+        limit_x, limit_y = max(0, self.size[1] - width), max(0, self.size[0] - height)
+        # Above, inside below the upper edge, below, then the same at the right edge, beside, and
+        # inside at the lower edge.
+        places = [
+            (x0, y0 - height),
+            (x0, y0),
+            (x0, y1),
+            (x1 - width, y0 - height),
+            (x1 - width, y0),
+            (x1 - width, y1),
+            (x1, y0),
+            (x0 - width, y0),
+            (x0, y1 - height),
+        ]
+        for step in range(1, steps + 1):
+            places += [(x0, y1 + step * height), (x0, y0 - (step + 1) * height)]
+        best, best_cover = (0, 0), None
+        for x, y in places:
+            x, y = min(max(x, 0), limit_x), min(max(y, 0), limit_y)
+            cover = int(np.count_nonzero(self._cells(x, y, width, height)))
+            if cover == 0:
+                return (x, y), True
+            if best_cover is None or cover < best_cover:
+                best, best_cover = (x, y), cover
+        return best, False
+
+    def _cells(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+        return self.taken[
+            y // _CELL : -(-(y + height) // _CELL), x // _CELL : -(-(x + width) // _CELL)
+        ]
+
+
+@lru_cache(maxsize=256)
+def _blend_table(color: Color) -> np.ndarray:
+    """(1, 256, 3): what each channel value becomes under a translucent ``color``."""
+    values = np.arange(256)[None, :, None] * (1 - _FILL) + np.array(color) * _FILL
+    return np.round(values).astype(np.uint8)
+
+
+def blend_mask(
+    canvas: np.ndarray, mask: np.ndarray, x: int, y: int, color: Color, layout: Layout
+) -> None:
+    """Fill ``mask`` (h, w), whose corner lies at ``x, y`` inside the canvas, and outline it."""
+    mask = np.ascontiguousarray(mask).view(np.uint8)
+    region = canvas[y : y + mask.shape[0], x : x + mask.shape[1]]
+    cv2.copyTo(cv2.LUT(region, _blend_table(color)), mask, region)
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    # On the region, not on the canvas: an outline does not leave its box.
+    cv2.drawContours(region, contours, -1, color, layout.mask_line)
+
+
+def corner_marks(canvas: np.ndarray, box: np.ndarray, layout: Layout) -> None:
+    """Mark the four corners of ``box`` (XYXY, pixels), white on a dark edge, inside the box."""
+    height, width = canvas.shape[:2]
+    x0, y0 = (int(np.floor(v)) for v in box[:2])
+    x1, y1 = (int(np.ceil(v)) for v in box[2:])
+    x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+    if x1 <= x0 or y1 <= y0:
+        return
+    region = canvas[y0:y1, x0:x1]
+    h, w = region.shape[:2]
+    line = layout.mask_line
+    arm = max(3 * line, min(w, h, 12 * layout.text) // 5)
+    for shade, thick in ((0, line + max(1, line // 2)), (255, line)):
+        for columns in (slice(0, arm), slice(max(0, w - arm), w)):
+            region[:thick, columns] = shade
+            region[max(0, h - thick) :, columns] = shade
+        for rows in (slice(0, arm), slice(max(0, h - arm), h)):
+            region[rows, :thick] = shade
+            region[rows, max(0, w - thick) :] = shade
+
+
+def paste(canvas: np.ndarray, sprite: np.ndarray, x: int, y: int, opacity: float = 1.0) -> None:
+    """Put ``sprite`` (h, w, 3) on the canvas with its corner at ``x, y``, cut off at the border."""
+    region = canvas[y : y + sprite.shape[0], x : x + sprite.shape[1]]
+    sprite = sprite[: region.shape[0], : region.shape[1]]
+    if opacity >= 1.0:
+        region[:] = sprite
+    else:
+        cv2.addWeighted(sprite, opacity, region, 1.0 - opacity, 0.0, dst=region)
+
+
+def _ink(background: Color) -> Color:
+    """Black or white, whichever is the more readable on ``background`` (BGR)."""
+    blue, green, red = background
+    return (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 128 else (255, 255, 255)
+
+
+@lru_cache(maxsize=4096)
+def text_sprite(
+    text: str, cap: int, background: Color, arrow: int = 0, ink: Color | None = None
+) -> np.ndarray:
+    """A line of text on a plate, (h, w, 3) uint8; do not write to it.
+
+    Args:
+        text: ASCII; other characters become question marks in OpenCV's fonts.
+        cap: height in pixels of a capital letter.
+        background: colour of the plate (BGR).
+        arrow: 1: an arrow up after the text, −1: an arrow down, 0: none.
+        ink: colour of the text; None: black or white.
+    """
+    ink = ink or _ink(background)
+    factor = _OVERSAMPLING
+    big_cap = cap * factor
+    scale = big_cap / _CAP_HEIGHT
+    thickness = max(1, round(big_cap / 8))
+    (text_width, _), _ = cv2.getTextSize(text, _FONT, scale, thickness)
+    margin = max(2, round(cap * 0.35)) * factor
+    descent = round(big_cap * 0.3)
+    arrow_width = big_cap if arrow else 0
+    gap = margin if arrow else 0
+    height = margin + big_cap + descent + margin // 2
+    width = -(-(2 * margin + text_width + gap + arrow_width) // factor) * factor
+    height = -(-height // factor) * factor
+    plate = np.full((height, width, 3), background, np.uint8)
+    base = margin + big_cap
+    cv2.putText(plate, text, (margin, base), _FONT, scale, ink, thickness, cv2.LINE_AA)
+    if arrow:
+        left = margin + text_width + gap
+        middle = left + arrow_width // 2
+        tip, head = (margin, margin + big_cap // 2) if arrow > 0 else (base, base - big_cap // 2)
+        tail = base if arrow > 0 else margin
+        triangle = np.array([[middle, tip], [left, head], [left + arrow_width, head]], np.int32)
+        cv2.fillPoly(plate, [triangle], ink)
+        stem = max(1, big_cap // 6)
+        cv2.rectangle(
+            plate, (middle - stem, min(head, tail)), (middle + stem, max(head, tail)), ink, -1
+        )
+    sprite = cv2.resize(plate, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+    sprite.flags.writeable = False
+    return sprite
+
+
+def legend_sprite(
+    rows: tuple[tuple[str, int, Color], ...], buildings: int, arrows: bool, layout: Layout
+) -> np.ndarray:
+    """Plate with a colour, a name and a count a row, (h, w, 3) uint8; do not write to it.
+
+    Args:
+        rows: name, count, colour (BGR) of each class.
+        buildings: count of the last row.
+        arrows: add what the arrows mean.
+        layout: sizes.
+    """
+    return _legend(rows, buildings, arrows, layout.text, layout.mask_line)
+
+
+@lru_cache(maxsize=512)
+def _legend(
+    rows: tuple[tuple[str, int, Color], ...], buildings: int, arrows: bool, cap: int, line: int
+) -> np.ndarray:
+    plate_color = (32, 32, 32)
+    lines = [text_sprite(f"{name} {count}", cap, plate_color) for name, count, _ in rows]
+    lines.append(text_sprite(f"Buildings {buildings}", cap, plate_color))
+    if arrows:
+        lines.append(text_sprite("raised", cap, plate_color, 1))
+        lines.append(text_sprite("lowered", cap, plate_color, -1))
+    height = lines[0].shape[0]
+    margin = max(2, cap // 3)
+    swatch = cap + margin
+    width = margin + swatch + max(sprite.shape[1] for sprite in lines) + margin
+    plate = np.full((height * len(lines) + margin, width, 3), plate_color, np.uint8)
+    for i, sprite in enumerate(lines):
+        x = margin + swatch if i <= len(rows) else margin
+        paste(plate, sprite, x, i * height)
+        top = i * height + max(2, round(cap * 0.35))
+        cell = plate[top : top + cap, margin : margin + cap]
+        if i < len(rows):
+            cell[:] = rows[i][2]
+        elif i == len(rows):
+            corner = max(2, cap // 3)
+            cell[:] = 255
+            cell[line:-line, line:-line] = plate_color
+            cell[corner:-corner, :] = plate_color
+            cell[:, corner:-corner] = plate_color
+    plate.flags.writeable = False
+    return plate
