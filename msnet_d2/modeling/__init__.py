@@ -1,1 +1,18 @@
+"""Models: anchor sampling, the hierarchical RPN, the meta-architecture, backbones. Importing registers them."""
 
+from .anchor_sampling import anchor_sampling_scores, sample_anchors
+from .backbone import TimmBackbone, build_timm_fpn_backbone
+from .hrpn import HierarchicalRPN, OverlapMatcher
+from .msnet import MSNet, assign_parents, select_parents
+
+__all__ = [
+    "HierarchicalRPN",
+    "MSNet",
+    "OverlapMatcher",
+    "TimmBackbone",
+    "anchor_sampling_scores",
+    "assign_parents",
+    "build_timm_fpn_backbone",
+    "sample_anchors",
+    "select_parents",
+]

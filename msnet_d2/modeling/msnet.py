@@ -1,0 +1,191 @@
+"""The meta-architecture: a Mask R-CNN whose proposals come from a hierarchical RPN, and which returns the parents too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import nms
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, Instances
+from detectron2.structures.boxes import pairwise_intersection
+
+from msnet_d2.errors import ConfigError
+
+__all__ = ["MSNet", "assign_parents", "select_parents"]
+
+
+@META_ARCH_REGISTRY.register()
+class MSNet(GeneralizedRCNN):
+    """Generalized R-CNN with parents (paper, figure 2; buildings there).
+
+    Training is Detectron2's own, with the losses of the hierarchical RPN. In inference each output dict has
+
+    ``"instances"``
+        Detectron2's Instances (``pred_boxes``, ``scores``, ``pred_classes``, ``pred_masks`` …) and for each instance
+        ``pred_parent_boxes`` (Boxes) and ``parent_scores``: the parent it lies in best (see :func:`assign_parents`).
+    ``"parents"``
+        Instances with ``pred_boxes`` and ``scores`` (probabilities), best first (see :func:`select_parents`).
+
+    Boxes and masks are in the output resolution (``"height"`` and ``"width"`` of the input).
+
+    Attributes:
+        score_refiner: None, or a callable ``(features, instances, batched_inputs) -> instances`` that may change the
+            scores of the detections of a batch. It gets the feature maps by name and the N Instances before
+            post-processing, that is in network input resolution, and is not called where boxes are given.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        parent_score_thresh: float = 0.05,
+        parent_nms_thresh: float = 0.5,
+        parents_per_image: int = 100,
+        **rcnn_arguments,
+    ):
+        """See :func:`select_parents` for the first three; the others are those of :class:`GeneralizedRCNN`.
+
+        Raises:
+            ConfigError: if the proposal generator proposes no parents.
+        """
+        super().__init__(**rcnn_arguments)
+        if not hasattr(self.proposal_generator, "forward_with_parents"):
+            raise ConfigError(
+                f"MSNet got the proposal generator {type(self.proposal_generator).__name__}, which proposes no "
+                "parents; set MODEL.PROPOSAL_GENERATOR.NAME to HierarchicalRPN, or MODEL.META_ARCHITECTURE to "
+                "GeneralizedRCNN"
+            )
+        self.parent_score_thresh = parent_score_thresh
+        self.parent_nms_thresh = parent_nms_thresh
+        self.parents_per_image = parents_per_image
+        self.score_refiner: Callable | None = None
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode):
+        return {
+            **super().from_config(cfg),
+            "parent_score_thresh": cfg.MODEL.HRPN.PARENT_SCORE_THRESH_TEST,
+            "parent_nms_thresh": cfg.MODEL.HRPN.PARENT_NMS_THRESH_TEST,
+            "parents_per_image": cfg.MODEL.HRPN.PARENT_DETECTIONS_PER_IMAGE,
+        }
+
+    def inference(
+        self,
+        batched_inputs: list[dict],
+        detected_instances: list[Instances] | None = None,
+        do_postprocess: bool = True,
+    ) -> list[dict] | list[Instances]:
+        """Detect, or with ``detected_instances`` predict masks for given boxes.
+
+        Args:
+            batched_inputs: N dicts, see :meth:`GeneralizedRCNN.forward`.
+            detected_instances: None, or N Instances with ``pred_boxes`` and ``pred_classes`` in network input
+                resolution. They keep their parents if they have them; none are looked for.
+            do_postprocess: whether to scale to output resolution and paste masks.
+
+        Returns:
+            N dicts as described above (without ``"parents"`` where boxes were given), or without post-processing N
+            Instances in network input resolution, with the same fields but for masks still per box.
+        """
+        assert not self.training
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        if detected_instances is None:
+            instances, parents = self._detect(images, features, batched_inputs)
+        else:
+            detected_instances = [x.to(self.device) for x in detected_instances]
+            instances = self.roi_heads.forward_with_given_boxes(features, detected_instances)
+            parents = None
+        if not do_postprocess:
+            return instances
+
+        outputs = self._postprocess(instances, batched_inputs, images.image_sizes)
+        if parents is not None:
+            scaled = self._postprocess(parents, batched_inputs, images.image_sizes)
+            for output, parents_per_image in zip(outputs, scaled):
+                output["parents"] = parents_per_image["instances"]
+        return outputs
+
+    def _detect(self, images, features, batched_inputs) -> tuple[list[Instances], list[Instances]]:
+        """Instances and parents of N images, in network input resolution."""
+        proposals, parents, _ = self.proposal_generator.forward_with_parents(images, features)
+        instances, _ = self.roi_heads(images, features, proposals, None)
+        parents = [
+            select_parents(
+                p,
+                score_thresh=self.parent_score_thresh,
+                nms_thresh=self.parent_nms_thresh,
+                topk=self.parents_per_image,
+            )
+            for p in parents
+        ]
+        if self.score_refiner is not None:
+            instances = self.score_refiner(features, instances, batched_inputs)
+        for instances_per_image, parents_per_image in zip(instances, parents):
+            assign_parents(instances_per_image, parents_per_image)
+        return instances, parents
+
+    @staticmethod
+    def _postprocess(instances, batched_inputs, image_sizes) -> list[dict]:
+        """Detectron2's post-processing, which knows nothing of ``pred_parent_boxes``, and these scaled as well."""
+        outputs = []
+        for result, inputs, image_size in zip(instances, batched_inputs, image_sizes):
+            height = inputs.get("height", image_size[0])
+            width = inputs.get("width", image_size[1])
+            scale = width / result.image_size[1], height / result.image_size[0]
+            result = detector_postprocess(result, height, width)
+            if result.has("pred_parent_boxes"):
+                result.pred_parent_boxes.scale(*scale)
+                result.pred_parent_boxes.clip((height, width))
+            outputs.append({"instances": result})
+        return outputs
+
+
+def select_parents(
+    proposals: Instances, *, score_thresh: float, nms_thresh: float, topk: int
+) -> Instances:
+    """The parents to show among the parent proposals of an image.
+
+    Args:
+        proposals: P Instances with ``proposal_boxes`` and ``objectness_logits``.
+        score_thresh: proposals of a probability (sigmoid of the logit) not above this are left out.
+        nms_thresh: of two proposals that overlap by a larger IoU, the better one stays.
+        topk: at most so many are returned.
+
+    Returns:
+        Instances with ``pred_boxes`` and ``scores``, best first; empty if there are none.
+    """
+    scores = proposals.objectness_logits.float().sigmoid()
+    above = scores > score_thresh
+    boxes, scores = proposals.proposal_boxes[above], scores[above]
+    best = nms(boxes.tensor, scores, nms_thresh)[:topk]
+    return Instances(proposals.image_size, pred_boxes=boxes[best], scores=scores[best])
+
+
+def assign_parents(instances: Instances, parents: Instances) -> None:
+    """Give each instance the parent it lies in best, in place.
+
+    That is the parent with the largest share of the instance's box inside it (inner intersection), and of several
+    the one with the highest score. An instance that lies in none gets the box (0, 0, 0, 0) and the score 0.
+
+    Args:
+        instances: N Instances with ``pred_boxes``. Sets ``pred_parent_boxes`` (Boxes of N) and ``parent_scores`` (N,).
+        parents: M Instances with ``pred_boxes`` and ``scores``.
+    """
+    boxes = instances.pred_boxes.tensor
+    if len(instances) == 0 or len(parents) == 0:
+        instances.pred_parent_boxes = Boxes(torch.zeros_like(boxes))
+        instances.parent_scores = boxes.new_zeros(len(boxes))
+        return
+    # The instance's own area is the same for all parents, so the largest intersection decides.
+    overlap = pairwise_intersection(instances.pred_boxes, parents.pred_boxes)  # (N, M)
+    largest = overlap.amax(dim=1, keepdim=True)
+    scores = parents.scores.to(boxes.dtype)
+    candidates = torch.where(overlap == largest, scores, scores.new_tensor(-1.0))
+    score, index = candidates.max(dim=1)
+    inside = largest[:, 0] > 0
+    instances.pred_parent_boxes = Boxes(parents.pred_boxes.tensor[index] * inside[:, None])
+    instances.parent_scores = score * inside
