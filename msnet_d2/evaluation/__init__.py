@@ -1,1 +1,25 @@
+"""Evaluation by ISBDA's protocol and by COCO's."""
 
+from msnet_d2.evaluation.ground_truth import GroundTruth, build_ground_truth, load_ground_truth
+from msnet_d2.evaluation.isbda_evaluation import ISBDAEvaluator
+from msnet_d2.evaluation.protocol import COCO_PROTOCOL, ISBDA_PROTOCOL, Protocol, summarise
+from msnet_d2.evaluation.results import read_parents, read_results
+from msnet_d2.evaluation.scoring import TASKS, applicable_tasks, score_results
+from msnet_d2.evaluation.tables import results_table
+
+__all__ = [
+    "COCO_PROTOCOL",
+    "ISBDA_PROTOCOL",
+    "TASKS",
+    "GroundTruth",
+    "ISBDAEvaluator",
+    "Protocol",
+    "applicable_tasks",
+    "build_ground_truth",
+    "load_ground_truth",
+    "read_parents",
+    "read_results",
+    "results_table",
+    "score_results",
+    "summarise",
+]

@@ -1,0 +1,204 @@
+"""Predictions as COCO results JSON: written from a model's output, read from any tool's file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from detectron2.structures import Boxes, BoxMode, Instances
+from pycocotools import mask as mask_util
+
+from msnet_d2.errors import InputError
+from msnet_d2.evaluation.ground_truth import GroundTruth
+from msnet_d2.evaluation.rle import encode_masks, segmentation_to_rle
+
+__all__ = [
+    "PARENTS_FILE",
+    "RESULTS_FILE",
+    "instances_to_results",
+    "parents_to_results",
+    "read_parents",
+    "read_results",
+    "write_json",
+]
+
+RESULTS_FILE = "coco_instances_results.json"
+PARENTS_FILE = "coco_parents_results.json"
+# Category of the buildings in PARENTS_FILE: they have no classes.
+PARENT_CATEGORY_ID = 1
+
+
+def instances_to_results(
+    instances: Instances, image_id: int | str, category_ids: list[int]
+) -> list[dict]:
+    """Entries of a COCO results file, in the order of ``instances``.
+
+    Args:
+        instances: N detections on the CPU with ``pred_boxes``, ``scores``, ``pred_classes`` and,
+            optionally, ``pred_masks`` (N, H, W), ``pred_parent_boxes``, ``parent_scores``,
+            ``scores_raw`` (before refinement).
+        image_id: goes into every entry.
+        category_ids: the data set's id of each class.
+
+    Returns:
+        N dicts with ``image_id``, ``category_id``, ``bbox`` (XYWH, pixels), ``score`` and, where
+        the model gives them, ``segmentation`` (RLE), ``parent_bbox``, ``parent_score``,
+        ``score_raw``.
+
+    Raises:
+        InputError: if a class is none of the data set's.
+    """
+    if len(instances) == 0:
+        return []
+    classes = instances.pred_classes.tolist()
+    if max(classes) >= len(category_ids):
+        raise InputError(
+            f"the model predicts class {max(classes)}, but the data set has {len(category_ids)} "
+            "classes; MODEL.ROI_HEADS.NUM_CLASSES must be the number of classes of the data set"
+        )
+    columns: dict[str, list] = {
+        "category_id": [category_ids[index] for index in classes],
+        "bbox": _to_xywh(instances.pred_boxes),
+        "score": instances.scores.tolist(),
+    }
+    if instances.has("pred_masks"):
+        columns["segmentation"] = encode_masks(instances.pred_masks)
+    if instances.has("pred_parent_boxes"):
+        columns["parent_bbox"] = _to_xywh(instances.pred_parent_boxes)
+    if instances.has("parent_scores"):
+        columns["parent_score"] = instances.parent_scores.tolist()
+    if instances.has("scores_raw"):
+        columns["score_raw"] = instances.scores_raw.tolist()
+    return [{"image_id": image_id, **dict(zip(columns, row))} for row in zip(*columns.values())]
+
+
+def parents_to_results(parents: Instances, image_id: int | str) -> list[dict]:
+    """Entries of a COCO results file for N buildings with ``pred_boxes`` and ``scores``."""
+    return [
+        {"image_id": image_id, "category_id": PARENT_CATEGORY_ID, "bbox": box, "score": score}
+        for box, score in zip(_to_xywh(parents.pred_boxes), parents.scores.tolist())
+    ]
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write ``content``; whatever happens meanwhile, ``path`` is as it was or complete.
+
+    Raises:
+        ValueError: if ``content`` holds NaN or infinity, which JSON does not know.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            # json.dump writes token by token and takes five times as long.
+            file.write(json.dumps(content, allow_nan=False))
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read_results(path: str | Path, truth: GroundTruth) -> list[dict]:
+    """Read and check a COCO results file.
+
+    Entries need ``image_id``, ``category_id``, ``score`` and ``bbox`` (XYWH) or ``segmentation``
+    (RLE or polygons); a missing ``bbox`` is the mask's.
+
+    Args:
+        path: JSON file.
+        truth: the data set that the file is about.
+
+    Returns:
+        The entries, each ``segmentation`` as compressed RLE.
+
+    Raises:
+        InputError: if the file is no results file, or an entry does not fit the data set; it names
+            the first such entry and says how many there are.
+    """
+    known = set(truth.category_ids)
+    return _read(path, lambda entry: _checked(entry, truth, known))
+
+
+def read_parents(path: str | Path, truth: GroundTruth) -> list[dict]:
+    """Read and check a file of building boxes: :func:`read_results` without regard to categories."""
+    return _read(path, lambda entry: _checked(entry, truth, None))
+
+
+def _read(path: str | Path, check) -> list[dict]:
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, list):
+        raise InputError(
+            f"{path} holds a JSON {type(content).__name__}; COCO results are a list of entries "
+            "with image_id, category_id, bbox or segmentation, and score"
+        )
+    entries, problems = [], []
+    for number, entry in enumerate(content):
+        try:
+            entries.append(check(entry))
+        except (ValueError, TypeError) as error:
+            problems.append(f"entry {number}: {error}")
+    if problems:
+        more = f" ({len(problems)} of {len(content)} entries are wrong)" if problems[1:] else ""
+        raise InputError(f"{path}, {problems[0]}{more}")
+    return entries
+
+
+def _checked(entry: Any, truth: GroundTruth, known_categories: set[int] | None) -> dict:
+    if not isinstance(entry, dict):
+        raise ValueError(f"a JSON object was expected, not {type(entry).__name__}")
+    missing = {"image_id", "score"} - entry.keys()
+    if missing:
+        raise ValueError(f"{' and '.join(sorted(missing))} missing")
+    size = truth.image_sizes.get(entry["image_id"])
+    if size is None:
+        raise ValueError(f"image_id {entry['image_id']!r} is not in {truth.name}")
+    if known_categories is not None and entry.get("category_id") not in known_categories:
+        raise ValueError(
+            f"category_id {entry.get('category_id')!r} is none of {sorted(known_categories)}"
+        )
+    if not _is_number(entry["score"]):
+        raise ValueError(f"score is {entry['score']!r}, not a number")
+    entry = dict(entry)
+    if entry.get("segmentation"):
+        entry["segmentation"] = segmentation_to_rle(entry["segmentation"], *size)
+        if not entry.get("bbox"):
+            entry["bbox"] = mask_util.toBbox(entry["segmentation"]).tolist()
+    for key in ("bbox", "parent_bbox"):
+        if key == "bbox" or entry.get(key) is not None:
+            _check_box(key, entry.get(key))
+    return entry
+
+
+def _check_box(key: str, box: Any) -> None:
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        raise ValueError(f"{key} is {box!r}, not four numbers x, y, width, height")
+    if min(box[2:]) < 0:
+        raise ValueError(f"{key} is {box!r}: its width or height is negative")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _to_xywh(boxes: Boxes) -> list[list[float]]:
+    return BoxMode.convert(boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
+
+
+def _umask() -> int:
+    """Permissions that new files get, which mkstemp does not follow; setting is the way to read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,201 @@
+"""From predictions and ground truth to figures, task by task."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pycocotools import mask as mask_util
+
+from msnet_d2.errors import InputError
+from msnet_d2.evaluation.ground_truth import GroundTruth
+from msnet_d2.evaluation.matching import default_backend, precision_table
+from msnet_d2.evaluation.protocol import (
+    COCO_PROTOCOL,
+    ISBDA_PROTOCOL,
+    MAX_DETECTIONS,
+    Protocol,
+    summarise,
+    union_of_thresholds,
+)
+
+__all__ = ["TASKS", "Task", "applicable_tasks", "score_results"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row of figures: what is compared, and by which protocol.
+
+    ``subject`` is ``"bbox"`` or ``"segm"`` (the damaged parts), ``"parent"`` (the buildings, each
+    once, by the model's own building detections) or ``"part_parent"`` (the building box that each
+    part is given, under the part's category and score, as the paper's authors evaluate it).
+    """
+
+    subject: str
+    protocol: Protocol
+
+
+TASKS = {
+    "bbox": Task("bbox", COCO_PROTOCOL),
+    "segm": Task("segm", COCO_PROTOCOL),
+    "isbda_bbox": Task("bbox", ISBDA_PROTOCOL),
+    "isbda_segm": Task("segm", ISBDA_PROTOCOL),
+    "isbda_parent": Task("parent", ISBDA_PROTOCOL),
+    "isbda_part_parent": Task("part_parent", ISBDA_PROTOCOL),
+}
+
+
+def applicable_tasks(
+    truth: GroundTruth, *, masks: bool, parents: bool, part_parents: bool
+) -> list[str]:
+    """The tasks that have something on both sides, given what a model predicts beside boxes."""
+    there = {"bbox"}
+    if masks and truth.has_masks:
+        there.add("segm")
+    if parents and truth.parents:
+        there.add("parent")
+    if part_parents and truth.part_parents:
+        there.add("part_parent")
+    return [name for name, task in TASKS.items() if task.subject in there]
+
+
+def score_results(
+    truth: GroundTruth,
+    results: list[dict],
+    parents: list[dict] | None = None,
+    *,
+    tasks: Sequence[str],
+    max_detections: int = MAX_DETECTIONS,
+    backend: str | None = None,
+    image_ids: Sequence[int | str] | None = None,
+) -> OrderedDict[str, dict[str, float]]:
+    """Compare predictions with ground truth.
+
+    Args:
+        truth: of the data set.
+        results: entries of a COCO results file, see :mod:`msnet_d2.evaluation.results`.
+        parents: entries of buildings, for the task ``isbda_parent``.
+        tasks: names out of :data:`TASKS`.
+        max_detections: best detections of an image and a category that count.
+        backend: see :func:`msnet_d2.evaluation.matching.precision_table`.
+        image_ids: the images to compare on; None: all.
+
+    Returns:
+        Task -> figure -> percent; see :func:`msnet_d2.evaluation.protocol.summarise`.
+
+    Raises:
+        InputError: for an unknown task.
+        DatasetError: if masks are asked for and the ground truth has none.
+    """
+    unknown = [name for name in tasks if name not in TASKS]
+    if unknown:
+        raise InputError(f"task {unknown[0]!r} is unknown; there are: {', '.join(TASKS)}")
+    backend = backend or default_backend()
+    kept = set(truth.image_sizes if image_ids is None else image_ids)
+    # Numbers from 1, in the order of the ids: the libraries want integers, and equal scores rank by
+    # this order.
+    numbers = {
+        image_id: number
+        for number, image_id in enumerate(sorted(kept, key=lambda i: (str(type(i)), i)), start=1)
+    }
+    sizes = {number: truth.image_sizes[image_id] for image_id, number in numbers.items()}
+    _warn_about_crowded_images(truth, max_detections)
+
+    figures = {}
+    for subject in dict.fromkeys(TASKS[name].subject for name in tasks):
+        names = [name for name in tasks if TASKS[name].subject == subject]
+        start = time.perf_counter()
+        wanted, found, class_names = _sides(subject, truth, results, parents or [])
+        thresholds = union_of_thresholds([TASKS[name].protocol for name in names])
+        table = precision_table(
+            sizes,
+            list(range(1, len(class_names) + 1)),
+            _numbered(wanted, numbers),
+            _numbered(found, numbers),
+            iou_type="segm" if subject == "segm" else "bbox",
+            iou_thresholds=thresholds,
+            max_detections=max_detections,
+            backend=backend,
+        )
+        for name in names:
+            figures[name] = summarise(table, thresholds, TASKS[name].protocol, class_names)
+        logger.debug("%s: %.2f s with %s", subject, time.perf_counter() - start, backend)
+    return OrderedDict((name, figures[name]) for name in tasks)
+
+
+def _sides(
+    subject: str, truth: GroundTruth, results: list[dict], parents: list[dict]
+) -> tuple[list[dict], list[dict], list[str]]:
+    """Ground truth and detections with contiguous categories, and the names of these."""
+    contiguous = {own: index for index, own in enumerate(truth.category_ids)}
+    classes = truth.class_names or [str(own) for own in truth.category_ids]
+    if subject == "parent":
+        found = [_detection(entry, 0, entry["bbox"]) for entry in parents]
+        return truth.parents, found, ["parent"]
+    if subject == "part_parent":
+        found = [
+            _detection(entry, contiguous[entry["category_id"]], entry["parent_bbox"])
+            for entry in results
+            if entry.get("parent_bbox") is not None
+        ]
+        return truth.part_parents, found, classes
+    if subject == "bbox":
+        found = [
+            _detection(entry, contiguous[entry["category_id"]], entry["bbox"]) for entry in results
+        ]
+        return truth.parts, found, classes
+    with_mask = [entry for entry in results if entry.get("segmentation")]
+    areas = mask_util.area([entry["segmentation"] for entry in with_mask]).tolist()
+    found = [
+        {
+            **_detection(entry, contiguous[entry["category_id"]], entry["bbox"]),
+            "segmentation": entry["segmentation"],
+            "area": float(area),
+        }
+        for entry, area in zip(with_mask, areas)
+    ]
+    return truth.part_masks(), found, classes
+
+
+def _detection(entry: dict, category: int, box: list[float]) -> dict:
+    return {
+        "image_id": entry["image_id"],
+        "category_id": category,
+        "bbox": box,
+        "area": box[2] * box[3],
+        "score": entry["score"],
+    }
+
+
+_MATCHED_KEYS = ("bbox", "area", "iscrowd", "score", "segmentation")
+
+
+def _numbered(entries: list[dict], numbers: dict) -> list[dict]:
+    """Entries of the images in ``numbers``, under their numbers; categories from 1."""
+    return [
+        {
+            "image_id": numbers[entry["image_id"]],
+            "category_id": entry["category_id"] + 1,
+            **{key: entry[key] for key in _MATCHED_KEYS if key in entry},
+        }
+        for entry in entries
+        if entry["image_id"] in numbers
+    ]
+
+
+def _warn_about_crowded_images(truth: GroundTruth, max_detections: int) -> None:
+    counts = Counter((part["image_id"], part["category_id"]) for part in truth.parts)
+    crowded = [image_id for (image_id, _), count in counts.items() if count > max_detections]
+    if crowded:
+        logger.warning(
+            "%d images (the first: %s) have more than %d parts of one level, and only so many "
+            "detections count: AP 100 is out of reach there; raise max_dets_per_image",
+            len(crowded),
+            crowded[0],
+            max_detections,
+        )
