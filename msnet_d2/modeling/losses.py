@@ -1,7 +1,8 @@
-"""Similarity of feature maps and the loss that the Score Refinement Network learns from (paper, section 4.3).
+"""Similarity of feature maps and the loss that the Score Refinement Network learns from (paper,
+section 4.3).
 
-Shape letters: N items, C channels, H × W positions of a map, L levels of a feature pyramid, K negatives.
-Pure functions of tensors; nothing here has parameters or state.
+Shape letters: N items, C channels, H × W positions of a map, L levels of a feature pyramid, K
+negatives. Pure functions of tensors; nothing here has parameters or state.
 """
 
 from __future__ import annotations
@@ -20,23 +21,24 @@ __all__ = [
     "spatial_similarity",
 ]
 
-# Norms below this count as zero: F.normalize divides by max(norm, eps), so that a zero vector stays zero and its
-# cosine with anything is 0. (1e-12, the default, is not representable in float16.)
+# Norms below this count as zero: F.normalize divides by max(norm, eps), so that a zero vector stays
+# zero and its cosine with anything is 0. (1e-12, the default, is not representable in float16.)
 _EPS = 1e-6
 
 
 def spatial_similarity(a: Tensor, b: Tensor) -> Tensor:
     """Mean over all positions of the cosine between two feature maps (paper, equation for Sim).
 
-    The paper writes a sum over positions; the mean keeps the margin of the loss independent of the size of the frame.
+    The paper writes a sum over positions; the mean keeps the margin of the loss independent of the
+    size of the frame.
 
     Args:
         a: (N, C, H, W).
         b: (N, C, H, W).
 
     Returns:
-        (N,) in [-1, 1]. A position where either vector is zero counts as 0. Empty (0,) for N = 0; zeros for maps
-        without positions.
+        (N,) in [-1, 1]. A position where either vector is zero counts as 0. Empty (0,) for N = 0;
+        zeros for maps without positions.
 
     Raises:
         ValueError: if the shapes differ or are not four-dimensional.
@@ -58,13 +60,15 @@ def multi_scale_consistency_loss(
     negative: Sequence[Tensor],
     margin: float = 1.0,
 ) -> Tensor:
-    """Triplet loss over the levels of a pyramid: Σ_k max(0, D(X_k, X⁺_k) − D(X_k, X⁻_k) + margin), D = 1 − Sim.
+    """Triplet loss over the levels of a pyramid: Σ_k max(0, D(X_k, X⁺_k) − D(X_k, X⁻_k) + margin),
+    D = 1 − Sim.
 
     Args:
         anchor: L maps (N, C, H_k, W_k) of the frames X, embedded by f.
         positive: the same of frames that show the same (X⁺).
         negative: the same of frames that show something else (X⁻).
-        margin: by how much the positive shall be nearer, on the scale of a cosine. Authors' code: 1.
+        margin: by how much the positive shall be nearer, on the scale of a cosine. Authors' code:
+            1.
 
     Returns:
         (N,) the loss of each triplet, summed over levels, in [0, L · (2 + margin)].
@@ -85,7 +89,8 @@ def multi_scale_consistency_loss(
 
 
 def hardest_negatives(losses: Tensor, k: int = 1) -> Tensor:
-    """Which negatives of one (X, X⁺) pair to optimise: those of the largest loss (paper: K = 1 of 5).
+    """Which negatives of one (X, X⁺) pair to optimise: those of the largest loss (paper: K = 1 of
+    5).
 
     Args:
         losses: (K',) the loss of the pair with each of its negatives.
@@ -109,14 +114,16 @@ def normalized_cells(embeddings: Tensor) -> Tensor:
         embeddings: (N, C, h, w), such as RoIAlign gives.
 
     Returns:
-        (N, C · h · w): each cell's vector over the square root of the number of cells, at length 1 (or 0).
+        (N, C · h · w): each cell's vector over the square root of the number of cells, at length 1
+        (or 0).
     """
     cells = max(embeddings.shape[-2] * embeddings.shape[-1], 1)
     return _unit(embeddings).flatten(1) / cells**0.5
 
 
 def pairwise_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """:func:`spatial_similarity` of every region of one frame with every region of another, by one matrix product.
+    """:func:`spatial_similarity` of every region of one frame with every region of another, by one
+    matrix product.
 
     Args:
         a: (N, C, h, w).

@@ -1,4 +1,5 @@
-"""What score refinement needs of one frame: its detections' embeddings, computed when first asked for."""
+"""What score refinement needs of one frame: its detections' embeddings, computed when first asked
+for."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ _BLOCKS = 4
 class RefinementFrame:
     """The features of one frame, and the embeddings of its detections on demand.
 
-    Many frames need no embedding: those without detections, or whose neighbours have none. So the features are kept
-    until the embeddings are first asked for, and dropped then.
+    Many frames need no embedding: those without detections, or whose neighbours have none. So the
+    features are kept until the embeddings are first asked for, and dropped then.
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class RefinementFrame:
 
         Args:
             srn: f.
-            features: maps (1, C, H_k, W_k) of this frame by name, those of ``srn.in_features`` among them.
+            features: maps (1, C, H_k, W_k) of this frame by name, those of ``srn.in_features``
+                among them.
             image_size: (height, width) of the frame as the network saw it, without padding.
-            image: (3, H, W) the frame as the network saw it, values 0 to 255, for finding cuts; None: any two frames
-                are taken to be of one shot.
+            image: (3, H, W) the frame as the network saw it, values 0 to 255, for finding cuts;
+                None: any two frames are taken to be of one shot.
         """
         self._srn = srn
         self._features = {name: features[name] for name in srn.in_features}
@@ -58,7 +60,8 @@ class RefinementFrame:
 
         Args:
             boxes: N boxes, always the same.
-            output_size: (height, width) of the picture that the boxes are on, which may differ from ``image_size``.
+            output_size: (height, width) of the picture that the boxes are on, which may differ from
+                ``image_size``.
 
         Returns:
             (N, C, h, w), on the device of the features.
@@ -74,10 +77,11 @@ class RefinementFrame:
     def difference(self, other: RefinementFrame) -> float:
         """How different two frames look, in [0, 1]; large at a cut.
 
-        Thumbnails are compared in 4 × 4 blocks, and in each block the sorted values of each colour: the mean distance
-        between them is the earth mover's distance of their histograms. Sorting forgets where in a block a pixel is, so
-        the motion of a camera counts little; each frame's mean brightness is taken out first, so that a change of
-        exposure counts little. It cannot tell two shots that look alike.
+        Thumbnails are compared in 4 × 4 blocks, and in each block the sorted values of each colour:
+        the mean distance between them is the earth mover's distance of their histograms. Sorting
+        forgets where in a block a pixel is, so the motion of a camera counts little; each frame's
+        mean brightness is taken out first, so that a change of exposure counts little. It cannot
+        tell two shots that look alike.
 
         Returns:
             0 if either frame came without its picture.
@@ -94,11 +98,13 @@ def attach_refinement_frames(
     features: dict[str, Tensor],
     image_sizes: Sequence[tuple[int, int]],
 ) -> None:
-    """Put a :class:`RefinementFrame` into the output of each input that has a ``video_id``, in place.
+    """Put a :class:`RefinementFrame` into the output of each input that has a ``video_id``, in
+    place.
 
     Args:
         outputs: the model's, one an image.
-        batched_inputs: the model's inputs; "image" (3, H, W) and, for frames of a video, "video_id".
+        batched_inputs: the model's inputs; "image" (3, H, W) and, for frames of a video,
+            "video_id".
         srn: f.
         features: maps (B, C, H_k, W_k) of the batch by name.
         image_sizes: (height, width) of each image as the network saw it.
@@ -110,7 +116,8 @@ def attach_refinement_frames(
 
 
 def _look(image: Tensor) -> Tensor:
-    """(3, blocks, pixels of a block) sorted values of the blocks of a thumbnail, brightness taken out, in [-1, 1]."""
+    """(3, blocks, pixels of a block) sorted values of the blocks of a thumbnail, brightness taken
+    out, in [-1, 1]."""
     step = max(1, min(image.shape[-2:]) // (2 * _THUMBNAIL))
     small = image[None, :, ::step, ::step].float() / 255
     small = F.adaptive_avg_pool2d(small, _THUMBNAIL)[0]

@@ -1,32 +1,36 @@
-"""Refinement of the scores of a video's detections by those of the adjacent frames (paper, section 4.4).
+"""Refines the scores of a video's detections by the adjacent frames' (paper, section 4.4).
 
 A stream of frames is refined like this; ``output`` is what a model returned for one frame::
 
     refiner = ScoreRefiner(cfg)
     for output in outputs_of_a_model_in_the_order_of_the_frames:
         for done in refiner.push(output, video_id="flight", frame_index=i):
-            use(done)  # the same dict, other entries of it untouched, and in the same order as pushed
+            use(done)  # in the order pushed
     for done in refiner.flush():
         use(done)
 
-What the refiner needs to know of a frame's pixels travels in the output as ``output["refinement_frame"]``, a
-:class:`~msnet_d2.modeling.refinement_frame.RefinementFrame`. ``MSNet`` puts it there when ``MODEL.SRN.ENABLED`` and the
-input has a ``video_id``; :class:`~msnet_d2.modeling.refined_model.RefinedModel` does so for any other model. It holds the
-frame's feature maps (about 90 MB at 800 × 1333) until the refiner has taken it out, so push an output before the next
-frame is computed and do not queue outputs that still carry one.
+What the refiner needs to know of a frame's pixels travels in the output as
+``output["refinement_frame"]``, a :class:`~msnet_d2.modeling.refinement_frame.RefinementFrame`.
+``MSNet`` puts it there when ``MODEL.SRN.ENABLED`` and the input has a ``video_id``;
+:class:`~msnet_d2.modeling.refined_model.RefinedModel` does so for any other model. It holds the
+frame's feature maps (about 90 MB at 800 × 1333) until the refiner has taken it out, so push an
+output before the next frame is computed and do not queue outputs that still carry one.
 
-With ``NEIGHBOUR`` "previous" :meth:`ScoreRefiner.push` returns exactly the frame it was given. With "next" and "both" it
-returns the frame before (or none, for the first one), and :meth:`ScoreRefiner.flush` the last one. Frames that belong
-to no video (``video_id`` None) pass through, in their turn, with their scores as they are.
+With ``NEIGHBOUR`` "previous" :meth:`ScoreRefiner.push` returns exactly the frame it was given. With
+"next" and "both" it returns the frame before (or none, for the first one), and
+:meth:`ScoreRefiner.flush` the last one. Frames that belong to no video (``video_id`` None) pass
+through, in their turn, with their scores as they are.
 
-A finished output has these fields in ``output["instances"]``, aligned with the detections, whose order, boxes, classes
-and masks are those that came in:
+A finished output has these fields in ``output["instances"]``, aligned with the detections, whose
+order, boxes, classes and masks are those that came in:
 
 * ``scores``: (N,) refined;
 * ``scores_raw``: (N,) as the detector gave them;
-* ``match_similarity``: (N,) similarity in [-1, 1] of the match whose score was averaged in; NaN where none was;
-* ``track_id``: (N,) int64, a hint which detections of a video are one object: counted from 0 in each video, kept from
-  frame to frame while two detections are each other's best match; -1 where it is not known.
+* ``match_similarity``: (N,) similarity in [-1, 1] of the match whose score was averaged in; NaN
+  where none was;
+* ``track_id``: (N,) int64, a hint which detections of a video are one object: counted from 0 in
+  each video, kept from frame to frame while two detections are each other's best match; -1 where it
+  is not known.
 """
 
 from __future__ import annotations
@@ -48,11 +52,13 @@ __all__ = ["NEIGHBOURS", "ScoreRefiner", "best_matches", "refine_scores"]
 
 NEIGHBOURS = ("previous", "next", "both")
 
-# Similarities closer than this count as equal, and the match of the higher score is taken. Equal boxes (a detector may
-# return one box under two classes) differ only by rounding, and the result must not depend on their order.
+# Similarities closer than this count as equal, and the match of the higher score is taken. Equal
+# boxes (a detector may return one box under two classes) differ only by rounding, and the result
+# must not depend on their order.
 _TIE = 1e-6
 
-# Two detections continue a track if each is the other's best match and they are at least this similar.
+# Two detections continue a track if each is the other's best match and they are at least this
+# similar.
 _TRACK_SIMILARITY = 0.5
 
 
@@ -67,10 +73,10 @@ def refine_scores(
     classes_q: Tensor | None = None,
     min_similarity: float = -1.0,
 ) -> Tensor:
-    """Refine the scores of frame P by the unrefined scores of an adjacent frame Q (paper, section 4.4).
+    """Refine the scores of a frame P by those of an adjacent frame Q (paper, section 4.4).
 
-    A detection of P whose score lies in the closed ``score_range`` gets the average of its own score and that of the
-    detection of Q most similar to it; all others keep theirs.
+    A detection of P whose score lies in the closed ``score_range`` gets the average of its own
+    score and that of the detection of Q most similar to it; all others keep theirs.
 
     Args:
         scores_p: (N,) in [0, 1].
@@ -80,13 +86,16 @@ def refine_scores(
         score_range: which scores are refined, both ends included.
         classes_p: (N,) with ``classes_q``: only detections of equal class match. Beyond the paper.
         classes_q: (M,).
-        min_similarity: less similar detections do not match. Beyond the paper, which has no limit (-1).
+        min_similarity: less similar detections do not match. Beyond the paper, which has no limit
+            (-1).
 
     Returns:
-        (N,) new scores; ``scores_p`` is not changed. Without a match (M = 0 among the reasons) a score stays.
+        (N,) new scores; ``scores_p`` is not changed. Without a match (M = 0 among the reasons) a
+        score stays.
 
     Raises:
-        ValueError: if the numbers of scores, embeddings and classes differ or only one frame's classes are given.
+        ValueError: if scores, embeddings and classes differ in number, or only one frame's classes
+            are given.
     """
     _check_lengths("P", scores_p, embeddings_p, classes_p)
     _check_lengths("Q", scores_q, embeddings_q, classes_q)
@@ -116,12 +125,14 @@ def best_matches(
         min_similarity: smallest similarity of a match.
 
     Returns:
-        (N,) similarity of the match, NaN where there is none, and (N,) int64 its index in Q, -1 where there is none.
+        (N,) similarity of the match, NaN where there is none, and (N,) int64 its index in Q, -1
+        where there is none.
     """
     n, m = similarity.shape
     if m == 0:
         return similarity.new_full((n,), math.nan), similarity.new_full((n,), -1, dtype=torch.int64)
-    # Rounding may take the similarity of a region with itself a little past 1, or of opposites past -1.
+    # Rounding may take the similarity of a region with itself a little past 1, or of opposites past
+    # -1.
     candidates = similarity.clamp(-1, 1)
     eligible = candidates >= min_similarity
     if allowed is not None:
@@ -157,9 +168,10 @@ class _Frame:
 class ScoreRefiner:
     """Refines the scores of a stream of frames; the module's docstring shows how it is driven.
 
-    A frame is adjacent to the one pushed before it if both have the same ``video_id`` and size, its ``frame_index`` is
-    larger by at most ``max_gap``, and there is no cut between them. Otherwise it starts afresh: neither refines the
-    other. Matches use the neighbour's unrefined scores, so a frame's result depends on its neighbours alone.
+    A frame is adjacent to the one pushed before it if both have the same ``video_id`` and size, its
+    ``frame_index`` is larger by at most ``max_gap``, and there is no cut between them. Otherwise it
+    starts afresh: neither refines the other. Matches use the neighbour's unrefined scores, so a
+    frame's result depends on its neighbours alone.
 
     It keeps at most one frame, whatever the length of the video, and embeds a frame at most once.
     """
@@ -180,14 +192,15 @@ class ScoreRefiner:
 
         Args:
             score_range: scores in this closed range are refined.
-            neighbour: "previous" (no delay), "next" or "both" (one frame of delay): which adjacent frames refine.
-                "both" averages with the more similar of the two matches.
+            neighbour: "previous" (no delay), "next" or "both" (one frame of delay): which adjacent
+                frames refine. "both" averages with the more similar of the two matches.
             max_gap: largest difference of ``frame_index`` of adjacent frames.
             cut_threshold: frames that differ more than this are of different shots, see
                 :meth:`RefinementFrame.difference`; 0: cuts are not looked for.
             same_class: match only detections of equal class. Beyond the paper.
             min_similarity: smallest similarity of a match. Beyond the paper.
-            track: give ``track_id``; otherwise it is -1, and frames without scores in the range are not embedded.
+            track: give ``track_id``; otherwise it is -1, and frames without scores in the range are
+                not embedded.
 
         Raises:
             ConfigError: if an argument is out of range.
@@ -248,15 +261,17 @@ class ScoreRefiner:
         """Take the next frame's output, and return those that are now finished.
 
         Args:
-            output: with "instances" (``pred_boxes``, ``scores``, ``pred_classes``), in any resolution, on any device.
-                What else is in it comes back untouched.
-            frame: the frame's features; default: ``output["refinement_frame"]``, which is not in the result.
+            output: with "instances" (``pred_boxes``, ``scores``, ``pred_classes``), in any
+                resolution, on any device. What else is in it comes back untouched.
+            frame: the frame's features; default: ``output["refinement_frame"]``, which is not in
+                the result.
             video_id: of which video the frame is; None: of none, it is a picture of its own.
-            frame_index: the frame's number in the video, on the scale of ``max_gap``; default: one more than the
-                frame pushed before.
+            frame_index: the frame's number in the video, on the scale of ``max_gap``; default: one
+                more than the frame pushed before.
 
         Returns:
-            Finished outputs in the order pushed: none, one, or (where a video ends under delay) two.
+            Finished outputs in the order pushed: none, one, or (where a video ends under delay)
+            two.
 
         Raises:
             InputError: if a frame of a video comes without its features.
@@ -265,8 +280,9 @@ class ScoreRefiner:
         frame = output.pop(FRAME_KEY, None) if frame is None else frame
         if video_id is not None and frame is None:
             raise InputError(
-                f"frame {frame_index} of video {video_id!r} comes without its features ({FRAME_KEY!r} in the output of "
-                "the model): use an MSNet with MODEL.SRN.ENABLED, or wrap the model in RefinedModel"
+                f"frame {frame_index} of video {video_id!r} comes without its features "
+                f"({FRAME_KEY!r} in the output of the model): use an MSNet with MODEL.SRN.ENABLED, "
+                "or wrap the model in RefinedModel"
             )
         output.pop(FRAME_KEY, None)
         last = self._last
@@ -381,5 +397,5 @@ def _check_lengths(name: str, scores: Tensor, embeddings: Tensor, classes: Tenso
     lengths = [len(x) for x in (scores, embeddings, classes) if x is not None]
     if len(set(lengths)) > 1:
         raise ValueError(
-            f"scores, embeddings and classes of frame {name} are aligned, but there are {lengths} of them"
+            f"scores, embeddings and classes of frame {name} are aligned, but there are {lengths}"
         )
