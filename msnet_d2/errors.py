@@ -13,6 +13,7 @@ __all__ = [
     "DependencyError",
     "InputError",
     "MSNetError",
+    "TrainingError",
     "VideoError",
     "WeightsError",
 ]
@@ -38,6 +39,10 @@ class DatasetError(MSNetError, ValueError):
 
 class WeightsError(MSNetError, ValueError):
     """Weights that are missing, unreadable or belong to another model."""
+
+
+class TrainingError(MSNetError, FloatingPointError):
+    """Training that diverged: a loss or a weight is not a finite number any more."""
 
 
 class VideoError(MSNetError, ValueError):
