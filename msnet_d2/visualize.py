@@ -23,6 +23,7 @@ from msnet_d2.drawing import (
     text_sprite,
 )
 from msnet_d2.errors import InputError
+from msnet_d2.masks import MaskCrop, MaskCropper, annotation_mask, as_numpy, box_pixels
 
 __all__ = [
     "MaskCrop",
@@ -37,21 +38,6 @@ __all__ = [
 _FALLBACK_COLORS = [(64, 200, 64), (255, 176, 0), (230, 50, 50), (60, 140, 255), (200, 90, 230)]
 # A change of score that the two shown digits cannot show gets no arrow.
 _SHOWN_CHANGE = 0.005
-
-
-@dataclass(frozen=True)
-class MaskCrop:
-    """A mask inside a part of the frame only.
-
-    Attributes:
-        mask: (h, w) uint8 or bool, non-zero where the object is.
-        x: column of the crop's left edge in the frame.
-        y: row of the crop's upper edge in the frame.
-    """
-
-    mask: np.ndarray
-    x: int
-    y: int
 
 
 @dataclass
@@ -123,7 +109,7 @@ def draw_instances(
     boxes, scores, classes, raw = _columns(instances, scores_raw)
     kept = np.flatnonzero(scores >= min_score)
     kept = kept[np.argsort(-scores[kept], kind="stable")]
-    masks = _Masks(getattr(instances, "pred_masks", None), len(scores), canvas.shape[:2])
+    masks = MaskCropper(getattr(instances, "pred_masks", None), len(scores), canvas.shape[:2])
     names = _names(metadata, classes)
     items = []
     for i in kept:
@@ -187,7 +173,7 @@ def draw_ground_truth(
         mode = annotation["bbox_mode"]
         level = int(annotation["category_id"])
         box = _finite(to_xyxy(annotation["bbox"], mode), "annotation")
-        mask = _annotation_mask(annotation.get("segmentation"), scale, (height, width))
+        mask = annotation_mask(annotation.get("segmentation"), scale, (height, width))
         items.append(_Item(box, level, names[level], names[level], 0, mask))
         if annotation.get("parent_bbox") is not None:
             parent = _finite(to_xyxy(annotation["parent_bbox"], mode), "building")
@@ -299,7 +285,7 @@ def _draw(
         if item.mask is not None:
             blend_mask(canvas, item.mask.mask, item.mask.x, item.mask.y, colors[item.level], layout)
     for item in reversed(items):
-        x0, y0, x1, y1 = _pixels(item.box, width, height)
+        x0, y0, x1, y1 = box_pixels(item.box, width, height)
         if x1 > x0 and y1 > y0:
             cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colors[item.level], layout.box_line)
     if legend:
@@ -312,7 +298,7 @@ def _draw(
     if caption:
         _draw_caption(canvas, caption, layout)
     for item in items:
-        box = _pixels(item.box, width, height)
+        box = box_pixels(item.box, width, height)
         if box[2] <= box[0] or box[3] <= box[1]:
             continue
         color = colors[item.level]
@@ -342,14 +328,6 @@ def _canvas(image: np.ndarray, in_place: bool) -> np.ndarray:
     return image if in_place else image.copy()
 
 
-def _numpy(values: Any) -> np.ndarray:
-    """Boxes, masks, tensors on any device, lists → numpy, without a copy where possible."""
-    values = getattr(values, "tensor", values)
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    return np.asarray(values)
-
-
 def _finite(boxes: np.ndarray, what: str) -> np.ndarray:
     if not np.isfinite(boxes).all():
         raise InputError(f"a box of {what} to draw is not finite: {boxes.tolist()}")
@@ -359,12 +337,12 @@ def _finite(boxes: np.ndarray, what: str) -> np.ndarray:
 def _columns(
     instances: Any, scores_raw: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-    scores = _numpy(instances.scores).astype(np.float64).reshape(-1)
-    boxes = _numpy(instances.pred_boxes).astype(np.float64).reshape(-1, 4)
-    classes = _numpy(instances.pred_classes).astype(np.int64).reshape(-1)
+    scores = as_numpy(instances.scores).astype(np.float64).reshape(-1)
+    boxes = as_numpy(instances.pred_boxes).astype(np.float64).reshape(-1, 4)
+    classes = as_numpy(instances.pred_classes).astype(np.int64).reshape(-1)
     if scores_raw is None:
         scores_raw = getattr(instances, "scores_raw", None)
-    raw = None if scores_raw is None else _numpy(scores_raw).astype(np.float64).reshape(-1)
+    raw = None if scores_raw is None else as_numpy(scores_raw).astype(np.float64).reshape(-1)
     lengths = {len(boxes), len(scores), len(classes), len(scores if raw is None else raw)}
     if len(lengths) > 1:
         raise InputError(
@@ -386,117 +364,12 @@ def _names(metadata: Any, classes: np.ndarray) -> list[str]:
 
 def _parent_boxes(instances: Any, parents: Any, kept: np.ndarray, min_score: float) -> np.ndarray:
     if parents is not None:
-        boxes = _numpy(parents.pred_boxes).astype(np.float64).reshape(-1, 4)
+        boxes = as_numpy(parents.pred_boxes).astype(np.float64).reshape(-1, 4)
         if hasattr(parents, "scores"):
-            boxes = boxes[_numpy(parents.scores).reshape(-1) >= min_score]
+            boxes = boxes[as_numpy(parents.scores).reshape(-1) >= min_score]
     elif hasattr(instances, "pred_parent_boxes"):
-        boxes = _numpy(instances.pred_parent_boxes).astype(np.float64).reshape(-1, 4)[kept]
+        boxes = as_numpy(instances.pred_parent_boxes).astype(np.float64).reshape(-1, 4)[kept]
         boxes = np.unique(boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])], axis=0)
     else:
         boxes = np.zeros((0, 4))
     return _finite(boxes, "a building")
-
-
-def _pixels(box: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
-    """The pixels that ``box`` (XYXY) touches, clipped to the frame, as x0, y0, x1, y1
-    (exclusive).
-    """
-    x0, y0 = np.floor(box[:2])
-    x1, y1 = np.ceil(box[2:])
-    return (
-        int(min(max(x0, 0), width)),
-        int(min(max(y0, 0), height)),
-        int(min(max(x1, 0), width)),
-        int(min(max(y1, 0), height)),
-    )
-
-
-class _Masks:
-    """The masks of N instances in any of the accepted forms, cropped to boxes one at a time."""
-
-    def __init__(self, masks: Any, count: int, size: tuple[int, int]):
-        self.size = size
-        masks = getattr(masks, "tensor", masks)
-        if masks is not None and len(masks) != count:
-            raise InputError(f"there are {count} instances to draw but {len(masks)} masks")
-        self.crops = isinstance(masks, list | tuple)
-        if masks is not None and not self.crops and len(masks.shape) == 4:
-            masks = masks[:, 0]
-        # A tensor on the host becomes a view; one on a device is fetched crop by crop.
-        if hasattr(masks, "detach") and masks.device.type == "cpu":
-            masks = masks.detach().numpy()
-        self.masks = masks
-
-    def crop(self, index: int, box: np.ndarray) -> MaskCrop | None:
-        """The mask ``index`` inside its box, or None where there is none."""
-        if self.masks is None:
-            return None
-        if self.crops:
-            return self.masks[index]
-        height, width = self.size
-        x0, y0, x1, y1 = _pixels(box, width, height)
-        if x1 <= x0 or y1 <= y0:
-            return None
-        if tuple(self.masks.shape[1:]) == self.size:
-            mask = _numpy(self.masks[index, y0:y1, x0:x1])
-            if mask.dtype.kind == "f":
-                mask = mask >= 0.5
-        else:
-            mask = _paste_probability(_numpy(self.masks[index]), box, (x0, y0, x1, y1))
-        return MaskCrop(mask, x0, y0)
-
-
-def _paste_probability(
-    probability: np.ndarray, box: np.ndarray, pixels: tuple[int, int, int, int]
-) -> np.ndarray:
-    """A mask head's (h, w) probabilities, stretched over ``box``, as a mask of ``pixels``.
-
-    A frame's pixel x has its centre at x + 0.5, which is (x + 0.5 − x0) / (x1 − x0) · w − 0.5 among
-    the probabilities.
-    """
-    x0, y0, x1, y1 = pixels
-    h, w = probability.shape
-    sx, sy = w / max(box[2] - box[0], 1e-6), h / max(box[3] - box[1], 1e-6)
-    to_probability = np.array(
-        [
-            [sx, 0, (x0 + 0.5 - box[0]) * sx - 0.5],
-            [0, sy, (y0 + 0.5 - box[1]) * sy - 0.5],
-        ]
-    )
-    values = cv2.warpAffine(
-        probability.astype(np.float32),
-        to_probability,
-        (x1 - x0, y1 - y0),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return values >= 0.5
-
-
-def _annotation_mask(
-    segmentation: Any, scale: np.ndarray, size: tuple[int, int]
-) -> MaskCrop | None:
-    """The mask of polygons (flat lists of x, y) or of an RLE, cropped to what it covers."""
-    if not segmentation:
-        return None
-    height, width = size
-    if isinstance(segmentation, dict):
-        from pycocotools import mask as mask_utils
-
-        rle = segmentation
-        if isinstance(rle["counts"], list):
-            rle = mask_utils.frPyObjects(rle, *rle["size"])
-        mask = mask_utils.decode(rle)
-        if mask.shape != size:
-            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-        x, y, w, h = cv2.boundingRect(mask)
-        return MaskCrop(mask[y : y + h, x : x + w], x, y) if w and h else None
-    polygons = [np.asarray(p, dtype=np.float64).reshape(-1, 2) * scale for p in segmentation]
-    points = np.concatenate(polygons)
-    x0, y0, x1, y1 = _pixels(np.r_[points.min(0), points.max(0)], width, height)
-    if x1 <= x0 or y1 <= y0:
-        return None
-    mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    for polygon in polygons:
-        cv2.fillPoly(mask, [np.round(polygon - 0.5 - (x0, y0)).astype(np.int32)], 1)
-    return MaskCrop(mask, x0, y0)
