@@ -1,4 +1,5 @@
 """Placeholder until its part lands in this commit series."""
+
 HELP = "split"
 
 

@@ -1,1 +1,35 @@
+"""Data sets of damaged parts and their buildings: reading, checking, describing, splitting.
 
+Importing this package registers ``isbda_train`` and ``isbda_val``, and opens no file.
+"""
+
+from msnet_d2.data.catalog import (
+    dataset_files,
+    register_builtin_datasets,
+    resolve_dataset,
+    resolve_datasets,
+)
+from msnet_d2.data.dataset_mapper import ISBDADatasetMapper
+from msnet_d2.data.isbda import (
+    FRAME_PATTERN,
+    ISBDA_CATEGORIES,
+    load_isbda_json,
+    register_isbda_instances,
+)
+from msnet_d2.data.validation import Flaw, find_flaws
+
+__all__ = [
+    "FRAME_PATTERN",
+    "ISBDA_CATEGORIES",
+    "Flaw",
+    "ISBDADatasetMapper",
+    "dataset_files",
+    "find_flaws",
+    "load_isbda_json",
+    "register_builtin_datasets",
+    "register_isbda_instances",
+    "resolve_dataset",
+    "resolve_datasets",
+]
+
+register_builtin_datasets()

@@ -1,0 +1,139 @@
+"""From dataset dicts to what the model takes: Detectron2's mapper, with the parents' boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from detectron2.data import DatasetMapper
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import SizeMismatchError
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
+from PIL import Image
+
+from msnet_d2.data.image_checks import unsupported_mode
+from msnet_d2.errors import ConfigError, DatasetError, DependencyError
+
+__all__ = ["ISBDADatasetMapper"]
+
+
+class ISBDADatasetMapper(DatasetMapper):
+    """Detectron2's mapper that also carries the parents' (buildings') boxes through augmentations.
+
+    In training, ``instances`` has ``gt_parent_boxes``: Boxes (N, 4), row i being the parent of row
+    i of ``gt_boxes``, transformed by the same augmentations and clipped to the image. Equal boxes
+    stay equal, so that the unique rows are the image's parents. Data without ``parent_bbox`` have
+    no such field, images without annotations have it with N = 0. All other keys of a dataset dict,
+    those of videos included, pass through.
+
+    Built by ``ISBDADatasetMapper(cfg, is_train)`` or from the arguments of Detectron2's
+    ``DatasetMapper``, whose initialiser is configurable and asks this class's ``from_config``.
+    """
+
+    @classmethod
+    def from_config(cls, cfg, is_train: bool = True):
+        """Arguments from a config: Detectron2's own, and ``INPUT.COLOR_JITTER``."""
+        arguments = super().from_config(cfg, is_train)
+        jitter = cfg.INPUT.COLOR_JITTER
+        if not 0 <= jitter < 1:
+            raise ConfigError(f"INPUT.COLOR_JITTER is {jitter}; it must be at least 0 and below 1")
+        if is_train and jitter > 0:
+            low, high = 1 - jitter, 1 + jitter
+            arguments["augmentations"] += [
+                T.RandomBrightness(low, high),
+                T.RandomContrast(low, high),
+                T.RandomSaturation(low, high),
+            ]
+        return arguments
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """Read, augment and convert one image.
+
+        Raises:
+            DatasetError: if the image cannot be used, with its path.
+        """
+        path = dataset_dict["file_name"]
+        try:
+            with Image.open(path) as image:  # reads the header alone
+                mode = image.mode
+            if unsupported_mode(mode):
+                raise DatasetError(
+                    f"the image {path} has more than 8 bits a pixel (Pillow's mode {mode!r}); "
+                    "convert it to 8 bits"
+                )
+            return super().__call__(dataset_dict)
+        # SyntaxError is what Pillow raises for damaged PNG files.
+        except (OSError, SyntaxError, SizeMismatchError, Image.DecompressionBombError) as error:
+            raise DatasetError(
+                f"the image {path} cannot be used: {error}; `msnet check` finds all such images"
+            ) from error
+
+    def _transform_annotations(self, dataset_dict: dict, transforms, image_shape) -> None:
+        annotations = dataset_dict["annotations"]
+        if all(annotation.get("iscrowd", 0) for annotation in annotations):
+            # Detectron2 would make Instances without masks, which fit into no batch and which
+            # cropping cannot handle.
+            del dataset_dict["annotations"]
+            dataset_dict["instances"] = self._no_instances(image_shape)
+            return
+        classes = [annotation["category_id"] for annotation in annotations]
+        parents = _parent_boxes(annotations)
+        # Detectron2 drops crowds, and instances that the augmentations left empty. Running numbers
+        # in place of the classes tell which ones it kept.
+        for number, annotation in enumerate(annotations):
+            annotation["category_id"] = number
+        try:
+            super()._transform_annotations(dataset_dict, transforms, image_shape)
+        except ValueError as error:
+            if self.instance_mask_format == "polygon" and _has_rle(annotations):
+                raise ConfigError(
+                    f"{dataset_dict['file_name']} has run-length masks: set INPUT.MASK_FORMAT to "
+                    "'bitmask'"
+                ) from error
+            raise
+        except ModuleNotFoundError as error:
+            raise DependencyError(
+                f"cropping polygons needs the package {error.name}, which is not installed: "
+                f"pip install {error.name}, or set INPUT.MASK_FORMAT to 'bitmask'"
+            ) from error
+        instances = dataset_dict["instances"]
+        kept = instances.gt_classes
+        instances.gt_classes = torch.tensor(classes, dtype=torch.int64)[kept]
+        if parents is None:
+            return
+        boxes = Boxes(transforms.apply_box(parents)[kept.numpy()])
+        boxes.clip(image_shape)
+        # A parent outside of a crop that its part is in (a mistake in the labels) would have an
+        # infinite loss. All that is certain then is that the part belongs to it.
+        outside = ~boxes.nonempty()
+        boxes.tensor[outside] = instances.gt_boxes.tensor[outside]
+        instances.gt_parent_boxes = boxes
+
+    def _no_instances(self, image_shape: tuple[int, int]) -> Instances:
+        instances = Instances(image_shape)
+        instances.gt_boxes = Boxes(torch.zeros(0, 4))
+        instances.gt_classes = torch.zeros(0, dtype=torch.int64)
+        if self.use_instance_mask:
+            no_masks = torch.zeros((0, *image_shape), dtype=torch.bool)
+            polygon = self.instance_mask_format == "polygon"
+            instances.gt_masks = PolygonMasks([]) if polygon else BitMasks(no_masks)
+        instances.gt_parent_boxes = Boxes(torch.zeros(0, 4))
+        return instances
+
+
+def _parent_boxes(annotations: list[dict]) -> np.ndarray | None:
+    """Parents' boxes (N, 4) as x1, y1, x2, y2, in pixels; None if the data have none.
+
+    An annotation without a parent among others that have one (a crowd) gets its own box.
+    """
+    if not any("parent_bbox" in annotation for annotation in annotations):
+        return None
+    boxes = [
+        BoxMode.convert(a.get("parent_bbox", a["bbox"]), a["bbox_mode"], BoxMode.XYXY_ABS)
+        for a in annotations
+    ]
+    return np.asarray(boxes, dtype=np.float64)
+
+
+def _has_rle(annotations: list[dict]) -> bool:
+    # Transformed already: an RLE has become an array.
+    return any(not isinstance(a.get("segmentation", []), list) for a in annotations)

@@ -1,0 +1,135 @@
+"""Opening every image of a data set, to find those that training would stumble over."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from PIL import Image
+
+from msnet_d2.data.flaws import Flaw
+
+__all__ = ["check_image", "find_image_flaws", "unsupported_mode"]
+
+_EXIF_ORIENTATION = 0x0112
+# Modes that Pillow turns into 8 bits by cutting off what is above 255: the picture turns white.
+_DEEP_MODES = ("I", "F")
+
+
+def find_image_flaws(
+    records: Sequence[dict], workers: int | None = None, progress: bool = False
+) -> list[Flaw]:
+    """Decode the images of dataset dicts, in parallel.
+
+    Args:
+        records: dataset dicts; those without ``file_name`` are passed over.
+        workers: number of threads; None: as many as processors, at most 8. Pillow decodes without
+            holding Python's lock.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        The flaws, in the order of the records.
+    """
+    from tqdm import tqdm
+
+    todo = [record for record in records if record["file_name"]]
+    if workers is None:
+        workers = min(8, os.cpu_count() or 1)
+    # What Pillow warns of is either harmless or found below. The filter is one for all threads.
+    with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
+        warnings.simplefilter("ignore")
+        results = pool.map(check_image, todo)
+        bar = tqdm(results, "opening images", len(todo), unit="image", disable=not progress)
+        return [flaw for flaws in bar for flaw in flaws]
+
+
+def check_image(record: dict) -> list[Flaw]:
+    """Find the flaws of one image by reading all of it.
+
+    Args:
+        record: dataset dict with ``file_name``, ``image_id``, ``height`` and ``width``; the last
+            two may be None: unknown.
+
+    Returns:
+        The flaws; an empty list if it is as it should be.
+    """
+    path, flaws = record["file_name"], []
+
+    def report(severity: str, kind: str, message: str) -> None:
+        flaws.append(Flaw(severity, kind, record["image_id"], None, message))
+
+    try:
+        # Neither a folder nor a pipe, which would block when it is opened.
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        is_file = False
+    if not is_file:
+        report("fatal", "missing-image", f"there is no file {path}")
+        return flaws
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            turned = image.getexif().get(_EXIF_ORIENTATION, 1)
+    # Decoders meet damaged files with almost any exception (SyntaxError, struct.error, KeyError …).
+    except Exception as error:
+        report("fatal", "unreadable-image", f"{path} cannot be decoded: {error}")
+        return flaws
+    if unsupported_mode(image.mode):
+        report(
+            "fatal",
+            "image-depth",
+            f"{path} has more than 8 bits a pixel (Pillow's mode {image.mode!r}), which would be "
+            "cut off, not scaled; convert it to 8 bits",
+        )
+    width, height = image.size if turned not in (5, 6, 7, 8) else image.size[::-1]
+    wanted = (record["width"], record["height"])
+    if None not in wanted and (width, height) != wanted:
+        hint = " once turned as its EXIF data says" if (height, width) == image.size else ""
+        report(
+            "fatal",
+            "image-size",
+            f"{path} is {width}x{height}{hint}, but {wanted[0]}x{wanted[1]} in the JSON",
+        )
+    elif turned in range(2, 9):
+        report(
+            "kept",
+            "exif-orientation",
+            f"{path} is turned or mirrored when read (EXIF orientation {turned}); make sure that "
+            "its annotations were drawn on the turned picture",
+        )
+    if image.format == "JPEG" and image.mode in ("RGB", "L") and not _decodes_strictly(data):
+        report(
+            "kept",
+            "damaged-image",
+            f"{path} opens, but its JPEG data is damaged: parts of the picture are wrong",
+        )
+    return flaws
+
+
+def unsupported_mode(mode: str) -> bool:
+    """Whether reading an image of this Pillow mode as 8 bits spoils it."""
+    return mode.startswith(_DEEP_MODES)
+
+
+def _decodes_strictly(data: bytes) -> bool:
+    """Whether a decoder that stops at errors, where Pillow goes on silently, gets to the end.
+
+    That decoder is FFmpeg's, of the optional package av; without it every image passes.
+    """
+    try:
+        import av
+    except ImportError:
+        return True
+    try:
+        context = av.CodecContext.create("mjpeg", "r")
+        context.options = {"err_detect": "explode"}
+        frames = [*context.decode(av.Packet(data)), *context.decode(None)]
+    except (av.FFmpegError, ValueError) as error:
+        return isinstance(error, av.error.PatchWelcomeError)  # valid, but FFmpeg cannot decode it
+    return bool(frames)

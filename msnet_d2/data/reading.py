@@ -1,0 +1,292 @@
+"""Reading a JSON in ISBDA's or COCO's format without trusting it.
+
+:func:`examine` is the one reader of this package: what it reports is what ``msnet check`` prints,
+and what it returns is what loading returns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from msnet_d2.data.annotation_checks import MAX_ID, read_annotation
+from msnet_d2.data.categories import read_categories
+from msnet_d2.data.flaws import Examination
+from msnet_d2.data.paths import MAX_NAME, PathChecker
+from msnet_d2.data.text import brief
+from msnet_d2.errors import DatasetError
+
+__all__ = ["FRAME_PATTERN", "examine"]
+
+# ISBDA names its frames VIDEO_FRAME.jpg. A folder in the name belongs to the video: a/5_1.jpg and
+# b/5_1.jpg are of two videos.
+FRAME_PATTERN = r"(?P<video_id>.+)_(?P<frame_index>\d+)\.\w+"
+MAX_SIDE = 1 << 16  # pixels
+
+
+def examine(
+    json_file: str | os.PathLike,
+    image_root: str | os.PathLike,
+    frame_pattern: str | None = FRAME_PATTERN,
+) -> Examination:
+    """Read and check a JSON; images are not opened.
+
+    Args:
+        json_file: in ISBDA's or COCO's format.
+        image_root: folder that its file names are relative to.
+        frame_pattern: regular expression with the groups ``video_id`` and ``frame_index``, matched
+            against whole file names, for images without fields of those names. None: no matching.
+
+    Returns:
+        The flaws and what is sound.
+
+    Raises:
+        DatasetError: if ``frame_pattern`` is no such expression.
+    """
+    pattern = _compile(frame_pattern)
+    found = Examination(os.fspath(json_file), os.path.abspath(image_root))
+    content = _read_json(found)
+    if content is None:
+        return found
+    found.categories = read_categories(
+        content.get("categories"), lambda kind, message: found.report("fatal", kind, message)
+    )
+    records = _read_images(content["images"], found, pattern)
+    _read_annotations(content["annotations"], records, found)
+    found.records = [records[image_id] for image_id in sorted(records)]
+    return found
+
+
+def _compile(frame_pattern: str | None) -> re.Pattern | None:
+    if not frame_pattern:
+        return None
+    try:
+        pattern = re.compile(frame_pattern)
+    except re.error as error:
+        raise DatasetError(f"the frame pattern {frame_pattern!r} is not valid: {error}") from error
+    missing = {"video_id", "frame_index"} - set(pattern.groupindex)
+    if missing:
+        raise DatasetError(
+            f"the frame pattern {frame_pattern!r} needs groups named video_id and frame_index, "
+            r"as in (?P<video_id>.+)_(?P<frame_index>\d+)\.\w+"
+        )
+    return pattern
+
+
+def _read_json(found: Examination) -> dict | None:
+    try:
+        content = json.loads(Path(found.json_file).read_bytes())
+    except OSError as error:
+        reason = error.strerror or error
+        found.report("fatal", "json", f"{found.json_file} cannot be read: {reason}")
+        return None
+    except (ValueError, RecursionError) as error:  # ValueError: also wrong encodings
+        found.report("fatal", "json", f"{found.json_file} is not JSON: {error}")
+        return None
+    if not isinstance(content, dict):
+        found.report("fatal", "json", f"the JSON must be an object, got {brief(content)}")
+        return None
+    for key in ("images", "annotations"):
+        if not isinstance(content.get(key), list):
+            found.report("fatal", "json", f"{key} must be a list, got {brief(content.get(key))}")
+            content[key] = []
+    return content
+
+
+def _read_images(raws: list, found: Examination, pattern: re.Pattern | None) -> dict[int, dict]:
+    """Records of the sound images by id."""
+    records: dict[int, dict] = {}
+    first_with: dict[tuple, int] = {}
+    paths = PathChecker(found.image_root)
+    for index, raw in enumerate(raws):
+        if not isinstance(raw, dict):
+            found.report("fatal", "image-field", f"images[{index}] is {brief(raw)}, not an object")
+            continue
+        image_id, name = raw.get("id"), raw.get("file_name")
+        if not _is_id(image_id):
+            found.report(
+                "fatal", "image-id", f"images[{index}] has the id {brief(image_id)}, not an integer"
+            )
+            continue
+        if image_id in records:
+            found.report("fatal", "duplicate-image-id", "two images have this id", image_id)
+            continue
+        record = {"file_name": "", "image_id": image_id, "annotations": []}
+        try:
+            record["file_name"] = paths.resolve(name)
+        except ValueError as error:
+            found.report("fatal", "file-name", f"file_name {brief(name)} {error}", image_id)
+        for key in ("height", "width"):
+            side = raw.get(key)
+            if type(side) is not int or not 0 < side <= MAX_SIDE:
+                found.report(
+                    "fatal",
+                    "image-field",
+                    f"{key} is {brief(side)}, not a number of pixels from 1 to {MAX_SIDE}",
+                    image_id,
+                )
+                side = None
+            record[key] = side
+        record.update(_video_fields(raw, pattern, image_id, found))
+        keys = [("file", record["file_name"])] if record["file_name"] else []
+        if "video_id" in record and "frame_index" in record:
+            keys.append(("frame", record["video_id"], record["frame_index"]))
+        for key in keys:
+            first = first_with.setdefault(key, image_id)
+            if first != image_id and key[0] == "file":
+                found.report(
+                    "fatal",
+                    "duplicate-file-name",
+                    f"image {first} has the same file_name {brief(name)}",
+                    image_id,
+                )
+            elif first != image_id:
+                found.report(
+                    "kept",
+                    "duplicate-frame",
+                    f"image {first} is frame {key[2]} of video {brief(key[1])} as well",
+                    image_id,
+                )
+        records[image_id] = record
+    return records
+
+
+def _video_fields(raw: dict, pattern: re.Pattern | None, image_id: int, found: Examination) -> dict:
+    fields: dict = {}
+    name = raw.get("file_name")
+    is_name = isinstance(name, str) and len(name) <= MAX_NAME
+    match = pattern.fullmatch(name) if pattern and is_name else None
+    if match:
+        try:
+            fields = {"video_id": match["video_id"], "frame_index": int(match["frame_index"])}
+        except (TypeError, ValueError):
+            fields = {}  # a group that took no part, or digits beyond what an int may have
+    video_id, frame, fps = (raw.get(key) for key in ("video_id", "frame_index", "fps"))
+    problem = "{} is {}, not {}"
+    if type(video_id) in (int, str) and video_id != "":
+        fields["video_id"] = str(video_id)
+    elif video_id is not None:
+        found.report(
+            "fatal", "video-field", problem.format("video_id", brief(video_id), "text"), image_id
+        )
+    if type(frame) is int and 0 <= frame < MAX_ID:
+        fields["frame_index"] = frame
+    elif frame is not None:
+        found.report(
+            "fatal",
+            "video-field",
+            problem.format("frame_index", brief(frame), "a frame number from 0"),
+            image_id,
+        )
+    if type(fps) in (int, float) and 0 < fps <= 1e6:
+        fields["fps"] = float(fps)
+    elif fps is not None:
+        found.report(
+            "fatal", "video-field", problem.format("fps", brief(fps), "frames per second"), image_id
+        )
+    return fields
+
+
+def _read_annotations(raws: list, records: dict[int, dict], found: Examination) -> None:
+    """Put the sound annotations into ``records``."""
+    seen: set[int] = set()
+    sound: list[tuple[int, dict]] = []
+    for index, raw in enumerate(raws):
+        if not isinstance(raw, dict):
+            found.report(
+                "fatal", "annotation-field", f"annotations[{index}] is {brief(raw)}, not an object"
+            )
+            continue
+        annotation_id, image_id = raw.get("id"), raw.get("image_id")
+        if not _is_id(annotation_id):
+            found.report(
+                "fatal",
+                "annotation-id",
+                f"annotations[{index}] has the id {brief(annotation_id)}, not an integer",
+            )
+            continue
+
+        def report(severity, kind, message, image_id=image_id, annotation_id=annotation_id):
+            found.report(severity, kind, message, image_id, annotation_id)
+
+        if annotation_id in seen:
+            report("fatal", "duplicate-annotation-id", "two annotations have this id")
+            continue
+        seen.add(annotation_id)
+        if annotation_id == 0:
+            report(
+                "kept",
+                "annotation-id-0",
+                "pycocotools takes the id 0 for 'no match' and scores "
+                "such an annotation as missed; number annotations from 1",
+            )
+        record = records.get(image_id) if _is_id(image_id) else None
+        if record is None:
+            report("fatal", "unknown-image", f"image_id {brief(image_id)} is not among the images")
+            continue
+        if record["height"] is None or record["width"] is None:
+            continue  # reported; nothing can be said about what lies inside of it
+        annotation = read_annotation(
+            raw, found.categories, record["height"], record["width"], report
+        )
+        if annotation is not None:
+            sound.append((image_id, annotation))
+    for image_id, annotation in _require_uniform(sound, found):
+        records[image_id]["annotations"].append(annotation)
+    for record in records.values():
+        _number_parents(record, found)
+
+
+def _require_uniform(sound: list[tuple[int, dict]], found: Examination) -> list[tuple[int, dict]]:
+    """Return ``sound`` without the annotations that lack the mask that others have.
+
+    A building box that others have is required too: HRPN cannot learn from some without one.
+    """
+    has_masks = any("segmentation" in annotation for _, annotation in sound)
+    has_parents = any("parent_bbox" in annotation for _, annotation in sound)
+    kept = []
+    for image_id, annotation in sound:
+        where = (image_id, annotation["id"])
+        if has_masks and "segmentation" not in annotation:
+            found.report("dropped", "no-mask", "it has no segmentation, unlike others", *where)
+            continue
+        if has_parents and "parent_bbox" not in annotation and not annotation["iscrowd"]:
+            found.report("fatal", "no-house-bbox", "it has no house_bbox, unlike others", *where)
+        kept.append((image_id, annotation))
+    return kept
+
+
+def _number_parents(record: dict, found: Examination) -> None:
+    """Fill in missing parent ids: equal boxes of one image share one; given ids win."""
+    annotations = [a for a in record["annotations"] if "parent_bbox" in a]
+    id_of_box: dict[tuple, int] = {}
+    boxes_of_id: dict[int, set[tuple]] = defaultdict(set)
+    for annotation in annotations:
+        if annotation["parent_id"] is not None:
+            box = tuple(annotation["parent_bbox"])
+            id_of_box.setdefault(box, annotation["parent_id"])
+            boxes_of_id[annotation["parent_id"]].add(box)
+            if len(boxes_of_id[annotation["parent_id"]]) == 2:
+                found.report(
+                    "kept",
+                    "parent-boxes",
+                    f"parent_id {annotation['parent_id']} stands "
+                    "for more than one house_bbox in this image",
+                    record["image_id"],
+                    annotation["id"],
+                )
+    next_id = max(boxes_of_id, default=-1) + 1
+    for annotation in annotations:
+        if annotation["parent_id"] is None:
+            box = tuple(annotation["parent_bbox"])
+            if box not in id_of_box:
+                id_of_box[box] = next_id
+                next_id += 1
+            annotation["parent_id"] = id_of_box[box]
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and abs(value) < MAX_ID
