@@ -1,4 +1,4 @@
-"""Models: anchor sampling, the hierarchical RPN, the meta-architecture, backbones. Importing registers them."""
+"""Models; importing registers them with Detectron2."""
 
 from .anchor_sampling import anchor_sampling_scores, sample_anchors
 from .backbone import TimmBackbone, build_timm_fpn_backbone

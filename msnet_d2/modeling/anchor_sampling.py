@@ -1,11 +1,12 @@
-"""Scores of anchors against parent proposals, and the choice of anchors by score (paper, section 4.2, eq. 1 and 2).
+"""Which anchors lie in the parent proposals (paper, section 4.2).
 
 Shape shorthand in this module:
 
     R: number of anchors (of one image, all feature maps together)
     P: number of parent proposals of the same image
 
-Boxes are (x1, y1, x2, y2) in pixels, without the "+1" of older detectors: the area is (x2 - x1) * (y2 - y1).
+Boxes are (x1, y1, x2, y2) in pixels, without the "+1" of older detectors: the area is (x2 - x1) *
+(y2 - y1).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ __all__ = ["METRICS", "anchor_sampling_scores", "check_metric", "sample_anchors"
 
 METRICS = ("ii", "iou")
 
-# Anchors x proposals held at a time. Two such blocks of float32 stay within a core's cache on a CPU (2 MiB); a GPU
-# wants fewer, larger launches and has the memory for them.
+# Anchors x proposals held at a time. Two such blocks of float32 stay within a core's cache on a CPU
+# (2 MiB); a GPU wants fewer, larger launches and has the memory for them.
 _BLOCK_ELEMENTS_CPU = 1 << 18
 _BLOCK_ELEMENTS_CUDA = 1 << 24
 
@@ -42,24 +43,23 @@ def anchor_sampling_scores(
 ) -> torch.Tensor:
     """How well each anchor A lies in the parent proposals p.
 
-    ==========  ============================  =========================================================
-    metric      score                         meaning
-    ==========  ============================  =========================================================
-    ``"ii"``    ``max_p |A ∩ p| / |A|``       share of the anchor inside a parent (inner intersection)
-    ``"iou"``   ``max_p |A ∩ p| / |A ∪ p|``   overlap with a parent
-    ==========  ============================  =========================================================
+    * "ii", inner intersection: ``max_p |A ∩ p| / |A|``, the share of the anchor inside a parent;
+    * "iou", intersection over union: ``max_p |A ∩ p| / |A ∪ p|``.
 
-    This is the plain definition, computed in blocks of anchors: the R × P matrix is never held whole.
+    This is the plain definition, computed in blocks of anchors: the R × P matrix is never held
+        whole.
 
     Args:
         anchors: (R, 4).
-        proposals: (P, 4). Proposals without area or with a coordinate that is not finite count as absent.
+        proposals: (P, 4). Proposals without area or with a coordinate that is not finite count as
+            absent.
         metric: one of :data:`METRICS`.
-        block_elements: at most so many anchor-proposal pairs are held at a time (but at least one anchor's); the
-            result does not depend on it. None: what suits the device.
+        block_elements: at most so many anchor-proposal pairs are held at a time (but at least one
+            anchor's); the result does not depend on it. None: what suits the device.
 
     Returns:
-        (R,) float32 in [0, 1]. 0 if P = 0, and for anchors without area or with a coordinate that is not finite.
+        (R,) float32 in [0, 1]. 0 if P = 0, and for anchors without area or with a coordinate that
+        is not finite.
 
     Raises:
         ConfigError: if the metric is unknown.
@@ -68,7 +68,8 @@ def anchor_sampling_scores(
     anchors = _box_tensor(anchors)
     proposals = _box_tensor(proposals)
     scores = anchors.new_zeros(len(anchors))
-    # No selection by a mask here: it would make the host wait for the device. What must not count is made empty.
+    # No selection by a mask here: it would make the host wait for the device. What must not count
+    # is made empty.
     anchor_areas = _areas(anchors)
     proposals = _without_invalid(proposals)
     if len(proposals) == 0 or len(anchors) == 0:
@@ -86,8 +87,8 @@ def anchor_sampling_scores(
             overlap.div_(union.sub_(overlap))
         torch.amax(overlap, dim=1, out=scores[part])
     if metric == "ii":
-        # Division by a positive number keeps the order, rounding included: dividing the largest intersection gives
-        # the same bits as the largest quotient.
+        # Division by a positive number keeps the order, rounding included: dividing the largest
+        # intersection gives the same bits as the largest quotient.
         scores.div_(anchor_areas)
     return torch.where(anchor_areas > 0, scores, torch.zeros_like(scores))
 
@@ -104,8 +105,9 @@ def sample_anchors(
         anchors: (R, 4).
         proposals: (P, 4).
         metric: one of :data:`METRICS`.
-        threshold: S of the paper; compared as float32, the precision of the scores, so that a score of exactly one
-            tenth is not above 0.1. Below 0 all anchors are kept, whatever they are, and nothing is computed.
+        threshold: S of the paper; compared as float32, the precision of the scores, so that a score
+            of exactly one tenth is not above 0.1. Below 0 all anchors are kept, whatever they are,
+            and nothing is computed.
 
     Returns:
         (R,) bool.

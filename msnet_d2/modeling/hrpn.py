@@ -1,4 +1,4 @@
-"""Hierarchical region proposal network: a parent RPN decides which anchors the part RPN uses (paper, section 4.2).
+"""Hierarchical RPN: a parent RPN decides which anchors the part RPN uses (paper, section 4.2).
 
 In the paper parents are buildings and parts are their damaged parts; nothing here depends on that.
 
@@ -15,8 +15,8 @@ Naming conventions:
 
     logits: objectness before the sigmoid, per level (N, Hi * Wi * A)
     deltas: box regression, per level (N, Hi * Wi * A, 4)
-    kept: the anchors that the part RPN uses: per image and level their indices, ascending, each counted from the start
-        of its level; None if all are kept
+    kept: the anchors that the part RPN uses: per image and level their indices, ascending, each
+        counted from the start of its level; None if all are kept
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ __all__ = ["HierarchicalRPN", "OverlapMatcher"]
 class OverlapMatcher(Matcher):
     """Detectron2's matcher, except that a ground truth which overlaps no prediction claims none.
 
-    ``allow_low_quality_matches`` gives each ground truth the predictions of its highest quality. If that is zero, these
-    are *all* predictions it does not overlap. With all anchors of an image this cannot happen; with a subset it does,
-    for every object whose parent was not found.
+    ``allow_low_quality_matches`` gives each ground truth the predictions of its highest quality. If
+    that is zero, these are *all* predictions it does not overlap. With all anchors of an image this
+    cannot happen; with a subset it does, for every object whose parent was not found.
     """
 
     def set_low_quality_matches_(self, match_labels, match_quality_matrix):
         """Set the labels of each overlapped ground truth's best predictions to 1, in place."""
         overlapped = match_quality_matrix.amax(dim=1) > 0
-        # Selecting rows copies the largest matrix of training; nearly always there is nothing to drop.
+        # Selecting rows copies the largest matrix of training; nearly always there is nothing to
+        # drop.
         if not overlapped.all():
             match_quality_matrix = match_quality_matrix[overlapped]
         if len(match_quality_matrix):
@@ -64,13 +65,15 @@ class HierarchicalRPN(RPN):
     1. The parent RPN is an ordinary RPN, trained on the distinct rows of ``gt_parent_boxes``.
     2. An anchor is kept if its sampling score against the parent proposals of its image (see
        :mod:`msnet_d2.modeling.anchor_sampling`) is strictly greater than the threshold.
-    3. Only kept anchors are matched, sampled for the loss, and turned into proposals. The authors' code samples
-       labels before it filters, which leaves fewer than the intended number; here the filter comes first. Each ground
-       truth that overlaps a kept anchor keeps its best one.
+    3. Only kept anchors are matched, sampled for the loss, and turned into proposals. The authors'
+    code samples
+       labels before it filters, which leaves fewer than the intended number; here the filter comes
+       first. Each ground truth that overlaps a kept anchor keeps its best one.
 
-    No gradient flows from the part RPN through the parent proposals. An image without parent proposals has no part
-    proposals. With a threshold below 0, proposals and part losses equal Detectron2's ``RPN`` bit for bit (given equal
-    weights, labels and random state: the part RPN draws its sample before the parent RPN does).
+    No gradient flows from the part RPN through the parent proposals. An image without parent
+    proposals has no part proposals. With a threshold below 0, proposals and part losses equal
+    Detectron2's ``RPN`` bit for bit (given equal weights, labels and random state: the part RPN
+    draws its sample before the parent RPN does).
     """
 
     @configurable
@@ -90,11 +93,12 @@ class HierarchicalRPN(RPN):
             parent_rpn: proposes the parents. Its losses are weighted by its own ``loss_weight``.
             metric: "ii" or "iou".
             threshold: S of the paper.
-            min_parent_objectness: probability in [0, 1] below which a parent proposal keeps no anchor.
-            max_parent_proposals: (train, test) how many parent proposals of an image, best first, keep anchors;
-                -1: all.
-            rpn_arguments: those of :class:`RPN`, for the part RPN. Its ``anchor_matcher`` should be an
-                :class:`OverlapMatcher`.
+            min_parent_objectness: probability in [0, 1] below which a parent proposal keeps no
+                anchor.
+            max_parent_proposals: (train, test) how many parent proposals of an image, best first,
+                keep anchors; -1: all.
+            rpn_arguments: those of :class:`RPN`, for the part RPN. Its ``anchor_matcher`` should be
+                an :class:`OverlapMatcher`.
 
         Raises:
             ConfigError: if a value is out of its range.
@@ -103,12 +107,13 @@ class HierarchicalRPN(RPN):
         check_metric(metric)
         if not 0.0 <= min_parent_objectness <= 1.0:
             raise ConfigError(
-                f"MODEL.HRPN.MIN_PARENT_OBJECTNESS is {min_parent_objectness}; expected a probability in [0, 1]"
+                f"MODEL.HRPN.MIN_PARENT_OBJECTNESS is {min_parent_objectness}; expected a "
+                "probability in [0, 1]"
             )
         if len(max_parent_proposals) != 2 or min(max_parent_proposals) < -1:
             raise ConfigError(
-                f"MODEL.HRPN.MAX_PARENT_PROPOSALS is {tuple(max_parent_proposals)}; expected (train, test), "
-                "each a number of proposals or -1 for all"
+                f"MODEL.HRPN.MAX_PARENT_PROPOSALS is {tuple(max_parent_proposals)}; expected "
+                "(train, test), each a number of proposals or -1 for all"
             )
         self.parent_rpn = parent_rpn
         self.metric = metric
@@ -118,7 +123,12 @@ class HierarchicalRPN(RPN):
         self.max_parent_proposals = {True: max_parent_proposals[0], False: max_parent_proposals[1]}
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]):
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        """Translate MODEL.RPN and MODEL.HRPN into the arguments of the constructor.
+
+        Raises:
+            ConfigError: if MODEL.HRPN.PARENT_IN_FEATURES has no anchors.
+        """
         ret = super().from_config(cfg, input_shape)
         ret["anchor_matcher"] = OverlapMatcher(
             cfg.MODEL.RPN.IOU_THRESHOLDS, cfg.MODEL.RPN.IOU_LABELS, allow_low_quality_matches=True
@@ -154,18 +164,21 @@ class HierarchicalRPN(RPN):
         Args:
             images: N images.
             features: feature maps by name, (N, C, Hi, Wi) each.
-            gt_instances: in training, N Instances with ``gt_boxes`` and ``gt_parent_boxes``, aligned. A row of
-                ``gt_parent_boxes`` without area means that the part has no known parent.
+            gt_instances: in training, N Instances with ``gt_boxes`` and ``gt_parent_boxes``,
+                aligned. A row of ``gt_parent_boxes`` without area means that the part has no known
+                parent.
 
         Returns:
             proposals: N Instances with ``proposal_boxes`` and ``objectness_logits``, best first.
-            parents: the same of the parent RPN: all that it proposes, whether or not they keep anchors.
+            parents: the same of the parent RPN: all that it proposes, whether or not they keep
+                anchors.
             losses: in training ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_rpn_parent_cls`` and
                 ``loss_rpn_parent_loc``, all four always present; otherwise empty.
 
         Raises:
             InputError: in training, if the ground truth lacks ``gt_parent_boxes``.
-            FloatingPointError: in training, if a logit or a box is not finite. In inference those are left out.
+            FloatingPointError: in training, if a logit or a box is not finite. In inference those
+            are left out.
         """
         gt_parents = self._parent_ground_truth(gt_instances) if self.training else None
 
@@ -202,8 +215,8 @@ class HierarchicalRPN(RPN):
                 for p in parents
             ]
         )
-        # The host needs the counts; asking for all of them at once makes it wait for the device twice a batch, not
-        # twice a level and image.
+        # The host needs the counts; asking for all of them at once makes it wait for the device
+        # twice a batch, not twice a level and image.
         counts = [level.sum(dim=1) for level in masks.split(level_sizes, dim=1)]
         counts = torch.stack(counts, dim=1).tolist()
         flat = masks.nonzero()[:, 1]
@@ -235,7 +248,7 @@ class HierarchicalRPN(RPN):
         kept: list[list[torch.Tensor]] | None,
         gt_instances: list[Instances],
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Labels and matched boxes as :meth:`label_and_sample_anchors` gives them, the dropped anchors ignored (-1)."""
+        """As :meth:`label_and_sample_anchors`, the dropped anchors labelled -1 (ignored)."""
         if kept is None:
             return self.label_and_sample_anchors(anchors, gt_instances)
         labels, matched = [], []
@@ -260,9 +273,10 @@ class HierarchicalRPN(RPN):
     ) -> list[Instances]:
         """Proposals from the kept anchors alone.
 
-        Dropped anchors are left out rather than given a logit of -inf, which Detectron2 takes for divergence in
-        training, and which would fill the top k wherever fewer than k anchors are kept. Each image keeps its own, so
-        this goes by image; levels stay apart, as top k and NMS are per level.
+        Dropped anchors are left out rather than given a logit of -inf, which Detectron2 takes for
+        divergence in training, and which would fill the top k wherever fewer than k anchors are
+        kept. Each image keeps its own, so this goes by image; levels stay apart, as top k and NMS
+        are per level.
         """
         if kept is None:
             return self.predict_proposals(anchors, logits, deltas, image_sizes)
@@ -288,17 +302,17 @@ class HierarchicalRPN(RPN):
 
     @staticmethod
     def _parent_ground_truth(gt_instances: list[Instances] | None) -> list[Instances]:
-        """N Instances whose ``gt_boxes`` are the distinct parents: a parent of several parts appears once."""
+        """N Instances whose ``gt_boxes`` are the parents, each once however many parts it has."""
         if gt_instances is None:
             raise InputError(
-                'HierarchicalRPN got no ground truth in training; expected "instances" in every input'
+                'HierarchicalRPN got no ground truth in training; give every input its "instances"'
             )
         result = []
         for gt in gt_instances:
             if not gt.has("gt_parent_boxes"):
                 raise InputError(
-                    "HierarchicalRPN got ground truth without gt_parent_boxes in training; load the data with "
-                    "msnet_d2.data.ISBDADatasetMapper, from annotations that have a parent_bbox"
+                    "HierarchicalRPN got ground truth without gt_parent_boxes in training; load "
+                    "the data by msnet_d2.data.ISBDADatasetMapper, with a parent_bbox each"
                 )
             boxes = gt.gt_parent_boxes
             boxes = Boxes(torch.unique(boxes.tensor[boxes.nonempty()], dim=0))
@@ -307,7 +321,7 @@ class HierarchicalRPN(RPN):
 
 
 def _predict(rpn: RPN, features: dict[str, torch.Tensor]):
-    """What ``rpn`` predicts: anchors, logits and deltas, lists of L with the anchor dimension in the anchors' order."""
+    """Anchors, logits and deltas of ``rpn``: lists of L, in the order of the anchors."""
     levels = [features[name] for name in rpn.in_features]
     anchors = rpn.anchor_generator(levels)
     logits, deltas = rpn.rpn_head(levels)
@@ -340,8 +354,8 @@ def _parent_config(cfg: CfgNode) -> CfgNode:
     unknown = [name for name in features if name not in part_features]
     if unknown:
         raise ConfigError(
-            f"MODEL.HRPN.PARENT_IN_FEATURES has {', '.join(unknown)}, not among MODEL.RPN.IN_FEATURES "
-            f"({', '.join(part_features)}), whose anchors the parent RPN shares"
+            f"MODEL.HRPN.PARENT_IN_FEATURES has {', '.join(unknown)}, not among "
+            f"MODEL.RPN.IN_FEATURES ({', '.join(part_features)}), whose anchors it shares"
         )
     cfg = copy.deepcopy(cfg)
     cfg.defrost()

@@ -1,8 +1,6 @@
-"""The meta-architecture: a Mask R-CNN whose proposals come from a hierarchical RPN, and which returns the parents too."""
+"""The meta-architecture: an R-CNN on a hierarchical RPN, which returns the parents too."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -21,20 +19,18 @@ __all__ = ["MSNet", "assign_parents", "select_parents"]
 class MSNet(GeneralizedRCNN):
     """Generalized R-CNN with parents (paper, figure 2; buildings there).
 
-    Training is Detectron2's own, with the losses of the hierarchical RPN. In inference each output dict has
+    Training is Detectron2's own, with the losses of the hierarchical RPN. In inference each output
+    dict has
 
     ``"instances"``
-        Detectron2's Instances (``pred_boxes``, ``scores``, ``pred_classes``, ``pred_masks`` …) and for each instance
-        ``pred_parent_boxes`` (Boxes) and ``parent_scores``: the parent it lies in best (see :func:`assign_parents`).
+        Detectron2's Instances (``pred_boxes``, ``scores``, ``pred_classes``, ``pred_masks`` …) and
+        for each instance ``pred_parent_boxes`` (Boxes) and ``parent_scores``: the parent it lies in
+        best (see :func:`assign_parents`).
     ``"parents"``
-        Instances with ``pred_boxes`` and ``scores`` (probabilities), best first (see :func:`select_parents`).
+        Instances with ``pred_boxes`` and ``scores`` (probabilities), best first (see
+        :func:`select_parents`).
 
     Boxes and masks are in the output resolution (``"height"`` and ``"width"`` of the input).
-
-    Attributes:
-        score_refiner: None, or a callable ``(features, instances, batched_inputs) -> instances`` that may change the
-            scores of the detections of a batch. It gets the feature maps by name and the N Instances before
-            post-processing, that is in network input resolution, and is not called where boxes are given.
     """
 
     @configurable
@@ -46,7 +42,7 @@ class MSNet(GeneralizedRCNN):
         parents_per_image: int = 100,
         **rcnn_arguments,
     ):
-        """See :func:`select_parents` for the first three; the others are those of :class:`GeneralizedRCNN`.
+        """The first three are those of :func:`select_parents`, the others of the base class.
 
         Raises:
             ConfigError: if the proposal generator proposes no parents.
@@ -54,17 +50,17 @@ class MSNet(GeneralizedRCNN):
         super().__init__(**rcnn_arguments)
         if not hasattr(self.proposal_generator, "forward_with_parents"):
             raise ConfigError(
-                f"MSNet got the proposal generator {type(self.proposal_generator).__name__}, which proposes no "
-                "parents; set MODEL.PROPOSAL_GENERATOR.NAME to HierarchicalRPN, or MODEL.META_ARCHITECTURE to "
-                "GeneralizedRCNN"
+                f"MSNet got the proposal generator {type(self.proposal_generator).__name__}, which "
+                "proposes no parents; set MODEL.PROPOSAL_GENERATOR.NAME to HierarchicalRPN, or "
+                "MODEL.META_ARCHITECTURE to GeneralizedRCNN"
             )
         self.parent_score_thresh = parent_score_thresh
         self.parent_nms_thresh = parent_nms_thresh
         self.parents_per_image = parents_per_image
-        self.score_refiner: Callable | None = None
 
     @classmethod
-    def from_config(cls, cfg: CfgNode):
+    def from_config(cls, cfg: CfgNode) -> dict:
+        """Translate the config into the arguments of the constructor."""
         return {
             **super().from_config(cfg),
             "parent_score_thresh": cfg.MODEL.HRPN.PARENT_SCORE_THRESH_TEST,
@@ -82,19 +78,21 @@ class MSNet(GeneralizedRCNN):
 
         Args:
             batched_inputs: N dicts, see :meth:`GeneralizedRCNN.forward`.
-            detected_instances: None, or N Instances with ``pred_boxes`` and ``pred_classes`` in network input
-                resolution. They keep their parents if they have them; none are looked for.
+            detected_instances: None, or N Instances with ``pred_boxes`` and ``pred_classes`` in
+                network input resolution. They keep their parents if they have them; none are looked
+                for.
             do_postprocess: whether to scale to output resolution and paste masks.
 
         Returns:
-            N dicts as described above (without ``"parents"`` where boxes were given), or without post-processing N
-            Instances in network input resolution, with the same fields but for masks still per box.
+            N dicts as described above (without ``"parents"`` where boxes were given), or without
+            post-processing N Instances in network input resolution, with the same fields but for
+            masks still per box.
         """
         assert not self.training
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor)
         if detected_instances is None:
-            instances, parents = self._detect(images, features, batched_inputs)
+            instances, parents = self._detect(images, features)
         else:
             detected_instances = [x.to(self.device) for x in detected_instances]
             instances = self.roi_heads.forward_with_given_boxes(features, detected_instances)
@@ -107,9 +105,23 @@ class MSNet(GeneralizedRCNN):
             scaled = self._postprocess(parents, batched_inputs, images.image_sizes)
             for output, parents_per_image in zip(outputs, scaled):
                 output["parents"] = parents_per_image["instances"]
+            self._extend_outputs(outputs, batched_inputs, features, images.image_sizes)
         return outputs
 
-    def _detect(self, images, features, batched_inputs) -> tuple[list[Instances], list[Instances]]:
+    def _extend_outputs(self, outputs, batched_inputs, features, image_sizes) -> None:
+        """Add to the finished outputs what needs the feature maps; here nothing.
+
+        The place for what works on detections and features together, such as score refinement. Not
+        called where boxes are given.
+
+        Args:
+            outputs: N dicts, to be changed in place.
+            batched_inputs: N input dicts.
+            features: feature maps of the batch by name.
+            image_sizes: N (height, width) of the images as the network saw them, without padding.
+        """
+
+    def _detect(self, images, features) -> tuple[list[Instances], list[Instances]]:
         """Instances and parents of N images, in network input resolution."""
         proposals, parents, _ = self.proposal_generator.forward_with_parents(images, features)
         instances, _ = self.roi_heads(images, features, proposals, None)
@@ -122,15 +134,13 @@ class MSNet(GeneralizedRCNN):
             )
             for p in parents
         ]
-        if self.score_refiner is not None:
-            instances = self.score_refiner(features, instances, batched_inputs)
         for instances_per_image, parents_per_image in zip(instances, parents):
             assign_parents(instances_per_image, parents_per_image)
         return instances, parents
 
     @staticmethod
     def _postprocess(instances, batched_inputs, image_sizes) -> list[dict]:
-        """Detectron2's post-processing, which knows nothing of ``pred_parent_boxes``, and these scaled as well."""
+        """Detectron2's post-processing, and ``pred_parent_boxes`` scaled as well."""
         outputs = []
         for result, inputs, image_size in zip(instances, batched_inputs, image_sizes):
             height = inputs.get("height", image_size[0])
@@ -168,11 +178,13 @@ def select_parents(
 def assign_parents(instances: Instances, parents: Instances) -> None:
     """Give each instance the parent it lies in best, in place.
 
-    That is the parent with the largest share of the instance's box inside it (inner intersection), and of several
-    the one with the highest score. An instance that lies in none gets the box (0, 0, 0, 0) and the score 0.
+    That is the parent with the largest share of the instance's box inside it (inner intersection),
+    and of several the one with the highest score. An instance that lies in none gets the box (0, 0,
+    0, 0) and the score 0.
 
     Args:
-        instances: N Instances with ``pred_boxes``. Sets ``pred_parent_boxes`` (Boxes of N) and ``parent_scores`` (N,).
+        instances: N Instances with ``pred_boxes``. Sets ``pred_parent_boxes`` (Boxes of N) and
+            ``parent_scores`` (N,).
         parents: M Instances with ``pred_boxes`` and ``scores``.
     """
     boxes = instances.pred_boxes.tensor
