@@ -378,7 +378,7 @@ class ScoreRefiner:
         for found, partner in frame.matches:
             found, partner = found.to(raw), partner.to(raw)
             better = self._refinable(frame) & ~found.isnan()
-            better &= similarity.isnan() | (found > similarity)
+            better &= similarity.isnan() | (found > similarity + _TIE)
             similarity = torch.where(better, found, similarity)
             scores = torch.where(better, (raw + partner) / 2, scores)
         refined = Instances(instances.image_size, **instances.get_fields())

@@ -189,6 +189,8 @@ class ScoreRefinementNetwork(nn.Module):
             torch.arange(len(boxes_per_image), device=boxes.device),
             torch.tensor([len(b) for b in boxes_per_image], device=boxes.device),
         )
+        # torchvision's RoIAlign is undefined for boxes with their corners the wrong way round.
+        solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         pooler = self._pooler(resolution)
         if len(maps) == 1:
             level = torch.zeros_like(image)
@@ -202,7 +204,7 @@ class ScoreRefinementNetwork(nn.Module):
             )
         pooled = boxes.new_zeros((len(boxes), self.out_channels, resolution, resolution))
         for k, (x, stride) in enumerate(zip(maps, self.strides)):
-            own = (level == k).nonzero().squeeze(1)
+            own = ((level == k) & solid).nonzero().squeeze(1)
             if len(own) == 0:
                 continue
             read = pixels_read_by_roi_align(

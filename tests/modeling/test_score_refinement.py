@@ -1,0 +1,491 @@
+"""Refinement of scores by hand, its invariants, and streams of frames against the rule applied
+offline."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from msnet_d2.config import get_msnet_cfg
+from msnet_d2.errors import ConfigError, InputError
+from msnet_d2.modeling.refinement_frame import FRAME_KEY, RefinementFrame, attach_refinement_frames
+from msnet_d2.modeling.score_refinement import NEIGHBOURS, ScoreRefiner, refine_scores
+
+
+def cells(*vectors):
+    """Embeddings (N, C, 1, 1) with one cell each."""
+    return torch.tensor(vectors, dtype=torch.float32)[:, :, None, None]
+
+
+def refine(scores_p, p, scores_q, q, **options):
+    return refine_scores(torch.tensor(scores_p), p, torch.tensor(scores_q), q, **options)
+
+
+class TestRule:
+    def test_by_hand(self):
+        # P's first is most like Q's second (cos 0.96 against 0.6): (0.4 + 0.9) / 2. P's second
+        # equals Q's first: (0.6 + 0.1) / 2. P's third and fourth lie outside [0.2, 0.7] and stay.
+        p = cells((3, 4), (1, 0), (1, 0), (1, 0))
+        q = cells((1, 0), (4, 3))
+        new = refine([0.4, 0.6, 0.1, 0.8], p, [0.1, 0.9], q)
+        assert new.tolist() == pytest.approx([0.65, 0.35, 0.1, 0.8])
+
+    def test_similarity_is_the_mean_over_cells(self):
+        # Against Q's first the cells' cosines are 1 and 0, mean 0.5; against its second 0.6 and
+        # 0.6, mean 0.6.
+        p = torch.tensor([[[[1.0, 1.0]], [[0.0, 0.0]]]])
+        q = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]], [[[3.0, 3.0]], [[4.0, 4.0]]]])
+        assert refine([0.5], p, [0.9, 0.3], q).tolist() == pytest.approx([0.4])
+
+    @pytest.mark.parametrize(
+        ("score", "refined"), [(0.2, True), (0.7, True), (0.19, False), (0.71, False)]
+    )
+    def test_both_ends_of_the_range_are_refined(self, score, refined):
+        new = refine([score], cells((1, 0)), [1.0], cells((1, 0)))
+        expected = torch.tensor((score + 1) / 2 if refined else score)
+        assert new[0] == pytest.approx(float(expected))
+
+    def test_another_range(self):
+        new = refine(
+            [0.05, 0.5], cells((1, 0), (1, 0)), [0.25], cells((1, 0)), score_range=(0.0, 0.1)
+        )
+        assert new.tolist() == pytest.approx([0.15, 0.5])
+
+    def test_no_detection_in_q_or_in_p(self):
+        assert refine([0.5], cells((1, 0)), [], torch.zeros(0, 2, 1, 1)).tolist() == [0.5]
+        assert refine([], torch.zeros(0, 2, 1, 1), [0.5], cells((1, 0))).shape == (0,)
+
+    def test_same_class(self):
+        # Without the option the match is Q's first (equal); with it only Q's second has P's class.
+        p, q = cells((1, 0)), cells((1, 0), (1, 1))
+        classes = {"classes_p": torch.tensor([2]), "classes_q": torch.tensor([0, 2])}
+        assert refine([0.5], p, [0.9, 0.3], q).tolist() == pytest.approx([0.7])
+        assert refine([0.5], p, [0.9, 0.3], q, **classes).tolist() == pytest.approx([0.4])
+        classes["classes_q"] = torch.tensor([0, 1])
+        assert refine([0.5], p, [0.9, 0.3], q, **classes).tolist() == [0.5]
+
+    def test_minimum_similarity(self):
+        # cos((3, 4), (1, 0)) = 0.6
+        p, q = cells((3, 4)), cells((1, 0))
+        assert refine([0.5], p, [0.9], q, min_similarity=0.59).tolist() == pytest.approx([0.7])
+        assert refine([0.5], p, [0.9], q, min_similarity=0.61).tolist() == [0.5]
+
+    def test_a_box_under_two_classes_counts_with_its_higher_score(self):
+        p, q = cells((1, 2)), cells((2, 1), (1, 2), (1, 2))
+        assert refine([0.5], p, [1.0, 0.3, 0.7], q).tolist() == pytest.approx([0.6])
+        assert refine([0.5], p, [1.0, 0.7, 0.3], q).tolist() == pytest.approx([0.6])
+
+    def test_the_scores_given_are_not_changed(self):
+        scores = torch.tensor([0.4])
+        refine_scores(scores, cells((1, 0)), torch.tensor([0.9]), cells((1, 0)))
+        assert scores.tolist() == pytest.approx([0.4])
+
+    def test_lengths_are_checked(self):
+        with pytest.raises(ValueError, match="frame Q are aligned"):
+            refine([0.5], cells((1, 0)), [0.5, 0.5], cells((1, 0)))
+        with pytest.raises(ValueError, match="one is None"):
+            refine([0.5], cells((1, 0)), [0.5], cells((1, 0)), classes_p=torch.tensor([1]))
+
+
+frames = st.tuples(st.integers(0, 10_000), st.integers(0, 6), st.integers(0, 6))
+
+
+def random_frames(seed, n, m):
+    g = torch.Generator().manual_seed(seed)
+    p, q = (torch.randn(k, 5, 2, 2, generator=g) for k in (n, m))
+    return torch.rand(n, generator=g), p, torch.rand(m, generator=g), q
+
+
+class TestInvariants:
+    @given(frames)
+    @settings(max_examples=50, deadline=None)
+    def test_scores_outside_the_range_are_untouched_and_others_are_averages(self, frame):
+        scores_p, p, scores_q, q = random_frames(*frame)
+        new = refine_scores(scores_p, p, scores_q, q)
+        outside = (scores_p < 0.2) | (scores_p > 0.7)
+        assert torch.equal(new[outside], scores_p[outside])
+        for i in (~outside).nonzero().flatten():
+            averages = (scores_p[i] + scores_q) / 2 if len(scores_q) else scores_p[i : i + 1]
+            assert (averages - new[i]).abs().min() < 1e-6
+
+    @given(frames, st.randoms(use_true_random=False))
+    @settings(max_examples=50, deadline=None)
+    def test_the_order_of_detections_is_irrelevant(self, frame, random):
+        scores_p, p, scores_q, q = random_frames(*frame)
+        order_p, order_q = list(range(len(p))), list(range(len(q)))
+        random.shuffle(order_p)
+        random.shuffle(order_q)
+        new = refine_scores(scores_p, p, scores_q, q)
+        shuffled = refine_scores(scores_p[order_p], p[order_p], scores_q[order_q], q[order_q])
+        assert torch.allclose(shuffled, new[order_p])
+
+    @given(frames)
+    @settings(max_examples=30, deadline=None)
+    def test_a_frame_refined_by_itself_stays(self, frame):
+        scores, p, _, _ = random_frames(*frame)
+        assert torch.allclose(refine_scores(scores, p, scores, p), scores)
+
+
+class FakeNetwork:
+    """Embeds a box by its first two coordinates, so that a test can say what is similar to what."""
+
+    in_features = ("p2",)
+
+    def __init__(self):
+        self.calls = []
+
+    def embed_boxes(self, features, boxes):
+        self.calls.append(float(features["p2"].flatten()[0]))
+        return boxes[0].tensor[:, :2, None, None].clone()
+
+
+def frame_output(detections, net, number=0, size=(100, 100), image=None):
+    """An output with detections (direction in degrees, score, class) and its frame."""
+    angles = torch.tensor([math.radians(d[0]) for d in detections])
+    corner = (
+        torch.stack([angles.cos(), angles.sin()], dim=1) * 10 + 20
+        if len(angles)
+        else torch.zeros(0, 2)
+    )
+    # relative to (20, 20) the corner points in the direction; FakeNetwork sees the corner itself,
+    # so shift
+    boxes = torch.cat([corner - 20, corner + 60], dim=1)
+    instances = Instances(
+        size,
+        pred_boxes=Boxes(boxes),
+        scores=torch.tensor([float(d[1]) for d in detections]),
+        pred_classes=torch.tensor(
+            [d[2] if len(d) > 2 else 0 for d in detections], dtype=torch.int64
+        ),
+        pred_masks=torch.rand(len(detections), *size) > 0.5,
+    )
+    features = {"p2": torch.full((1, 1, 1, 1), float(number))}
+    return {
+        "instances": instances,
+        "parents": "untouched",
+        "number": number,
+        FRAME_KEY: RefinementFrame(net, features, size, image),
+    }
+
+
+def run(refiner, outputs, video_id="a"):
+    done = []
+    for output in outputs:
+        done += refiner.push(output, video_id=video_id, frame_index=output["number"])
+    return done + refiner.flush()
+
+
+def scores(outputs):
+    return [[round(float(s), 4) for s in output["instances"].scores] for output in outputs]
+
+
+class TestStream:
+    # One object seen three times, once with a distractor that is less similar.
+    def sequence(self, net):
+        return [
+            frame_output([(0, 0.9)], net, 0),
+            frame_output([(90, 0.3), (5, 0.5)], net, 1),
+            frame_output([(10, 0.6)], net, 2),
+        ]
+
+    @pytest.mark.parametrize(
+        ("neighbour", "expected"),
+        [
+            # frame 1: its first (90°) and second (5°) both have only (0°, 0.9) before them; frame 2
+            # has (5°, 0.5)
+            ("previous", [[0.9], [0.6, 0.7], [0.55]]),
+            # frame 1 has (10°, 0.6) behind it, frame 2 nothing, frame 0 is out of the range
+            ("next", [[0.9], [0.45, 0.55], [0.6]]),
+            # 90° is nearer to 10° than to 0°, and 5° is as near to 0° as to 10°: the previous
+            # frame's is kept
+            ("both", [[0.9], [0.45, 0.7], [0.55]]),
+        ],
+    )
+    def test_three_frames_by_hand(self, neighbour, expected):
+        net = FakeNetwork()
+        done = run(ScoreRefiner(neighbour=neighbour), self.sequence(net))
+        assert [o["number"] for o in done] == [0, 1, 2]
+        assert scores(done) == expected
+        assert net.calls == [0, 1, 2]  # each frame embedded once
+
+    @pytest.mark.parametrize(
+        ("neighbour", "counts"), [("previous", [1, 1, 1, 0]), ("both", [0, 1, 1, 1])]
+    )
+    def test_delay(self, neighbour, counts):
+        refiner = ScoreRefiner(neighbour=neighbour)
+        got = [
+            len(refiner.push(o, video_id="a", frame_index=o["number"]))
+            for o in self.sequence(FakeNetwork())
+        ]
+        assert [*got, len(refiner.flush())] == counts
+        assert refiner.flush() == []
+
+    def test_fields_of_a_finished_output(self):
+        net = FakeNetwork()
+        before = self.sequence(net)[1]
+        raw = before["instances"]
+        run_before = frame_output([(0, 0.9)], net, 0)
+        after = run(ScoreRefiner(), [run_before, before])[1]
+        instances = after["instances"]
+        assert FRAME_KEY not in after
+        assert after["parents"] == "untouched"
+        assert torch.equal(instances.scores_raw, raw.scores)
+        assert instances.match_similarity.tolist() == pytest.approx(
+            [0.0, math.cos(math.radians(5))], abs=1e-5
+        )
+        assert torch.equal(instances.pred_boxes.tensor, raw.pred_boxes.tensor)
+        assert torch.equal(instances.pred_masks, raw.pred_masks)
+        assert torch.equal(instances.pred_classes, raw.pred_classes)
+        assert raw.scores.tolist() == pytest.approx(
+            [0.3, 0.5]
+        )  # the model's own output is as it was
+        assert FRAME_KEY in before
+
+    def test_not_refined_is_nan(self):
+        first = run(ScoreRefiner(), self.sequence(FakeNetwork()))[0]["instances"]
+        assert first.match_similarity.isnan().all()
+        assert torch.equal(first.scores, first.scores_raw)
+
+    def test_unrefined_scores_of_the_neighbour_are_used(self):
+        # 0.3 → (0.3 + 0.9) / 2 = 0.6 in frame 1; frame 2 averages with 0.3, not with 0.6.
+        net = FakeNetwork()
+        outputs = [frame_output([(0, s)], net, i) for i, s in enumerate((0.9, 0.3, 0.5))]
+        assert scores(run(ScoreRefiner(), outputs)) == [[0.9], [0.6], [0.4]]
+
+    @pytest.mark.parametrize("neighbour", NEIGHBOURS)
+    def test_identical_frames_change_nothing(self, neighbour):
+        net = FakeNetwork()
+        outputs = [frame_output([(0, 0.3), (40, 0.5), (80, 0.7)], net, i) for i in range(3)]
+        assert scores(run(ScoreRefiner(neighbour=neighbour), outputs)) == [[0.3, 0.5, 0.7]] * 3
+
+    @pytest.mark.parametrize("neighbour", NEIGHBOURS)
+    @pytest.mark.parametrize("numbers", [(0, 31), (5, 4), (5, 5)])
+    def test_a_gap_or_a_step_back_starts_afresh(self, neighbour, numbers):
+        net = FakeNetwork()
+        outputs = [frame_output([(0, s)], net, i) for i, s in zip(numbers, (0.3, 0.5))]
+        done = run(ScoreRefiner(neighbour=neighbour, max_gap=30), outputs)
+        assert scores(done) == [[0.3], [0.5]]
+        assert net.calls == []
+
+    def test_a_gap_of_max_gap_is_adjacent(self):
+        net = FakeNetwork()
+        outputs = [frame_output([(0, s)], net, i) for i, s in zip((0, 30), (0.3, 0.5))]
+        assert scores(run(ScoreRefiner(max_gap=30), outputs)) == [[0.3], [0.4]]
+
+    @pytest.mark.parametrize("neighbour", NEIGHBOURS)
+    def test_a_new_video_or_size_starts_afresh_and_loses_no_frame(self, neighbour):
+        net = FakeNetwork()
+        refiner = ScoreRefiner(neighbour=neighbour)
+        done = refiner.push(frame_output([(0, 0.3)], net, 0), video_id="a", frame_index=0)
+        done += refiner.push(frame_output([(0, 0.5)], net, 1), video_id="b", frame_index=1)
+        done += refiner.push(
+            frame_output([(0, 0.7)], net, 2, size=(50, 60)), video_id="b", frame_index=2
+        )
+        done += refiner.push(frame_output([(0, 0.4)], net, 3, size=(50, 60)), frame_index=3)
+        done += refiner.push(
+            frame_output([(0, 0.6)], net, 4, size=(50, 60)), video_id="b", frame_index=4
+        )
+        done += refiner.flush()
+        assert [o["number"] for o in done] == [0, 1, 2, 3, 4]
+        assert scores(done) == [[0.3], [0.5], [0.7], [0.4], [0.6]]
+
+    @pytest.mark.parametrize("threshold", [0.0, 0.15])
+    def test_a_cut(self, threshold):
+        """A frame darkened and shifted is of the same shot, one with the sky below is not."""
+        net = FakeNetwork()
+        g = torch.Generator().manual_seed(0)
+        scene = torch.rand(3, 120, 160, generator=g) * 60 + torch.linspace(0, 180, 120)[:, None]
+        moved = scene.roll(8, dims=2) * 0.8
+        flipped = scene.flip(1)
+        outputs = [
+            frame_output([(0, s)], net, i, image=image)
+            for i, (s, image) in enumerate(((0.3, scene), (0.5, moved), (0.7, flipped)))
+        ]
+        done = run(ScoreRefiner(cut_threshold=threshold), outputs)
+        assert scores(done) == [[0.3], [0.4], [0.6] if threshold == 0 else [0.7]]
+
+    def test_a_picture_without_a_video_passes_through(self):
+        output = frame_output([(0, 0.5)], FakeNetwork())
+        output.pop(FRAME_KEY)
+        for neighbour in NEIGHBOURS:
+            (done,) = ScoreRefiner(neighbour=neighbour).push(output)
+            assert done["instances"].scores_raw.tolist() == [0.5]
+            assert done["instances"].track_id.tolist() == [-1]
+
+    def test_a_frame_without_features(self):
+        output = frame_output([(0, 0.5)], FakeNetwork())
+        output.pop(FRAME_KEY)
+        with pytest.raises(InputError, match="wrap the model in RefinedModel"):
+            ScoreRefiner().push(output, video_id="a", frame_index=7)
+
+    def test_numbers_are_counted_where_none_are_given(self):
+        net, refiner = FakeNetwork(), ScoreRefiner(max_gap=1)
+        outputs = [frame_output([(0, s)], net) for s in (0.3, 0.5)]
+        assert scores([refiner.push(o, video_id="a")[0] for o in outputs]) == [[0.3], [0.4]]
+
+    @pytest.mark.parametrize("neighbour", NEIGHBOURS)
+    def test_frames_without_detections(self, neighbour):
+        net = FakeNetwork()
+        outputs = [frame_output(d, net, i) for i, d in enumerate(([], [(0, 0.5)], [], []))]
+        done = run(ScoreRefiner(neighbour=neighbour), outputs)
+        assert scores(done) == [[], [0.5], [], []]
+        assert net.calls == []  # nothing to match, nothing embedded
+        assert done[0]["instances"].track_id.shape == (0,)
+
+    @pytest.mark.parametrize(
+        ("neighbour", "calls"), [("previous", []), ("next", [0, 1]), ("both", [0, 1])]
+    )
+    def test_what_cannot_be_refined_is_not_embedded(self, neighbour, calls):
+        net = FakeNetwork()
+        outputs = [frame_output([(0, s)], net, i) for i, s in enumerate((0.5, 0.9, 0.95))]
+        run(ScoreRefiner(neighbour=neighbour, track=False), outputs)
+        assert net.calls == calls
+
+    def test_same_class_and_minimum_similarity_reach_the_stream(self):
+        net = FakeNetwork()
+
+        def pair():
+            return [frame_output([(0, 0.9, 1)], net, 0), frame_output([(60, 0.5, 2)], net, 1)]
+
+        assert scores(run(ScoreRefiner(), pair()))[1] == [0.7]
+        assert scores(run(ScoreRefiner(same_class=True), pair()))[1] == [0.5]
+        assert scores(run(ScoreRefiner(min_similarity=0.51), pair()))[1] == [0.5]  # cos 60° = 0.5
+        assert scores(run(ScoreRefiner(min_similarity=0.49), pair()))[1] == [0.7]
+
+    def test_boxes_are_scaled_to_the_networks_input(self):
+        seen = []
+        net = SimpleNamespace(
+            in_features=["p2"], embed_boxes=lambda f, b: seen.append(b[0].tensor) or torch.zeros(1)
+        )
+        frame = RefinementFrame(net, {"p2": torch.zeros(1, 1, 1, 1)}, (50, 200))
+        boxes = Boxes(torch.tensor([[10.0, 20, 30, 40]]))
+        frame.embed(boxes, (100, 100))
+        assert seen[0].tolist() == [[20.0, 10.0, 60.0, 20.0]]
+        assert boxes.tensor.tolist() == [[10.0, 20, 30, 40]]
+
+
+class TestTracks:
+    def test_by_hand(self):
+        # Frame 1's detections are those of frame 0 in another order, and a new one; frame 2 lost
+        # 0°, whose place the new one does not take: 85° and 80° are each other's best.
+        net = FakeNetwork()
+        outputs = [
+            frame_output([(0, 0.9), (45, 0.9)], net, 0),
+            frame_output([(46, 0.9), (1, 0.9), (80, 0.9)], net, 1),
+            frame_output([(85, 0.9), (47, 0.9)], net, 2),
+        ]
+        ids = [o["instances"].track_id.tolist() for o in run(ScoreRefiner(), outputs)]
+        assert ids == [[0, 1], [1, 0, 2], [2, 1]]
+
+    def test_numbers_are_unique_in_a_video_and_start_again_in_the_next(self):
+        net, refiner = FakeNetwork(), ScoreRefiner(max_gap=1)
+        ids = []
+        for video, number in (("a", 0), ("a", 5), ("b", 6)):
+            (done,) = refiner.push(
+                frame_output([(0, 0.9)], net), video_id=video, frame_index=number
+            )
+            ids += done["instances"].track_id.tolist()
+        assert ids == [0, 1, 0]
+
+    def test_off(self):
+        net = FakeNetwork()
+        outputs = [frame_output([(0, 0.9)], net, i) for i in range(2)]
+        done = run(ScoreRefiner(track=False), outputs)
+        assert [o["instances"].track_id.tolist() for o in done] == [[-1], [-1]]
+
+
+def offline(sequence, neighbour):
+    """The rule applied to a whole video at once: the reference for the stream."""
+    results = []
+    for i, (s, e) in enumerate(sequence):
+        candidates = []
+        if neighbour in ("previous", "both") and i > 0:
+            candidates.append(sequence[i - 1])
+        if neighbour in ("next", "both") and i + 1 < len(sequence):
+            candidates.append(sequence[i + 1])
+        refined = s.clone()
+        for n in range(len(s)):
+            best = -2.0
+            for scores_q, q in candidates:
+                alone = refine_scores(s[n : n + 1], e[n : n + 1], scores_q, q)
+                if len(q) == 0:
+                    continue
+                unit = torch.nn.functional.normalize
+                similarity = float(
+                    (unit(e[n : n + 1], dim=1) * unit(q, dim=1)).sum(1).mean((1, 2)).max()
+                )
+                if similarity > best + 1e-6:
+                    best, refined[n] = similarity, alone[0]
+        results.append(refined)
+    return results
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    counts=st.lists(st.integers(0, 4), min_size=1, max_size=6),
+    neighbour=st.sampled_from(NEIGHBOURS),
+)
+@settings(max_examples=60, deadline=None)
+def test_stream_equals_offline(seed, counts, neighbour):
+    g = torch.Generator().manual_seed(seed)
+    sequence = [(torch.rand(n, generator=g), torch.randn(n, 4, 2, 2, generator=g)) for n in counts]
+    outputs = []
+    for i, (s, e) in enumerate(sequence):
+        net = SimpleNamespace(in_features=[], embed_boxes=lambda f, b, e=e: e)
+        corner = torch.rand(len(s), 2, generator=g) * 50
+        boxes = Boxes(torch.cat([corner, corner + 9], dim=1))
+        classes = torch.zeros(len(s), dtype=torch.int64)
+        instances = Instances((64, 64), pred_boxes=boxes, scores=s, pred_classes=classes)
+        frame = SimpleNamespace(image_size=(64, 64), embed=lambda boxes, size, e=e: e)
+        outputs.append({"instances": instances, FRAME_KEY: frame, "number": i})
+        assert net.in_features == []
+    done = run(ScoreRefiner(neighbour=neighbour), outputs)
+    for output, before, expected in zip(done, outputs, offline(sequence, neighbour)):
+        assert torch.allclose(output["instances"].scores, expected, atol=1e-6)
+        assert output["instances"].pred_boxes is before["instances"].pred_boxes
+
+
+def test_frames_are_attached_to_videos_alone():
+    features = {"p2": torch.arange(3.0).view(3, 1, 1, 1), "p6": torch.zeros(3, 1, 1, 1)}
+    outputs = [{}, {}, {}]
+    inputs = [{"video_id": "a", "image": torch.zeros(3, 8, 8)}, {}, {"video_id": None}]
+    attach_refinement_frames(outputs, inputs, FakeNetwork(), features, [(8, 8)] * 3)
+    assert [FRAME_KEY in output for output in outputs] == [True, False, False]
+
+
+def test_features_are_dropped_once_embedded():
+    net = FakeNetwork()
+    frame = RefinementFrame(net, {"p2": torch.full((1, 1, 1, 1), 3.0)}, (10, 10))
+    boxes = Boxes(torch.tensor([[1.0, 2, 3, 4]]))
+    first = frame.embed(boxes, (10, 10))
+    assert frame.embed(boxes, (10, 10)) is first
+    assert net.calls == [3.0]
+    assert frame._features == {}
+
+
+class TestConfig:
+    def test_the_papers_is_the_default(self):
+        refiner = ScoreRefiner(get_msnet_cfg())
+        assert refiner.score_range == (0.2, 0.7)
+        assert refiner.neighbour == "previous"
+        assert refiner.delay == 0
+        assert refiner.same_class is False
+        assert refiner.min_similarity == -1.0
+
+    @pytest.mark.parametrize(
+        ("opts", "message"),
+        [
+            (["MODEL.SRN.NEIGHBOUR", "sideways"], "NEIGHBOUR is 'sideways'"),
+            (["MODEL.SRN.SCORE_RANGE", "(0.7, 0.2)"], "0 <= C0 <= C1 <= 1"),
+            (["MODEL.SRN.MAX_GAP", 0], "MAX_GAP is 0"),
+        ],
+    )
+    def test_what_contradicts_itself(self, opts, message):
+        with pytest.raises(ConfigError, match=message):
+            ScoreRefiner(get_msnet_cfg(opts=opts))
