@@ -99,6 +99,10 @@ def build_ground_truth(dataset_dicts: Iterable[dict], metadata, *, name: str = "
         index: index for index in range(len(class_names))
     }
     to_dataset = {contiguous: own for own, contiguous in to_contiguous.items()}
+    for index in range(len(class_names)):
+        # A class that the file does not have, but the model may predict all the same.
+        unused = index + 1 if index + 1 not in to_contiguous else max(to_dataset.values()) + 1
+        to_dataset.setdefault(index, unused)
     truth = GroundTruth(
         name=name,
         image_sizes={},

@@ -23,10 +23,10 @@ from msnet_d2.evaluation.results import (
     RESULTS_FILE,
     instances_to_results,
     parents_to_results,
-    write_json,
 )
 from msnet_d2.evaluation.scoring import TASKS, applicable_tasks, score_results
 from msnet_d2.evaluation.tables import results_table
+from msnet_d2.files import write_json
 
 __all__ = ["ISBDAEvaluator"]
 

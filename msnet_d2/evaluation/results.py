@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,6 @@ __all__ = [
     "parents_to_results",
     "read_parents",
     "read_results",
-    "write_json",
 ]
 
 RESULTS_FILE = "coco_instances_results.json"
@@ -66,7 +63,7 @@ def instances_to_results(
         "score": instances.scores.tolist(),
     }
     if instances.has("pred_masks"):
-        columns["segmentation"] = encode_masks(instances.pred_masks)
+        columns["segmentation"] = encode_masks(instances.pred_masks, instances.pred_boxes.tensor)
     if instances.has("pred_parent_boxes"):
         columns["parent_bbox"] = _to_xywh(instances.pred_parent_boxes)
     if instances.has("parent_scores"):
@@ -82,28 +79,6 @@ def parents_to_results(parents: Instances, image_id: int | str) -> list[dict]:
         {"image_id": image_id, "category_id": PARENT_CATEGORY_ID, "bbox": box, "score": score}
         for box, score in zip(_to_xywh(parents.pred_boxes), parents.scores.tolist())
     ]
-
-
-def write_json(path: str | Path, content: Any) -> None:
-    """Write ``content``; whatever happens meanwhile, ``path`` is as it was or complete.
-
-    Raises:
-        ValueError: if ``content`` holds NaN or infinity, which JSON does not know.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            # json.dump writes token by token and takes five times as long.
-            file.write(json.dumps(content, allow_nan=False))
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def read_results(path: str | Path, truth: GroundTruth) -> list[dict]:
@@ -128,7 +103,7 @@ def read_results(path: str | Path, truth: GroundTruth) -> list[dict]:
 
 
 def read_parents(path: str | Path, truth: GroundTruth) -> list[dict]:
-    """Read and check a file of building boxes: :func:`read_results` without regard to categories."""
+    """Read and check a file of building boxes; their categories do not matter."""
     return _read(path, lambda entry: _checked(entry, truth, None))
 
 
@@ -195,10 +170,3 @@ def _is_number(value: Any) -> bool:
 
 def _to_xywh(boxes: Boxes) -> list[list[float]]:
     return BoxMode.convert(boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
-
-
-def _umask() -> int:
-    """Permissions that new files get, which mkstemp does not follow; setting is the way to read."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
