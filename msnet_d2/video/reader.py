@@ -1,0 +1,276 @@
+"""Reading videos: files, folders of frames, cameras, all as one stream of :class:`Frame`."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from msnet_d2.errors import VideoError
+from msnet_d2.video.decode import FileDecoder
+from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
+
+__all__ = ["CameraReader", "FolderReader", "VideoReader", "natural_key"]
+
+_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+_DEFAULT_FOLDER_FPS = Fraction(25)
+# A camera that gives no frame so often in a row has gone.
+_MAX_CAMERA_FAILURES = 100
+
+
+def natural_key(path: Path) -> tuple:
+    """Sort key by name in which ``frame_10`` comes after ``frame_9``."""
+    parts = re.split(r"(\d+)", path.name)
+    return tuple((1, int(p), "") if p.isdigit() else (0, 0, p.lower()) for p in parts), path.name
+
+
+class VideoReader:
+    """Frames of a file, a folder or a camera; a context manager, to be iterated once.
+
+    Attributes:
+        info: what is known of the source; width, height and rotation are final with the first
+            frame.
+        report: what reading met so far; final when the iteration is.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | int,
+        *,
+        fps: float | Fraction | None = None,
+        stride: int = 1,
+        keep_damaged: bool = False,
+        max_pixels: int = 1 << 26,
+    ):
+        """Open a source.
+
+        Args:
+            source: a video file (mp4, mov, mkv, webm, avi, ts), a folder of pictures, or the number
+                of a camera (also as text, where no file has that name).
+            fps: frames a second of a folder (default 25).
+            stride: give out only every ``stride``-th frame.
+            keep_damaged: give out frames decoded from corrupt data, marked as such.
+            max_pixels: larger frames are refused before they are decoded.
+
+        Raises:
+            VideoError: if there is no such source, or it is no video.
+            DependencyError: if PyAV is needed and missing.
+        """
+        if stride < 1:
+            raise VideoError(f"the stride must be at least 1, and is {stride}")
+        if fps is not None and not 0 < fps < 100_000:
+            raise VideoError(f"the frame rate must be positive, and is {fps}")
+        path = Path(str(source))
+        if isinstance(source, int) or (str(source).isdigit() and not path.exists()):
+            self._source = CameraReader(int(source), stride=stride)
+        elif path.is_dir():
+            rate = _DEFAULT_FOLDER_FPS if fps is None else Fraction(fps).limit_denominator(1001)
+            self._source = FolderReader(path, fps=rate, stride=stride, max_pixels=max_pixels)
+        else:
+            self._source = FileDecoder(
+                path, stride=stride, keep_damaged=keep_damaged, max_pixels=max_pixels
+            )
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Give out the frames in the order of their times.
+
+        Raises:
+            VideoError: at the end if there was no frame at all, or if a camera has gone.
+        """
+        return iter(self._source)
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known of the source."""
+        return self._source.info
+
+    @property
+    def report(self) -> ReadReport:
+        """What reading met so far."""
+        return self._source.report
+
+    def close(self) -> None:
+        """Release the source; harmless to repeat."""
+        self._source.close()
+
+
+class FolderReader:
+    """Pictures of a folder in the natural order of their names, at a given rate."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        fps: Fraction = _DEFAULT_FOLDER_FPS,
+        stride: int = 1,
+        max_pixels: int = 1 << 26,
+    ):
+        """List a folder; arguments as those of :class:`VideoReader`.
+
+        Raises:
+            VideoError: if it holds no pictures.
+        """
+        path = Path(path)
+        self._files = sorted(
+            (
+                p
+                for p in path.iterdir()
+                if p.suffix.lower() in _PICTURES and not p.name.startswith(".") and p.is_file()
+            ),
+            key=natural_key,
+        )
+        if not self._files:
+            raise VideoError(
+                f"the folder {path} holds no pictures ({', '.join(sorted(_PICTURES))})"
+            )
+        self._path = path
+        self._stride = stride
+        self._max_pixels = max_pixels
+        self.report = ReadReport()
+        size = self._size()
+        self.info = VideoInfo(
+            name=path.resolve().name,
+            kind="folder",
+            width=size[0],
+            height=size[1],
+            fps=fps,
+            time_base=1 / fps,
+            frame_count=len(self._files),
+            duration_s=float(len(self._files) / fps),
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Give out the pictures; unreadable ones count as lost."""
+        size = None
+        for index, file in enumerate(self._files):
+            if index % self._stride:
+                self.report.frames_read += 1
+                continue
+            try:
+                image = _read_picture(file, self._max_pixels)
+            except (OSError, ValueError, SyntaxError):  # what PIL raises on broken files
+                self.report.decode_errors += 1
+                self.report.frames_lost += 1
+                continue
+            self.report.frames_read += 1
+            if size is not None and image.shape[1::-1] != size:
+                self.report.add_size_change(index, *image.shape[1::-1])
+            size = image.shape[1::-1]
+            yield Frame(
+                image=image,
+                index=index,
+                time_s=float(index * self.info.time_base),
+                pts=index,
+                time_base=self.info.time_base,
+            )
+        if size is None:
+            raise VideoError(f"none of the {len(self._files)} pictures in {self._path} can be read")
+
+    def close(self) -> None:
+        """Nothing is open between frames."""
+
+    def _size(self) -> tuple[int, int]:
+        """Width and height of the first picture that can be read."""
+        for file in self._files:
+            try:
+                image = _read_picture(file, self._max_pixels)
+            except (OSError, ValueError, SyntaxError):
+                continue
+            return image.shape[1], image.shape[0]
+        raise VideoError(f"none of the {len(self._files)} pictures in {self._path} can be read")
+
+
+class CameraReader:
+    """A camera, until it goes or the reader is closed. Times are those of arrival."""
+
+    def __init__(self, number: int, *, stride: int = 1):
+        """Open the camera ``number``.
+
+        Raises:
+            VideoError: if it cannot be opened.
+        """
+        import cv2
+
+        self._number = number
+        self._stride = stride
+        self._capture = cv2.VideoCapture(number)
+        if not self._capture.isOpened():
+            raise VideoError(
+                f"camera {number} cannot be opened; expected the number of a connected camera, or "
+                "the path of a file or folder that exists"
+            )
+        self.report = ReadReport()
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.info = VideoInfo(
+            name=f"camera {number}",
+            kind="camera",
+            width=int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            height=int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+            fps=Fraction(rate).limit_denominator(1001) if 0 < rate < 1000 else Fraction(30),
+            time_base=Fraction(1, 1000),
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Give out frames as they come.
+
+        Raises:
+            VideoError: if the camera gives no frame at all.
+        """
+        start, last, failures = None, -1, 0
+        while failures < _MAX_CAMERA_FAILURES:
+            ok, image = self._capture.read()
+            if not ok or image is None:
+                failures += 1
+                time.sleep(0.01)
+                continue
+            failures = 0
+            now = time.monotonic()
+            start = now if start is None else start
+            index = self.report.frames_read
+            self.report.frames_read += 1
+            if index % self._stride:
+                continue
+            pts = max(round((now - start) * 1000), last + 1)
+            last = pts
+            yield Frame(
+                image=image, index=index, time_s=pts / 1000, pts=pts, time_base=Fraction(1, 1000)
+            )
+        self.report.truncated = True
+        if self.report.frames_read == 0:
+            raise VideoError(f"camera {self._number} gives no frames")
+
+    def close(self) -> None:
+        """Release the camera."""
+        self._capture.release()
+
+
+def _read_picture(path: Path, max_pixels: int) -> np.ndarray:
+    """A picture as (H, W, 3) uint8 BGR, turned as its EXIF tag says.
+
+    PIL, unlike OpenCV, refuses a file that ends early.
+
+    Raises:
+        OSError, ValueError, SyntaxError: if it cannot be read whole, or is over ``max_pixels``.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as picture:
+        if picture.width * picture.height > max_pixels:
+            raise ValueError(f"{path} has over {max_pixels} pixels")
+        picture.load()
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):
+            # 16 bits a pixel: PIL's conversion would cut them off at 255.
+            values = np.asarray(picture, dtype=np.int64).clip(0, 65535) >> 8
+            return np.repeat(values.astype(np.uint8)[:, :, None], 3, axis=2)
+        return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[:, :, ::-1])
