@@ -1,0 +1,222 @@
+"""The camera: from pixels to directions and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from msnet_d2.damage_map.sample import TelemetrySample
+from msnet_d2.errors import InputError
+
+FILM_WIDTH_MM = 36.0
+_UNDISTORT_STEPS = 100
+# A direction that comes back this far off (in units of the focal length) is not in the lens model.
+_UNDISTORT_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole with OpenCV's lens distortion.
+
+    Camera axes: x right, y down, z forward. Pixels are continuous with (0, 0) at the outer corner
+    of the top left pixel, so the centre of the picture is (width / 2, height / 2).
+
+    Attributes:
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+        fx: focal length in pixels, horizontally.
+        fy: focal length in pixels, vertically.
+        cx: principal point.
+        cy: principal point.
+        distortion: OpenCV's coefficients (k1, k2, p1, p2[, k3[, k4, k5, k6[, …]]]), or empty.
+    """
+
+    width: float
+    height: float
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        values = (self.width, self.height, self.fx, self.fy)
+        if not (all(np.isfinite(v) and v > 0 for v in values)):
+            raise InputError(
+                f"camera of {self.width} x {self.height} pixels with focal lengths {self.fx}, "
+                f"{self.fy}: expected positive numbers"
+            )
+        others = (self.cx, self.cy, *self.distortion)
+        if not all(np.isfinite(v) for v in others):
+            raise InputError(f"camera: principal point and distortion {others} are not all numbers")
+        if len(self.distortion) not in (0, 4, 5, 8, 12, 14):
+            raise InputError(
+                f"camera: {len(self.distortion)} distortion coefficients; OpenCV has 4, 5, 8, 12 "
+                "or 14"
+            )
+
+    @classmethod
+    def from_hfov(cls, hfov_deg: float, width: float, height: float) -> Camera:
+        """A camera without distortion, by its horizontal field of view."""
+        if not 0.1 <= hfov_deg <= 179:
+            raise InputError(f"--hfov {hfov_deg}: expected degrees from 0.1 to 179")
+        focal = width / 2 / np.tan(np.radians(hfov_deg) / 2)
+        return cls(width, height, focal, focal, width / 2, height / 2)
+
+    @classmethod
+    def from_focal_mm(cls, focal_mm: float, width: float, height: float) -> Camera:
+        """A camera by its focal length equivalent on film, whose frame is 36 mm wide."""
+        if not (np.isfinite(focal_mm) and focal_mm > 0):
+            raise InputError(f"focal length {focal_mm} mm: expected a positive number")
+        focal = width * focal_mm / FILM_WIDTH_MM
+        return cls(width, height, focal, focal, width / 2, height / 2)
+
+    @classmethod
+    def from_file(cls, path: Path | str, width: float, height: float) -> Camera:
+        """Read a calibration as JSON and scale it to a picture of ``width`` x ``height``.
+
+        The file holds ``fx, fy, cx, cy``, optionally ``distortion`` (OpenCV's coefficients) and
+        ``width, height`` of the pictures it was made with. As in OpenCV, its principal point
+        counts from the centre of the top left pixel.
+
+        Raises:
+            InputError: if the file is not of this form, or for pictures of another shape.
+        """
+        try:
+            data = json.loads(Path(path).read_text())
+            values = {name: float(data[name]) for name in ("fx", "fy", "cx", "cy")}
+            distortion = tuple(float(v) for v in np.ravel(data.get("distortion", [])))
+            made = float(data.get("width", width)), float(data.get("height", height))
+        except OSError as error:
+            raise InputError(
+                f"{path}: the camera file cannot be read ({error.strerror})"
+            ) from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise InputError(
+                f"{path}: not a camera file ({type(error).__name__}: {error}); expected JSON with "
+                'numbers fx, fy, cx, cy and optionally "distortion": [k1, k2, p1, p2, k3], width, '
+                "height"
+            ) from error
+        if not (made[0] > 0 and made[1] > 0):
+            raise InputError(f"{path}: pictures of {made[0]} x {made[1]} pixels")
+        sx, sy = width / made[0], height / made[1]
+        if abs(sx / sy - 1) > 0.01:
+            raise InputError(
+                f"{path}: made for pictures of {made[0]:.0f} x {made[1]:.0f}, which do not have "
+                f"the shape of the video's {width:.0f} x {height:.0f}"
+            )
+        return cls(
+            width=width,
+            height=height,
+            fx=values["fx"] * sx,
+            fy=values["fy"] * sy,
+            cx=(values["cx"] + 0.5) * sx,
+            cy=(values["cy"] + 0.5) * sy,
+            distortion=distortion,
+        )
+
+    @classmethod
+    def for_sample(
+        cls,
+        sample: TelemetrySample,
+        width: float,
+        height: float,
+        *,
+        hfov_deg: float | None = None,
+        file: Path | str | None = None,
+    ) -> Camera | None:
+        """The camera of a frame, by what is known best: file, given field of view, logged field
+        of view, logged focal length; None if nothing is known."""
+        if file is not None:
+            return cls.from_file(file, width, height)
+        if hfov_deg is not None:
+            return cls.from_hfov(hfov_deg, width, height)
+        if np.isfinite(sample.hfov_deg):
+            return cls.from_hfov(sample.hfov_deg, width, height)
+        if np.isfinite(sample.focal_mm):
+            return cls.from_focal_mm(sample.focal_mm, width, height)
+        return None
+
+    @property
+    def hfov_deg(self) -> float:
+        """Horizontal field of view, without distortion."""
+        left, right = self.cx / self.fx, (self.width - self.cx) / self.fx
+        return float(np.degrees(np.arctan(left) + np.arctan(right)))
+
+    def zoomed(self, factor: float) -> Camera:
+        """The camera with its focal length times ``factor``."""
+        return replace(self, fx=self.fx * factor, fy=self.fy * factor)
+
+    def _distort(self, points: np.ndarray) -> np.ndarray:
+        """Apply the lens to points (N, 2) on the plane z = 1."""
+        if not self.distortion or not len(points):
+            return points
+        import cv2
+
+        rays = np.column_stack([points, np.ones(len(points))])
+        none = np.zeros(3)
+        # The calls of projectPoints are exact for any intrinsics; the identity leaves the lens.
+        bent, _ = cv2.projectPoints(rays, none, none, np.eye(3), np.array(self.distortion))
+        return bent.reshape(-1, 2)
+
+    def rays(self, pixels: np.ndarray) -> np.ndarray:
+        """Unit vectors (N, 3) in camera axes through pixels (N, 2); NaN outside the lens model."""
+        pixels = np.asarray(pixels, dtype=float).reshape(-1, 2)
+        bent = (pixels - (self.cx, self.cy)) / (self.fx, self.fy)
+        straight = bent.copy()
+        if self.distortion:
+            with np.errstate(all="ignore"):
+                for _ in range(_UNDISTORT_STEPS):
+                    off = bent - self._distort(straight)
+                    straight = straight + off
+                    if np.nanmax(np.abs(off), initial=0.0) < _UNDISTORT_TOLERANCE / 10:
+                        break
+                off = np.abs(bent - self._distort(straight)).max(axis=1)
+                straight[~(off < _UNDISTORT_TOLERANCE)] = np.nan
+        rays = np.column_stack([straight, np.ones(len(straight))])
+        return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+
+    def project(self, rays: np.ndarray) -> np.ndarray:
+        """Pixels (N, 2) of directions (N, 3) in camera axes.
+
+        NaN behind the camera and where the lens model does not reach; a pixel may well lie outside
+        the picture.
+        """
+        rays = np.asarray(rays, dtype=float).reshape(-1, 3)
+        ahead = rays[:, 2] > 1e-9 * np.linalg.norm(rays, axis=1)
+        depth = np.where(ahead, rays[:, 2], 1.0)[:, None]
+        points = np.where(ahead[:, None], rays[:, :2] / depth, np.nan)
+        pixels = np.full(points.shape, np.nan)
+        ok = np.isfinite(points).all(axis=1)
+        pixels[ok] = self._distort(points[ok]) * (self.fx, self.fy) + (self.cx, self.cy)
+        if self.distortion:
+            # Far outside the picture the polynomial folds back into it.
+            back = self.rays(pixels)
+            off = np.abs(back[:, :2] / back[:, 2:] - points).max(axis=1)
+            pixels[~(off < 1e-4)] = np.nan
+        return pixels
+
+
+def camera_to_world(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
+    """Matrix (3, 3) from camera axes to east, north, up.
+
+    Angles as in :mod:`msnet_d2.damage_map`. Its columns are where the picture's right, its lower
+    edge and the line of sight point.
+    """
+    yaw, pitch, roll = np.radians([yaw_deg, pitch_deg, roll_deg])
+    cos, sin = np.cos, np.sin
+    # Forward, right, down in north, east, down: Rz(yaw) Ry(pitch) Rx(roll), multiplied out.
+    forward = np.array([cos(pitch) * cos(yaw), cos(pitch) * sin(yaw), -sin(pitch)])
+    right = np.array(
+        [
+            sin(roll) * sin(pitch) * cos(yaw) - cos(roll) * sin(yaw),
+            sin(roll) * sin(pitch) * sin(yaw) + cos(roll) * cos(yaw),
+            sin(roll) * cos(pitch),
+        ]
+    )
+    down = np.cross(forward, right)
+    north_east_down = np.stack([right, down, forward], axis=1)
+    return north_east_down[[1, 0, 2]] * np.array([[1.0], [1.0], [-1.0]])

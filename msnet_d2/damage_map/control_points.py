@@ -1,0 +1,355 @@
+"""Mending a flight's camera pose by points whose place on the ground is known."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from msnet_d2.damage_map import geodesy
+from msnet_d2.damage_map.camera import Camera
+from msnet_d2.damage_map.elevation import Terrain
+from msnet_d2.damage_map.geolocation import GroundProjector
+from msnet_d2.damage_map.log_text import parse_number, read_text
+from msnet_d2.damage_map.sample import TelemetrySample
+from msnet_d2.errors import InputError
+
+# What is fitted, in this order as far as the points support it, with the size of a usual error.
+PARAMETERS = {"yaw": 2.0, "pitch": 1.0, "altitude": 3.0, "roll": 1.0, "focal": 0.03}
+# Two equations a point; one point fits yaw and pitch exactly, more are fitted with some to spare.
+POINTS_NEEDED = {"yaw": 1, "pitch": 1, "altitude": 2, "roll": 3, "focal": 4}
+# The points say little of a combination of parameters that they see this much more weakly than
+# the strongest one (in usual errors).
+_CONDITION = 0.02
+# What remains of a log's noise once its constant part is known.
+_REST = 0.3
+# A mean residual above this many degrees is no matter of a mended pose.
+_SUSPICIOUS_DEG = 2.0
+_HEADERS = {
+    "x": ("x", "pixelx", "px", "col", "u"),
+    "y": ("y", "pixely", "py", "row", "v"),
+    "frame": ("frame", "frameindex"),
+    "time": ("time", "times", "t", "seconds"),
+    "lat": ("lat", "latitude"),
+    "lon": ("lon", "lng", "longitude"),
+    "height": ("height", "heightm"),
+}
+
+
+@dataclass(frozen=True)
+class ControlPoint:
+    """A pixel of a frame and its place.
+
+    Attributes:
+        x: pixel.
+        y: pixel.
+        lat: degrees.
+        lon: degrees.
+        frame: index of the frame, from 0; -1 if ``time_s`` counts.
+        time_s: seconds of the video; NaN if ``frame`` counts.
+        height_m: of the point above the ground.
+    """
+
+    x: float
+    y: float
+    lat: float
+    lon: float
+    frame: int = -1
+    time_s: float = math.nan
+    height_m: float = 0.0
+
+
+@dataclass(frozen=True)
+class PoseCorrection:
+    """Constant offsets of a whole flight, to be added to its telemetry.
+
+    ``sigma`` has the standard deviation of each fitted offset, by its name in
+    :data:`PARAMETERS`.
+    """
+
+    yaw: float = 0.0
+    pitch: float = 0.0
+    altitude: float = 0.0
+    roll: float = 0.0
+    focal: float = 0.0
+    sigma: tuple[tuple[str, float], ...] = ()
+
+    def apply(self, sample: TelemetrySample) -> TelemetrySample:
+        """The sample with mended angles and altitude, and with less noise where they are fitted."""
+        noise = sample.noise
+        for name, sigma in self.sigma:
+            field = {"altitude": "altitude_m", "focal": "focal_share"}.get(name, f"{name}_deg")
+            known = getattr(noise, field)
+            noise = replace(noise, **{field: min(known, math.hypot(sigma, _REST * known))})
+        return replace(
+            sample,
+            yaw=sample.yaw + self.yaw,
+            pitch=sample.pitch + self.pitch,
+            roll=sample.roll + self.roll,
+            alt=sample.alt + self.altitude,
+            noise=noise,
+        )
+
+    def apply_camera(self, camera: Camera) -> Camera:
+        """The camera with its mended focal length."""
+        return camera.zoomed(1 + self.focal)
+
+
+@dataclass(frozen=True)
+class PoseFit:
+    """What control points say of a flight's pose.
+
+    Attributes:
+        correction: the offsets.
+        fitted: their names.
+        residual_px: distance in pixels that remains at each point (N,).
+        residual_m: the same on the ground, in metres (N,); NaN where a point's pixel is refused.
+        before_px: the distance before the fit (N,).
+        notes: what to know about it, a line each.
+    """
+
+    correction: PoseCorrection
+    fitted: tuple[str, ...]
+    residual_px: np.ndarray
+    residual_m: np.ndarray
+    before_px: np.ndarray
+    notes: tuple[str, ...]
+
+    @property
+    def rms_px(self) -> float:
+        """Root mean square of ``residual_px``."""
+        return float(np.sqrt(np.mean(self.residual_px**2)))
+
+
+def read_control_points(path: Path | str) -> list[ControlPoint]:
+    """Read control points from CSV with columns x, y, frame (or time), lat, lon[, height].
+
+    Raises:
+        InputError: if a column is missing or a value is no number or out of range, with its line.
+    """
+    text = read_text(path)
+    name = Path(path).name
+    first = text.partition("\n")[0]
+    try:
+        table = list(
+            csv.reader(io.StringIO(text.lstrip("\ufeff")), delimiter=max(",;\t", key=first.count))
+        )
+    except csv.Error as error:
+        raise InputError(f"{name}: not a table of comma-separated values ({error})") from error
+    header = [title.strip().lower().replace("_", "") for title in table[0]] if table else []
+    found = {
+        key: header.index(title)
+        for key, titles in _HEADERS.items()
+        for title in titles[::-1]
+        if title in header
+    }
+    missing = [key for key in ("x", "y", "lat", "lon") if key not in found]
+    if not {"frame", "time"} & found.keys():
+        missing.append("frame")
+    if missing:
+        raise InputError(
+            f"{name}: no column {', '.join(missing)}; expected x, y, frame (or time), lat, lon and "
+            f"optionally height, got {', '.join(header) or 'an empty file'}"
+        )
+    points = []
+    for line, row in enumerate(table[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        v = {key: parse_number(row[i]) if i < len(row) else math.nan for key, i in found.items()}
+        required = [v["x"], v["y"], v["lat"], v["lon"]]
+        frame, time = v.get("frame", math.nan), v.get("time", math.nan)
+        ok = not any(map(math.isnan, required)) and abs(v["lat"]) <= 90 and abs(v["lon"]) <= 180
+        if not ok or (math.isnan(frame) and math.isnan(time)) or frame < 0 or time < 0:
+            raise InputError(
+                f"{name}, line {line}: {','.join(row)}: expected numbers, a latitude within 90 and "
+                "a longitude within 180 degrees, and a frame or time not below 0"
+            )
+        height = v.get("height", 0.0)
+        points.append(
+            ControlPoint(
+                x=v["x"],
+                y=v["y"],
+                lat=v["lat"],
+                lon=v["lon"],
+                frame=-1 if math.isnan(frame) else int(frame),
+                time_s=time,
+                height_m=0.0 if math.isnan(height) else height,
+            )
+        )
+    if not points:
+        raise InputError(f"{name}: no control point below the header")
+    return points
+
+
+def fit_pose(
+    points: Sequence[ControlPoint],
+    samples: Sequence[TelemetrySample],
+    camera: Camera | Sequence[Camera],
+    *,
+    terrain: Terrain | None = None,
+    ground_m: float = 0.0,
+) -> PoseFit:
+    """Fit constant offsets of yaw, pitch, altitude, roll and focal length by least squares.
+
+    As many are fitted, in this order, as there are points for, and as the points can tell apart:
+    straight down, for one, height and focal length do the same.
+
+    Args:
+        points: the control points (N).
+        samples: telemetry at the frame of each (N).
+        camera: of the flight, or of each point (N).
+        terrain: the ground; flat at ``ground_m`` above take-off if None.
+        ground_m: see ``terrain``.
+
+    Raises:
+        InputError: if there is no point, or telemetry or ground is unknown at one of them.
+    """
+    from scipy.optimize import least_squares
+
+    cameras = [camera] * len(points) if isinstance(camera, Camera) else list(camera)
+    if not points or not len(points) == len(samples) == len(cameras):
+        raise InputError(
+            f"{len(points)} control points with {len(samples)} samples of telemetry: expected as "
+            "many, and at least one"
+        )
+    for i, (point, sample) in enumerate(zip(points, samples), start=1):
+        known = sample.has_position and sample.has_angles and np.isfinite(sample.alt)
+        if known and terrain is not None:
+            known = bool(np.isfinite(terrain.height(point.lat, point.lon)))
+        if not known:
+            raise InputError(
+                f"control point {i} (pixel {point.x:g}, {point.y:g}): the camera's pose or the "
+                "ground's height is not known there; choose a point at another time"
+            )
+
+    def projectors(correction: PoseCorrection) -> list[GroundProjector]:
+        return [
+            GroundProjector(
+                correction.apply_camera(c), correction.apply(s), terrain=terrain, ground_m=ground_m
+            )
+            for c, s in zip(cameras, samples)
+        ]
+
+    def residuals(values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+        """Angles (2N) between each pixel's ray and its point, in radians.
+
+        Not in pixels, which have no meaning behind the camera, where a first guess may look.
+        """
+        offsets = {n: float(v * PARAMETERS[n]) for n, v in zip(names, values)}
+        return np.concatenate(
+            [
+                _ray_angles(p, point)
+                for p, point in zip(projectors(PoseCorrection(**offsets)), points)
+            ]
+        )
+
+    names, values, dropped = _choose(residuals, len(points), least_squares)
+    final = residuals(values, names)
+    jacobian = _jacobian(residuals, values, names)
+    spare = len(final) - len(names)
+    # With no equation to spare the fit is exact and says nothing of itself: a pixel or so.
+    floor = 1.0 / float(np.mean([c.fx for c in cameras]))
+    scatter = max(float(np.sqrt((final**2).sum() / spare)) if spare else floor, floor)
+    inverse = np.linalg.pinv(jacobian.T @ jacobian)
+    sigma = tuple(
+        (n, float(scatter * np.sqrt(inverse[i, i]) * PARAMETERS[n])) for i, n in enumerate(names)
+    )
+    offsets = {n: float(v * PARAMETERS[n]) for n, v in zip(names, values)}
+    correction = PoseCorrection(**offsets, sigma=sigma)
+    focal = np.array([c.fx for c in cameras])
+    angles = np.linalg.norm(final.reshape(-1, 2), axis=1)
+    before = np.linalg.norm(residuals(np.zeros(0), ()).reshape(-1, 2), axis=1)
+    metres = _ground_residuals(projectors(correction), points)
+    return PoseFit(
+        correction=correction,
+        fitted=names,
+        residual_px=angles * focal,
+        residual_m=metres,
+        before_px=before * focal,
+        notes=tuple(_notes(points, names, dropped, offsets, angles * focal, metres, angles)),
+    )
+
+
+def _ray_angles(projector: GroundProjector, point: ControlPoint) -> np.ndarray:
+    """Angle (2,) from a pixel's ray to its point, along two axes square to the ray."""
+    ray = projector.camera.rays(np.array([[point.x, point.y]]))[0]
+    there = projector.directions(np.array([[point.lat, point.lon]]), height_m=point.height_m)[0]
+    there = there @ projector._rotation()
+    there = there / np.linalg.norm(there)
+    side = np.cross([0.0, 1.0, 0.0], ray)
+    side = side / np.linalg.norm(side)
+    offset = np.array([there @ side, there @ np.cross(ray, side)])
+    length = np.linalg.norm(offset)
+    angle = math.atan2(length, there @ ray)
+    return np.nan_to_num(offset * (angle / length if length > 1e-12 else 1.0), nan=1.0)
+
+
+def _jacobian(residuals: Callable, values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """Derivative (2N, K) of the residuals by the parameters, in usual errors."""
+    step = 1e-4
+    columns = [
+        (residuals(values + step * e, names) - residuals(values - step * e, names)) / (2 * step)
+        for e in np.eye(len(names))
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _choose(
+    residuals: Callable, count: int, least_squares: Callable
+) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
+    """Add parameters one by one while the points support them; fit those."""
+    names: tuple[str, ...] = ()
+    values, dropped = np.zeros(0), []
+    for name in PARAMETERS:
+        if count < POINTS_NEEDED[name]:
+            dropped.append(name)
+            continue
+        trial = (*names, name)
+        start = np.append(values, 0.0)
+        strengths = np.linalg.svd(_jacobian(residuals, start, trial), compute_uv=False)
+        if strengths[-1] < _CONDITION * strengths[0]:
+            dropped.append(name)
+            continue
+        result = least_squares(residuals, start, args=(trial,), method="lm", xtol=1e-12)
+        names, values = trial, result.x
+    return names, values, dropped
+
+
+def _ground_residuals(
+    projectors: list[GroundProjector], points: Sequence[ControlPoint]
+) -> np.ndarray:
+    metres = []
+    for projector, point in zip(projectors, points):
+        place = projector.to_ground(np.array([[point.x, point.y]]), height_m=point.height_m)
+        lat, lon = place.lat_lon[0]
+        metres.append(float(geodesy.azimuth_and_distance(lat, lon, point.lat, point.lon)[1]))
+    return np.array(metres)
+
+
+def _notes(points, names, dropped, offsets, pixels, metres, angles) -> list[str]:
+    unit = {"altitude": " m", "focal": " %"}
+    told = ", ".join(
+        f"{n} {offsets[n] * (100 if n == 'focal' else 1):+.2f}{unit.get(n, '°')}" for n in names
+    )
+    notes = [
+        f"{len(points)} control points give {told or 'nothing'}; they remain off by "
+        f"{np.sqrt(np.mean(pixels**2)):.1f} pixels, {np.sqrt(np.nanmean(metres**2)):.2f} m on the "
+        "ground (root mean square)"
+        if np.isfinite(metres).any()
+        else f"{len(points)} control points give {told or 'nothing'}"
+    ]
+    if dropped:
+        notes.append(f"the points do not support {', '.join(dropped)}, which stay as logged")
+    if len(points) > 2 and pixels.max() > 3 * np.median(pixels) + 3:
+        worst = int(np.argmax(pixels))
+        notes.append(
+            f"point {worst + 1} is {pixels[worst]:.0f} pixels off, far more than the rest: a slip?"
+        )
+    if np.degrees(np.sqrt(np.mean(angles**2))) > _SUSPICIOUS_DEG:
+        notes.append("the points do not fit the flight: wrong frames, or latitude for longitude?")
+    return notes

@@ -1,0 +1,301 @@
+"""From pixels to the ground, with the radius in which the truth lies nine times of ten.
+
+The ground is flat at take-off height unless a :class:`Terrain` is given; flat means that it bends
+with the earth. The error radius comes from moving the camera by what its log may be off
+(:class:`TelemetryNoise`) and looking how far the point on the ground moves.
+"""
+
+from __future__ import annotations
+
+import enum
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from msnet_d2.damage_map import geodesy
+from msnet_d2.damage_map.camera import Camera, camera_to_world
+from msnet_d2.damage_map.elevation import Terrain
+from msnet_d2.damage_map.sample import TelemetrySample
+
+CONFIDENCE = 0.9
+# The radius of a one-dimensional error: 90% of a normal distribution lie within this many sigma.
+_SIGMAS = 1.645
+HORIZON_MARGIN_DEG = 1.0
+# Without knowing where the camera looked, the point may be this many heights away from the drone…
+UNKNOWN_REACH = 4.0
+# … whose height, where unknown, is taken as the 120 m that most countries allow.
+UNKNOWN_HEIGHT_M = 120.0
+
+
+class Refusal(enum.IntEnum):
+    """Why a pixel has no place on the ground."""
+
+    NONE = 0
+    NO_POSITION = 1
+    NO_ALTITUDE = 2
+    BELOW_GROUND = 3
+    ABOVE_HORIZON = 4
+    NEAR_HORIZON = 5
+    OUTSIDE_LENS = 6
+    OUTSIDE_TERRAIN = 7
+
+    @property
+    def text(self) -> str:
+        """The reason in words."""
+        return _REFUSAL_TEXT[self]
+
+
+_REFUSAL_TEXT = {
+    Refusal.NONE: "placed",
+    Refusal.NO_POSITION: "the log has no position at this time",
+    Refusal.NO_ALTITUDE: "the log has no height above take-off",
+    Refusal.BELOW_GROUND: "the drone is not above the ground",
+    Refusal.ABOVE_HORIZON: "above the horizon",
+    Refusal.NEAR_HORIZON: "too near the horizon to say how far away",
+    Refusal.OUTSIDE_LENS: "outside what the lens model describes",
+    Refusal.OUTSIDE_TERRAIN: "outside the elevation raster",
+}
+
+
+class GroundPoints(NamedTuple):
+    """Places of N pixels.
+
+    Attributes:
+        lat_lon: (N, 2) degrees; NaN where refused.
+        error_m: (N,) radius that holds the truth with a probability of 90%; NaN where refused.
+        refusal: (N,) codes of :class:`Refusal`, 0 where placed.
+    """
+
+    lat_lon: np.ndarray
+    error_m: np.ndarray
+    refusal: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def _radius_table() -> tuple[np.ndarray, np.ndarray]:
+    """Radius of the 90% circle in units of the larger sigma, by the ratio of the two sigmas."""
+    ratios = np.linspace(0, 1, 65)
+    angle = np.linspace(0, 2 * np.pi, 4001)[:-1]
+    radii = np.full(ratios.shape, 1.6448536)
+    for i, q in enumerate(ratios[1:], start=1):
+        # P(R <= r) of a normal distribution with sigmas 1 and q, integrated over r in closed form.
+        a = np.cos(angle) ** 2 + np.sin(angle) ** 2 / q**2
+        low, high = 1.0, 3.0
+        for _ in range(50):
+            r = (low + high) / 2
+            inside = np.mean((1 - np.exp(-(r**2) * a / 2)) / a) / q
+            low, high = (r, high) if inside < CONFIDENCE else (low, r)
+        radii[i] = r
+    return ratios, radii
+
+
+def circle_radius(covariance: np.ndarray) -> np.ndarray:
+    """Radius (N,) of the circle that holds 90% of normal distributions with ``covariance``
+    (N, 2, 2)."""
+    half = (covariance[:, 0, 0] + covariance[:, 1, 1]) / 2
+    spread = np.hypot((covariance[:, 0, 0] - covariance[:, 1, 1]) / 2, covariance[:, 0, 1])
+    large, small = np.sqrt(half + spread), np.sqrt(np.maximum(half - spread, 0))
+    ratios, radii = _radius_table()
+    return large * np.interp(small / np.maximum(large, 1e-12), ratios, radii)
+
+
+class GroundProjector:
+    """One frame's way from pixels to the ground and back.
+
+    Args:
+        camera: None if nothing is known of it.
+        sample: the drone at the time of the frame.
+        terrain: the ground; flat at ``ground_m`` if None.
+        ground_m: height of flat ground above the take-off point.
+        pixel_noise: standard deviation of pixels, in pixels.
+
+    Without a camera, pitch, or yaw a pixel is placed under the drone, with a large error.
+    """
+
+    def __init__(
+        self,
+        camera: Camera | None,
+        sample: TelemetrySample,
+        *,
+        terrain: Terrain | None = None,
+        ground_m: float = 0.0,
+        pixel_noise: float = 1.0,
+    ) -> None:
+        self.camera = camera
+        self.sample = sample
+        self.terrain = terrain
+        self.ground_m = float(ground_m)
+        self.pixel_noise = float(pixel_noise)
+
+    @property
+    def is_point(self) -> bool:
+        """Whether only the point under the drone is known."""
+        return self.camera is None or not self.sample.has_angles
+
+    def _frame_refusal(self) -> Refusal:
+        if not self.sample.has_position:
+            return Refusal.NO_POSITION
+        if self.is_point:
+            return Refusal.NONE
+        if not np.isfinite(self.sample.alt):
+            return Refusal.NO_ALTITUDE
+        ground = self._ground_at_foot()
+        if not np.isfinite(ground):
+            return Refusal.OUTSIDE_TERRAIN
+        return Refusal.NONE if self.sample.alt > ground else Refusal.BELOW_GROUND
+
+    def _ground_at_foot(self) -> float:
+        """Height of the ground under the drone above take-off; NaN where unknown."""
+        if self.terrain is None:
+            return self.ground_m
+        return float(self.terrain.height(self.sample.lat, self.sample.lon))
+
+    def to_ground(self, pixels: np.ndarray, *, height_m: float = 0.0) -> GroundPoints:
+        """Places of ``pixels`` (N, 2) that lie ``height_m`` above the ground (a roof's corner).
+
+        Pixels above the horizon or within a degree of it are refused, and so are pixels so near
+        to it that the camera may as well have looked above it.
+        """
+        pixels = np.asarray(pixels, dtype=float).reshape(-1, 2)
+        n = len(pixels)
+        lat_lon, error = np.full((n, 2), np.nan), np.full(n, np.nan)
+        refusal = np.full(n, int(self._frame_refusal()), dtype=np.uint8)
+        if n == 0 or refusal[0]:
+            return GroundPoints(lat_lon, error, refusal)
+        if self.is_point:
+            lat_lon[:] = self.sample.lat, self.sample.lon
+            error[:] = self._point_error(pixels)
+            return GroundPoints(lat_lon, error, refusal)
+        sample = self.sample
+        rays = self.camera.rays(pixels) @ self._rotation().T
+        azimuth = np.degrees(np.arctan2(rays[:, 0], rays[:, 1]))
+        sideways = np.hypot(rays[:, 0], rays[:, 1])
+        down = np.degrees(np.arctan2(-rays[:, 2], sideways))
+        refusal[down < HORIZON_MARGIN_DEG] = Refusal.NEAR_HORIZON
+        refusal[down <= 0] = Refusal.ABOVE_HORIZON
+        refusal[~np.isfinite(down)] = Refusal.OUTSIDE_LENS
+
+        ok = np.flatnonzero(refusal == Refusal.NONE)
+        cot = sideways[ok] / -rays[ok, 2]
+        distance, slope = self._meet(azimuth[ok], cot, sample.alt - height_m)
+        miss = ~np.isfinite(distance)
+        refusal[ok[miss]] = (
+            Refusal.NEAR_HORIZON if self.terrain is None else Refusal.OUTSIDE_TERRAIN
+        )
+        ok, cot, distance, slope = ok[~miss], cot[~miss], distance[~miss], slope[~miss]
+        # How far below the camera the ground is; straight down the distance does not tell.
+        foot = sample.alt - height_m - self._ground_at_foot()
+        drop = np.where(cot > 1e-6, distance / np.maximum(cot, 1e-12), foot)
+        radius = circle_radius(self._covariance(pixels[ok], rays[ok], drop, distance, slope))
+        vague = ~np.isfinite(radius)
+        refusal[ok[vague]] = Refusal.NEAR_HORIZON
+        ok, distance, radius = ok[~vague], distance[~vague], radius[~vague]
+        lat, lon = geodesy.destination(sample.lat, sample.lon, azimuth[ok], distance)
+        lat_lon[ok] = np.stack([lat, lon], axis=1)
+        error[ok] = radius
+        return GroundPoints(lat_lon, error, refusal)
+
+    def to_pixels(self, lat_lon: np.ndarray, *, height_m: float = 0.0) -> np.ndarray:
+        """Pixels (N, 2) of places (N, 2) ``height_m`` above the ground.
+
+        NaN behind the camera, where the ground's height is unknown, and where the camera's pose
+        is; a pixel may lie outside the picture, and what stands in between is not regarded.
+        """
+        lat_lon = np.asarray(lat_lon, dtype=float).reshape(-1, 2)
+        if self.is_point or not self.sample.has_position or not np.isfinite(self.sample.alt):
+            return np.full(lat_lon.shape, np.nan)
+        return self.camera.project(self.directions(lat_lon, height_m=height_m) @ self._rotation())
+
+    def directions(self, lat_lon: np.ndarray, *, height_m: float = 0.0) -> np.ndarray:
+        """East, north and up (N, 3) in metres from the camera to places ``height_m`` above the
+        ground; ``height_m`` may be (N,)."""
+        lat, lon = np.asarray(lat_lon, dtype=float).reshape(-1, 2).T
+        azimuth, distance = geodesy.azimuth_and_distance(self.sample.lat, self.sample.lon, lat, lon)
+        ground = self.ground_m if self.terrain is None else self.terrain.height(lat, lon)
+        up = ground + height_m - self.sample.alt - distance**2 / (2 * geodesy.EFFECTIVE_RADIUS_M)
+        angle = np.radians(azimuth)
+        return np.stack([distance * np.sin(angle), distance * np.cos(angle), up], axis=1)
+
+    def _rotation(self, yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> np.ndarray:
+        s = self.sample
+        return camera_to_world(s.yaw + yaw, s.pitch + pitch, s.roll + roll)
+
+    def _meet(
+        self, azimuth: np.ndarray, cot: np.ndarray, height: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Distance (N,) at which rays meet the ground, and its slope there (N, 2)."""
+        if self.terrain is not None:
+            s = self.sample
+            return self.terrain.intersect(s.lat, s.lon, height, azimuth, cot)
+        # h - d / cot = -d² / (2 R), in the form that stays exact for rays straight down.
+        above = height - self.ground_m
+        inner = 1 - 2 * above * cot**2 / geodesy.EFFECTIVE_RADIUS_M
+        with np.errstate(invalid="ignore"):
+            distance = 2 * above * cot / (1 + np.sqrt(inner))
+        return np.where(above > 0, distance, np.nan), np.zeros((azimuth.size, 2))
+
+    def _covariance(
+        self,
+        pixels: np.ndarray,
+        rays: np.ndarray,
+        drop: np.ndarray,
+        distance: np.ndarray,
+        slope: np.ndarray,
+    ) -> np.ndarray:
+        """Covariance (N, 2, 2) of the places in square metres; NaN where it has no bound.
+
+        Each cause moves the ray by 1.645 sigma both ways, on the plane that touches the ground
+        where the ray meets it; the longer way counts. Towards the horizon the far side is much
+        longer, which a derivative would miss.
+        """
+        noise, camera = self.sample.noise, self.camera
+        # The camera's height over the touching plane, measured at the camera's foot.
+        bearing = np.arctan2(rays[:, 0], rays[:, 1])
+        foot = np.stack([np.sin(bearing), np.cos(bearing)], axis=1) * distance[:, None]
+        height = drop + (slope * foot).sum(axis=1)
+
+        def land(directions: np.ndarray, extra: float = 0.0) -> np.ndarray:
+            # foot + t * direction meets the plane: height - t * (-up) = slope . t * sideways
+            sink = -directions[:, 2] + (slope * directions[:, :2]).sum(axis=1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                reach = np.where(sink > 1e-6, (height + extra) / sink, np.nan)
+            return directions[:, :2] * reach[:, None]
+
+        centre = land(rays)
+        turned = camera.rays(pixels)
+        moves = []
+        for name, sigma in (
+            ("yaw", noise.yaw_deg),
+            ("pitch", noise.pitch_deg),
+            ("roll", noise.roll_deg),
+        ):
+            moves.append(
+                [land(turned @ self._rotation(**{name: s * _SIGMAS * sigma}).T) for s in (1, -1)]
+            )
+        rotation = self._rotation().T
+        zoom = min(_SIGMAS * noise.focal_share, 0.5)
+        moves.append([land(camera.zoomed(1 + s * zoom).rays(pixels) @ rotation) for s in (1, -1)])
+        for axis in ((1.0, 0.0), (0.0, 1.0)):
+            step = np.array(axis) * _SIGMAS * self.pixel_noise
+            moves.append([land(camera.rays(pixels + s * step) @ rotation) for s in (1, -1)])
+        vertical = float(np.hypot(noise.altitude_m, noise.ground_m)) * _SIGMAS
+        moves.append([land(rays, s * vertical) for s in (1, -1)])
+
+        covariance = np.zeros((len(pixels), 2, 2))
+        covariance[:, [0, 1], [0, 1]] = noise.horizontal_m**2
+        for pair in moves:
+            there, back = ((p - centre) / _SIGMAS for p in pair)
+            longer = np.linalg.norm(there, axis=1) >= np.linalg.norm(back, axis=1)
+            step = np.where(longer[:, None], there, back)
+            step[~np.isfinite(there + back).all(axis=1)] = np.nan
+            covariance += step[:, :, None] * step[:, None, :]
+        return covariance
+
+    def _point_error(self, pixels: np.ndarray) -> np.ndarray:
+        """Radius (N,) about the drone's foot in which the pixel's place lies."""
+        sample = self.sample
+        height = sample.alt if np.isfinite(sample.alt) else UNKNOWN_HEIGHT_M
+        height -= np.nan_to_num(self._ground_at_foot())
+        base = np.hypot(UNKNOWN_REACH * max(height, 1.0), 2.15 * sample.noise.horizontal_m)
+        return np.full(len(pixels), float(base))

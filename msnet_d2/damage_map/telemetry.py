@@ -1,0 +1,252 @@
+"""Where the camera was and where it looked, at any time of a video.
+
+:meth:`Telemetry.read` takes a flight log, :meth:`Telemetry.for_video` places it on the video's
+time, :meth:`Telemetry.at` interpolates. ``Telemetry.notes`` says in plain lines what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from msnet_d2.damage_map import alignment, noise
+from msnet_d2.damage_map.dji_srt import parse_dji_srt
+from msnet_d2.damage_map.flight_csv import parse_flight_csv
+from msnet_d2.damage_map.flight_log import FlightLog
+from msnet_d2.damage_map.gpx import parse_gpx
+from msnet_d2.damage_map.interpolation import Interpolator
+from msnet_d2.damage_map.log_text import read_text
+from msnet_d2.damage_map.noise import TelemetryNoise
+from msnet_d2.damage_map.quality import clean_rows, describe_spans, find_spans, position_knots
+from msnet_d2.damage_map.sample import TelemetrySample
+from msnet_d2.errors import InputError
+
+SUFFIXES = (".srt", ".gpx", ".csv", ".tsv", ".txt")
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """A cleaned flight log.
+
+    Attributes:
+        columns: name (of :data:`msnet_d2.damage_map.flight_log.COLUMNS`) to values (N,), in order
+            of time; NaN where a record does not have the value.
+        dialect: kind of the log.
+        source: name of the file.
+        noise: how far its values may be off.
+        time_is_video: whether the times count from the first frame of the video.
+        clock_start: date and time at time 0; aware of its zone only where the log is.
+        home: (lat, lon) of the take-off point: as logged, else the first fix.
+        assumed: angles given by hand ("yaw", "pitch", "roll") where the log has none.
+        notes: what is wrong with the log, a line each.
+    """
+
+    columns: dict[str, np.ndarray]
+    dialect: str
+    source: str
+    noise: TelemetryNoise
+    time_is_video: bool
+    clock_start: datetime | None
+    home: tuple[float, float]
+    assumed: Mapping[str, float]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def read(
+        cls,
+        path: Path | str,
+        *,
+        columns: Mapping[str, str] | None = None,
+        gps_order: str | None = None,
+    ) -> Telemetry:
+        """Read a flight log: DJI's subtitles (.srt), GPX or CSV, by its content.
+
+        Args:
+            path: the file.
+            columns: for CSV, field to header (see :func:`parse_columns`).
+            gps_order: for DJI's ``GPS(a, b)``, "lat,lon" or "lon,lat" if it cannot be found out.
+
+        Raises:
+            InputError: if the file cannot be read, is of no known kind, or has no position.
+            DependencyError: without pyproj.
+        """
+        text = read_text(path)
+        return cls.from_text(text, Path(path).name, columns=columns, gps_order=gps_order)
+
+    @classmethod
+    def from_text(
+        cls,
+        text: str,
+        source: str = "telemetry",
+        *,
+        columns: Mapping[str, str] | None = None,
+        gps_order: str | None = None,
+    ) -> Telemetry:
+        """The same from the text of a log."""
+        suffix = Path(source).suffix.lower()
+        if "<gpx" in text[:5000].lower() or suffix == ".gpx":
+            log = parse_gpx(text, source)
+        elif suffix in (".csv", ".tsv") or columns:
+            log = parse_flight_csv(text, source, columns)
+        elif "-->" in text:
+            log = parse_dji_srt(text, source, gps_order)
+        elif suffix != ".srt" and any(sign in text.partition("\n")[0] for sign in ",;\t"):
+            log = parse_flight_csv(text, source, columns)
+        else:
+            raise InputError(
+                f"{source}: not a flight log that is known; DJI subtitles (.srt), GPX and CSV are"
+            )
+        return cls.from_log(log)
+
+    @classmethod
+    def from_log(cls, log: FlightLog) -> Telemetry:
+        """Clean the rows of a reader.
+
+        Raises:
+            InputError: if no row has a position.
+        """
+        columns, notes = clean_rows(log)
+        fixes = np.flatnonzero(np.isfinite(columns["lat"]) & np.isfinite(columns["lon"]))
+        if not fixes.size:
+            raise InputError(
+                f"{log.source}: none of its {len(columns['lat'])} records has a satellite fix "
+                "(all positions are 0, or out of range)"
+            )
+        home = log.home
+        if home is None or abs(home[0]) > 90 or abs(home[1]) > 180:
+            home = (float(columns["lat"][fixes[0]]), float(columns["lon"][fixes[0]]))
+        notes += describe_spans(find_spans(columns))
+        if not np.isfinite(columns["alt"]).any():
+            notes.append(
+                "no height above take-off in the log, only above sea level"
+                if np.isfinite(columns["abs_alt"]).any()
+                else "no altitude in the log"
+            )
+        elif np.nanmax(columns["alt"]) < 2:
+            notes.append("the drone never rises above 2 m over take-off")
+        missing = [a for a in ("pitch", "yaw") if not np.isfinite(columns[a]).any()]
+        if missing == ["yaw"] and np.isfinite(columns["flight_yaw"]).any():
+            missing = []
+        if missing:
+            notes.append(f"no gimbal {' and '.join(missing)} in the log")
+        base = noise.DIALECT_NOISE[log.dialect]
+        step_m = 111_000 * 10.0**-log.position_decimals
+        return cls(
+            columns=columns,
+            dialect=log.dialect,
+            source=log.source,
+            noise=replace(base, horizontal_m=float(np.hypot(base.horizontal_m, step_m / 12**0.5))),
+            time_is_video=log.time_is_video,
+            clock_start=log.clock_start,
+            home=home,
+            assumed={},
+            notes=tuple(notes),
+        )
+
+    def __len__(self) -> int:
+        return len(self.columns["time_s"])
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Times of the first and the last record that has a position."""
+        time = self.columns["time_s"][np.isfinite(self.columns["lat"])]
+        return float(time[0]), float(time[-1])
+
+    @property
+    def track(self) -> np.ndarray:
+        """Time, latitude, longitude and height above take-off (N, 4) where there is a position."""
+        index = position_knots(self.columns)
+        return np.stack([self.columns[c][index] for c in ("time_s", "lat", "lon", "alt")], axis=1)
+
+    def for_video(
+        self,
+        duration_s: float,
+        *,
+        start: datetime | None = None,
+        offset_s: float | None = None,
+    ) -> Telemetry:
+        """Place the log on the time of a video.
+
+        Args:
+            duration_s: length of the video.
+            start: date and time of its first frame (UTC if it has no zone).
+            offset_s: time of the log at the video's first frame, if known; it goes before all
+                else.
+
+        Raises:
+            InputError: if the log does not overlap with the video, hence belongs to another
+                flight, or if nothing says when the video began.
+        """
+        shift, notes = alignment.video_start_in_log(
+            self, float(duration_s), start=start, offset_s=offset_s
+        )
+        columns = {**self.columns, "time_s": self.columns["time_s"] - shift}
+        moved = replace(self, columns=columns, time_is_video=True)
+        notes += alignment.coverage_notes(moved.span, float(duration_s))
+        return replace(moved, notes=(*self.notes, *notes))
+
+    def with_angles(
+        self,
+        *,
+        pitch: float | None = None,
+        yaw: float | None = None,
+        roll: float | None = None,
+    ) -> Telemetry:
+        """Fill in angles of the camera (degrees) where the log has none; logged ones stay.
+
+        Raises:
+            InputError: if pitch is not within -90 and 90, or another is not a number.
+        """
+        given = {"pitch": pitch, "yaw": yaw, "roll": roll}
+        assumed, notes = dict(self.assumed), list(self.notes)
+        for name, value in given.items():
+            if value is None:
+                continue
+            if not np.isfinite(value) or abs(value) > (90 if name == "pitch" else 360):
+                limit = 90 if name == "pitch" else 360
+                raise InputError(f"--{name} {value}: expected degrees from -{limit} to {limit}")
+            assumed[name] = float(value)
+            have = np.isfinite(self.columns[name]).mean()
+            if have:
+                notes.append(f"--{name} is used only where the log has none ({1 - have:.0%})")
+        return replace(self, assumed=assumed, notes=tuple(notes))
+
+    @overload
+    def at(self, times: float) -> TelemetrySample: ...
+    @overload
+    def at(self, times: Sequence[float] | np.ndarray) -> list[TelemetrySample]: ...
+
+    def at(self, times):
+        """Interpolate at ``times`` (seconds): one sample for a number, a list for several.
+
+        Positions and altitudes are interpolated linearly, angles the short way round, the focal
+        length is the last one set. Beyond the ends of the log, but for half a record or so, and
+        in gaps over ten seconds the position is unknown.
+        """
+        times_array = np.atleast_1d(np.asarray(times, dtype=float))
+        samples = self._interpolator.samples(times_array)
+        return samples[0] if np.ndim(times) == 0 else samples
+
+    @cached_property
+    def _interpolator(self) -> Interpolator:
+        return Interpolator(self.columns, self.noise, self.home, self.assumed)
+
+
+def find_telemetry(video: Path | str) -> Path | None:
+    """The flight log beside a video: the same name with a suffix of a log, in any case."""
+    video = Path(video)
+    try:
+        beside = sorted(video.parent.iterdir())
+    except OSError:
+        return None
+    for suffix in SUFFIXES:
+        for path in beside:
+            if path.stem.lower() == video.stem.lower() and path.suffix.lower() == suffix:
+                return path
+    return None
