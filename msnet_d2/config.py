@@ -22,6 +22,7 @@ def add_msnet_config(cfg: CN) -> None:
     _add_srn_config(cfg)
     _add_backbone_config(cfg)
     _add_data_config(cfg)
+    _add_baseline_config(cfg)
 
 
 def _add_hrpn_config(cfg: CN) -> None:
@@ -124,6 +125,17 @@ def _add_data_config(cfg: CN) -> None:
     # Name of Detectron2's optimiser: "SGD" (the paper's detector) or "ADAM" (the paper's SRN) or
     # "ADAMW".
     cfg.SOLVER.OPTIMIZER = "SGD"
+
+
+def _add_baseline_config(cfg: CN) -> None:
+    # What the baselines of the paper's table 2 need beyond Detectron2.
+    # In training the parents (buildings) of the data set's parts become objects of this class, each
+    # once; -1: they do not. Models with a head of such a class set it to the last of their classes.
+    cfg.MODEL.ROI_HEADS.PARENT_CLASS = -1
+    # Classes that have masks; MaskedClassROIHeads takes the mask loss over these alone. Empty:
+    # those that the metadata of the first training set name (classes_with_masks), else all; but
+    # never PARENT_CLASS.
+    cfg.MODEL.ROI_HEADS.CLASSES_WITH_MASKS = []
 
 
 def config_path(name: str) -> Path:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from detectron2.config import configurable
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
 from PIL import Image
 
+from msnet_d2.data.buildings import add_parents_as_class
 from msnet_d2.data.image_checks import unsupported_mode
 from msnet_d2.errors import ConfigError, DatasetError, DependencyError
 
@@ -25,14 +27,28 @@ class ISBDADatasetMapper(DatasetMapper):
     no such field, images without annotations have it with N = 0. All other keys of a dataset dict,
     those of videos included, pass through.
 
-    Built by ``ISBDADatasetMapper(cfg, is_train)`` or from the arguments of Detectron2's
-    ``DatasetMapper``, whose initialiser is configurable and asks this class's ``from_config``.
+    Built by ``ISBDADatasetMapper(cfg, is_train)`` or from arguments.
     """
+
+    @configurable
+    def __init__(self, is_train: bool, *, parent_class: int | None = None, **arguments):
+        """Make a mapper.
+
+        Args:
+            is_train: whether instances are wanted.
+            parent_class: class that the parents become objects of, see
+                :func:`msnet_d2.data.buildings.add_parents_as_class`; None: they do not.
+            arguments: those of Detectron2's ``DatasetMapper``.
+        """
+        super().__init__(is_train, **arguments)
+        self.parent_class = parent_class
 
     @classmethod
     def from_config(cls, cfg, is_train: bool = True):
-        """Arguments from a config: Detectron2's own, and ``INPUT.COLOR_JITTER``."""
+        """Arguments from a config: Detectron2's own, ``INPUT.COLOR_JITTER``, the parents' class."""
         arguments = super().from_config(cfg, is_train)
+        if cfg.MODEL.ROI_HEADS.PARENT_CLASS >= 0:
+            arguments["parent_class"] = cfg.MODEL.ROI_HEADS.PARENT_CLASS
         jitter = cfg.INPUT.COLOR_JITTER
         if not 0 <= jitter < 1:
             raise ConfigError(f"INPUT.COLOR_JITTER is {jitter}; it must be at least 0 and below 1")
@@ -68,6 +84,8 @@ class ISBDADatasetMapper(DatasetMapper):
             ) from error
 
     def _transform_annotations(self, dataset_dict: dict, transforms, image_shape) -> None:
+        if self.parent_class is not None:
+            dataset_dict.update(add_parents_as_class(dataset_dict, self.parent_class))
         annotations = dataset_dict["annotations"]
         if all(annotation.get("iscrowd", 0) for annotation in annotations):
             # Detectron2 would make Instances without masks, which fit into no batch and which

@@ -8,12 +8,11 @@ __all__ = ["add_polarmask_config"]
 
 
 def add_polarmask_config(cfg: CN) -> None:
-    """Add ``MODEL.POLARMASK`` to ``cfg``, in place.
+    """Add ``MODEL.POLARMASK`` to ``cfg``, in place. Classes are ``MODEL.ROI_HEADS.NUM_CLASSES``.
 
     "Paper" below is PolarMask (Xie et al., CVPR 2020).
     """
     cfg.MODEL.POLARMASK = CN()
-    cfg.MODEL.POLARMASK.NUM_CLASSES = 3
     # Feature maps of the head, finest first. Each is responsible for objects of its scale: a
     # location takes an object if the farthest side of its box is 4 to 8 strides away; the first
     # takes smaller ones too, the last larger ones.

@@ -109,7 +109,7 @@ class PolarMask(FCOS):
         input_shape = [shapes[name] for name in keys.IN_FEATURES]
         head = PolarMaskHead(
             input_shape=input_shape,
-            num_classes=keys.NUM_CLASSES,
+            num_classes=cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             conv_dims=[input_shape[0].channels] * keys.NUM_CONVS,
             num_rays=keys.NUM_RAYS,
             norm=keys.NORM,
@@ -119,7 +119,7 @@ class PolarMask(FCOS):
             "backbone": backbone,
             "head": head,
             "head_in_features": list(keys.IN_FEATURES),
-            "num_classes": keys.NUM_CLASSES,
+            "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             "num_rays": keys.NUM_RAYS,
             "min_ray_length": keys.MIN_RAY_LENGTH,
             "centre": keys.CENTRE,
