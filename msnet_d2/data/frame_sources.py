@@ -255,8 +255,8 @@ def _from_data_set(spec: str, frame_rate: float) -> list[FrameSource]:
             )
     if not sources:
         raise DatasetError(
-            f"no image of {spec} says which video and frame it is (video_id, frame_index), so there "
-            "are no triplets"
+            f"no image of {spec} says which frame of which video it is (video_id, frame_index): it "
+            "gives no triplets"
         )
     return sources
 

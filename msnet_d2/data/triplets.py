@@ -21,15 +21,11 @@ from msnet_d2.data.frame_sources import FrameSource, find_frame_sources
 from msnet_d2.errors import ConfigError, DatasetError
 
 __all__ = [
-    "TRIPLET_KEY",
     "Triplet",
     "TripletDataset",
     "build_joint_loader",
     "build_triplet_loader",
 ]
-
-# A training batch's item with this key is a triplet, any other an annotated image.
-TRIPLET_KEY = "triplet"
 
 # The paper's ranges in seconds: a positive is at most half a second away, a negative at least ten.
 _POSITIVE_SECONDS = 0.5
@@ -181,7 +177,7 @@ class TripletDataset(Dataset):
             frames = [transform.apply_image(np.ascontiguousarray(frame)) for frame in frames]
         stack = np.stack([self._patch(frame, triplet.place) for frame in frames])
         return {
-            TRIPLET_KEY: torch.from_numpy(np.ascontiguousarray(stack.transpose(0, 3, 1, 2))),
+            "triplet": torch.from_numpy(np.ascontiguousarray(stack.transpose(0, 3, 1, 2))),
             "file_name": source.name,
             "frames": source.numbers[positions].tolist(),
         }

@@ -5,22 +5,24 @@ from __future__ import annotations
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import nms
-from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from detectron2.structures.boxes import pairwise_intersection
 
 from msnet_d2.errors import ConfigError
+from msnet_d2.modeling.refinable import RefinableRCNN
+from msnet_d2.modeling.refinement_frame import attach_refinement_frames
 
 __all__ = ["MSNet", "assign_parents", "select_parents"]
 
 
 @META_ARCH_REGISTRY.register()
-class MSNet(GeneralizedRCNN):
+class MSNet(RefinableRCNN):
     """Generalized R-CNN with parents (paper, figure 2; buildings there).
 
-    Training is Detectron2's own, with the losses of the hierarchical RPN. In inference each output
-    dict has
+    Training is Detectron2's own, with the losses of the hierarchical RPN; the base class has the
+    Score Refinement Network. In inference each output dict has
 
     ``"instances"``
         Detectron2's Instances (``pred_boxes``, ``scores``, ``pred_classes``, ``pred_masks`` …) and
@@ -109,10 +111,9 @@ class MSNet(GeneralizedRCNN):
         return outputs
 
     def _extend_outputs(self, outputs, batched_inputs, features, image_sizes) -> None:
-        """Add to the finished outputs what needs the feature maps; here nothing.
+        """Add to the finished outputs what needs the feature maps: what score refinement uses.
 
-        The place for what works on detections and features together, such as score refinement. Not
-        called where boxes are given.
+        Not called where boxes are given.
 
         Args:
             outputs: N dicts, to be changed in place.
@@ -120,6 +121,8 @@ class MSNet(GeneralizedRCNN):
             features: feature maps of the batch by name.
             image_sizes: N (height, width) of the images as the network saw them, without padding.
         """
+        if self.srn is not None:
+            attach_refinement_frames(outputs, batched_inputs, self.srn, features)
 
     def _detect(self, images, features) -> tuple[list[Instances], list[Instances]]:
         """Instances and parents of N images, in network input resolution."""

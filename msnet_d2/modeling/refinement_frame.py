@@ -3,7 +3,7 @@ for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,7 +34,7 @@ class RefinementFrame:
     def __init__(
         self,
         srn: ScoreRefinementNetwork,
-        features: dict[str, Tensor],
+        features: Mapping[str, Tensor],
         image_size: tuple[int, int],
         image: Tensor | None = None,
     ) -> None:
@@ -95,24 +95,21 @@ def attach_refinement_frames(
     outputs: Sequence[dict[str, Any]],
     batched_inputs: Sequence[dict[str, Any]],
     srn: ScoreRefinementNetwork,
-    features: dict[str, Tensor],
-    image_sizes: Sequence[tuple[int, int]],
+    features: Mapping[str, Tensor],
 ) -> None:
-    """Put a :class:`RefinementFrame` into the output of each input that has a ``video_id``, in
-    place.
+    """Put a :class:`RefinementFrame` into the output of each frame of a video, in place.
 
     Args:
         outputs: the model's, one an image.
-        batched_inputs: the model's inputs; "image" (3, H, W) and, for frames of a video,
-            "video_id".
+        batched_inputs: the model's inputs: "image" (3, H, W), and of frames of a video "video_id".
         srn: f.
         features: maps (B, C, H_k, W_k) of the batch by name.
-        image_sizes: (height, width) of each image as the network saw it.
     """
-    for i, (output, inputs, size) in enumerate(zip(outputs, batched_inputs, image_sizes)):
+    for i, (output, inputs) in enumerate(zip(outputs, batched_inputs)):
         if inputs.get("video_id") is not None:
             own = {name: features[name][i : i + 1] for name in srn.in_features}
-            output[FRAME_KEY] = RefinementFrame(srn, own, size, inputs.get("image"))
+            image = inputs["image"]
+            output[FRAME_KEY] = RefinementFrame(srn, own, image.shape[-2:], image)
 
 
 def _look(image: Tensor) -> Tensor:

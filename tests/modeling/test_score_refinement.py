@@ -455,7 +455,7 @@ def test_frames_are_attached_to_videos_alone():
     features = {"p2": torch.arange(3.0).view(3, 1, 1, 1), "p6": torch.zeros(3, 1, 1, 1)}
     outputs = [{}, {}, {}]
     inputs = [{"video_id": "a", "image": torch.zeros(3, 8, 8)}, {}, {"video_id": None}]
-    attach_refinement_frames(outputs, inputs, FakeNetwork(), features, [(8, 8)] * 3)
+    attach_refinement_frames(outputs, inputs, FakeNetwork(), features)
     assert [FRAME_KEY in output for output in outputs] == [True, False, False]
 
 
