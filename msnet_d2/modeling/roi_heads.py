@@ -61,8 +61,8 @@ def parent_class(cfg: CfgNode) -> int | None:
     if heads.PARENT_CLASS != heads.NUM_CLASSES - 1:
         raise ConfigError(
             f"MODEL.ROI_HEADS.PARENT_CLASS is {heads.PARENT_CLASS} and NUM_CLASSES is "
-            f"{heads.NUM_CLASSES}; parents must be the last class, {heads.NUM_CLASSES - 1}: one more "
-            "than the data set's"
+            f"{heads.NUM_CLASSES}; parents must be the last class, {heads.NUM_CLASSES - 1}, after "
+            "those of the data set"
         )
     return heads.PARENT_CLASS
 
