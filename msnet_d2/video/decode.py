@@ -9,7 +9,6 @@ tell; for these only what is missing or unreadable is found.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from msnet_d2.errors import DependencyError, VideoError
+from msnet_d2.video.soundness import FrameClock, FrameTracker
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 
 __all__ = ["FileDecoder", "import_av"]
@@ -34,8 +34,6 @@ _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 _MAX_DEMUX_ERRORS = 20
 # Some packets of these give no picture, so that a packet without one is no loss.
 _HIDDEN_FRAMES = frozenset({"vp8"})
-# No distance between frames below this many seconds is called a gap.
-_MIN_GAP_S = 1.0
 
 
 def import_av() -> Any:
@@ -82,6 +80,9 @@ class FileDecoder:
         """
         self._av = import_av()
         self._path = Path(path)
+        # AVI says when packets are decoded, not when pictures are shown. There the stamps serve to
+        # tell pictures apart, and the n-th picture is shown at the n-th time.
+        self._decoding_times = False
         self._stride = stride
         self._keep_damaged = keep_damaged
         self._max_pixels = max_pixels
@@ -101,6 +102,7 @@ class FileDecoder:
                 "index and needs a repair tool first"
             ) from error
         try:
+            self._decoding_times = self._container.format.name == "avi"
             self._stream = self._video_stream()
             self.info = self._info()
         except BaseException:
@@ -173,18 +175,19 @@ class FileDecoder:
         Raises:
             VideoError: at the end, if no frame could be decoded.
         """
-        tracker = _Tracker(self._stream.codec_context.name in _HIDDEN_FRAMES, self.report)
-        clock = _Clock(self._origin(), self.info, self.report)
+        codec = self._stream.codec_context.name
+        matched = not self._decoding_times and codec not in _HIDDEN_FRAMES
+        tracker = FrameTracker(matched, self.report, keep_stamps=self._decoding_times)
+        clock = FrameClock(self._origin(), self.info, self.report)
         size = None
         packets = 0
         for packet in self._packets():
-            if packets == 0 and packet is not None and self._container.format.name == "avi":
-                # AVI has decoding times only, so that its first frame seems to come late.
-                clock.origin = packet.pts or 0
             if packet is not None and not packet.is_discard:
                 packets += 1
             for picture in self._decode(packet, tracker):
-                lost, damaged = tracker.received(picture)
+                reorders = bool(self._stream.codec_context.has_b_frames)
+                lost, damaged = tracker.received(picture, reorders)
+                stamp = tracker.first_sent() if self._decoding_times else picture.pts
                 self.report.frames_lost += lost
                 if damaged and not self._keep_damaged:
                     self.report.frames_lost += 1
@@ -194,7 +197,7 @@ class FileDecoder:
                 index = self.report.frames_read + self.report.frames_lost
                 self.report.frames_read += 1
                 self.report.frames_damaged += damaged
-                pts, time_s = clock.time(picture.pts)
+                pts, time_s = clock.time(stamp)
                 turn = round(picture.rotation / 90) % 4
                 upright = (picture.width, picture.height)[:: -1 if turn % 2 else 1]
                 if size is None:
@@ -249,12 +252,14 @@ class FileDecoder:
             errors_in_a_row = 0
             # The demuxer's own empty packet at the end would drain the decoder early.
             if packet.size:
+                if self._decoding_times:
+                    packet.pts = packet.dts
                 yield packet
         else:
             self.report.truncated = True
         yield None
 
-    def _decode(self, packet: Any, tracker: _Tracker) -> list[Any]:
+    def _decode(self, packet: Any, tracker: FrameTracker) -> list[Any]:
         """The pictures that the decoder gives after a packet (None: the last ones)."""
         if packet is not None:
             tracker.sent(packet)
@@ -266,9 +271,12 @@ class FileDecoder:
                 tracker.failed(packet)
             return []
 
-    def _check_end(self, packets: int, tracker: _Tracker) -> None:
+    def _check_end(self, packets: int, tracker: FrameTracker) -> None:
         """Compare what there was with what the header announces."""
         announced = self._stream.frames - tracker.discarded
+        if self._decoding_times and tracker.last_pts is not None:
+            # AVI counts empty packets too, which stand for "as before".
+            packets = max(packets, tracker.last_pts - self._origin() + 1)
         if announced > packets:
             self.report.truncated = True
             self.report.frames_lost += announced - packets
@@ -283,149 +291,6 @@ class FileDecoder:
     def _only_stream(self) -> bool:
         """Whether the container's duration can only be the video's."""
         return self._stream.duration is not None or len(self._container.streams) == 1
-
-
-class _Tracker:
-    """Follows packets in decoding order and pictures in presentation order, to know what is sound.
-
-    Packets and pictures are matched by their time stamps. Where these cannot be relied on (hidden
-    frames, fields in packets of their own, stamps missing or out of order), each error of the
-    decoder counts as one lost frame.
-    """
-
-    def __init__(self, hidden_frames: bool, report: ReadReport):
-        self.discarded = 0
-        self.last_pts: int | None = None
-        self._report = report
-        self._matched = not hidden_frames
-        # Time stamps sent to the decoder and not yet come out, a heap; those of them whose
-        # packets, or packets they build on, were corrupt.
-        self._waiting: list[int] = []
-        self._unsound: set[int] = set()
-        # Whether packets now sent build on a corrupt one, and below which time stamp those after
-        # the next key frame still do (leading frames of an open group of pictures).
-        self._tainted = False
-        self._leading: int | None = None
-        # Whether pictures are unsound until the next key frame, because the decoder said so late.
-        self._tainted_pictures = False
-        self._unmatched_errors = 0
-
-    def sent(self, packet: Any) -> None:
-        """Note a packet before it is decoded."""
-        if packet.is_discard:
-            self.discarded += 1
-            return
-        pts = packet.pts
-        if packet.is_keyframe:
-            self._leading = pts if self._tainted else None
-            self._tainted = False
-        if packet.is_corrupt:
-            self._report.decode_errors += 1
-            self._tainted = True
-        if pts is None:
-            self._unmatch()
-            return
-        if self._matched:
-            heapq.heappush(self._waiting, pts)
-        if self._tainted or (self._leading is not None and pts < self._leading):
-            self._unsound.add(pts)
-
-    def failed(self, packet: Any) -> None:
-        """Note that a packet could not be decoded: what builds on it cannot be sound."""
-        self._tainted = True
-        if packet.pts is not None:
-            self._unsound.add(packet.pts)
-        if not self._matched:
-            self._unmatched_errors += 1
-
-    def received(self, picture: Any) -> tuple[int, bool]:
-        """Take a picture.
-
-        Returns:
-            How many frames before it were lost, and whether it is damaged.
-        """
-        pts = picture.pts
-        backwards = None not in (pts, self.last_pts) and pts <= self.last_pts
-        if picture.interlaced_frame or pts is None or backwards:
-            self._unmatch()
-        lost, self._unmatched_errors = self._unmatched_errors, 0
-        if self._matched:
-            while self._waiting and self._waiting[0] < pts:
-                missing = heapq.heappop(self._waiting)
-                self._unsound.discard(missing)
-                lost += missing != self.last_pts
-                self.last_pts = missing
-            if self._waiting and self._waiting[0] == pts:
-                heapq.heappop(self._waiting)
-        if pts is not None:
-            self.last_pts = pts if self.last_pts is None else max(pts, self.last_pts)
-        if picture.is_corrupt:
-            self._tainted_pictures = True
-        elif picture.key_frame:
-            self._tainted_pictures = False
-        damaged = self._tainted_pictures or pts in self._unsound
-        self._unsound.discard(pts)
-        return lost, damaged
-
-    def rest(self) -> int:
-        """How many frames were lost after the last picture."""
-        lost = len(set(self._waiting) - {self.last_pts}) + self._unmatched_errors
-        if self._waiting:
-            self.last_pts = max(self._waiting)
-        return lost
-
-    def _unmatch(self) -> None:
-        self._matched = False
-        self._waiting.clear()
-
-
-class _Clock:
-    """Times of frames from their time stamps: increasing, gaps noted."""
-
-    def __init__(self, origin: int, info: VideoInfo, report: ReadReport):
-        self.origin = origin
-        self._info = info
-        self._report = report
-        self._last: int | None = None
-        self._lost = 0
-        self._gap = max(Fraction(_MIN_GAP_S), 5 / info.fps)
-        self._step = max(1, round(1 / (info.fps * info.time_base)))
-        self._shortest: int | None = None
-        self._longest: int | None = None
-
-    def lost(self, count: int) -> None:
-        """Note that frames were lost before the next one."""
-        self._lost += count
-
-    def time(self, stamp: int | None) -> tuple[int, float]:
-        """Time of a frame in units of the time base, and in seconds, both from the origin."""
-        pts = None if stamp is None else stamp - self.origin
-        if pts is None or (self._last is not None and pts <= self._last):
-            self._report.timestamps_repaired += 1
-            pts = 0 if self._last is None else self._last + self._step
-        elif self._last is not None and not self._lost:
-            self._measure(pts)
-        self._last = pts
-        self._lost = 0
-        return pts, float(pts * self._info.time_base)
-
-    def _measure(self, pts: int) -> None:
-        step = pts - self._last
-        if step * self._info.time_base > self._gap:
-            times = [float(t * self._info.time_base) for t in (self._last, pts)]
-            self._report.add_time_gap(*times)
-            return
-        self._shortest = step if self._shortest is None else min(step, self._shortest)
-        self._longest = step if self._longest is None else max(step, self._longest)
-
-    @property
-    def varies(self) -> bool:
-        """Whether distances between frames differ by more than a tenth, and than rounding to the
-        container's unit explains.
-        """
-        if self._shortest is None:
-            return False
-        return self._longest - self._shortest > max(2, self._longest // 10)
 
 
 def _upright(image: np.ndarray, turn: int) -> np.ndarray:
