@@ -1,0 +1,131 @@
+"""Pictures and videos to files, atomically and with the same bytes for the same frames."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from msnet_d2.errors import VideoError
+
+__all__ = ["VideoSink", "write_bytes", "write_json", "write_picture"]
+
+
+@contextmanager
+def replacing(path: Path):
+    """Yield a temporary path beside ``path`` that replaces it on success and vanishes on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp's files are private; give these what any new file gets.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path, value) -> None:
+    """Write ``value`` as compact JSON. NaN is refused, as JSON has none."""
+    write_bytes(path, (json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n").encode())
+
+
+def write_picture(path: Path, image: np.ndarray, quality: int) -> None:
+    """Write a BGR picture as JPEG."""
+    good, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not good:
+        raise VideoError(
+            f"{path}: OpenCV could not encode a picture of shape {image.shape} as JPEG"
+        )
+    write_bytes(path, data.tobytes())
+
+
+class VideoSink:
+    """Writes an .mp4: H.264 by PyAV where that is installed and has the encoder, MPEG-4 part 2 by OpenCV otherwise.
+
+    A context manager; the file appears under its name only if the block ends well.
+    """
+
+    def __init__(self, path: Path, width: int, height: int, fps: float):
+        self.path, self.size, self.fps = Path(path), (width, height), fps
+
+    def __enter__(self) -> VideoSink:
+        self._replacing = replacing(self.path)
+        self._temporary = self._replacing.__enter__()
+        try:
+            self._open()
+        except BaseException as error:
+            self._replacing.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def _open(self) -> None:
+        self._container = self._writer = None
+        even = self.size[0] % 2 == 0 and self.size[1] % 2 == 0
+        try:
+            import av
+
+            if even and "libx264" in av.codecs_available:
+                # One thread and no version string: the same frames give the same bytes.
+                self._container = av.open(
+                    str(self._temporary), "w", format="mp4", options={"fflags": "+bitexact"}
+                )
+                stream = self._container.add_stream(
+                    "libx264", rate=Fraction(self.fps).limit_denominator(1001)
+                )
+                stream.width, stream.height = self.size
+                stream.pix_fmt = "yuv420p"
+                stream.codec_context.thread_count = 1
+                stream.options = {"preset": "veryfast", "crf": "23", "threads": "1"}
+                self._stream, self._av = stream, av
+                return
+        except ImportError:
+            pass
+        self._writer = cv2.VideoWriter(
+            str(self._temporary), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, self.size
+        )
+        if not self._writer.isOpened():
+            raise VideoError(
+                f"{self.path}: no encoder for mp4 video was found (neither PyAV's libx264 nor OpenCV's mp4v); "
+                "install the package av, or leave the videos out with --no-video"
+            )
+
+    @property
+    def codec(self) -> str:
+        """``h264`` or ``mp4v``."""
+        return "h264" if self._container is not None else "mp4v"
+
+    def write(self, image: np.ndarray) -> None:
+        """Append a BGR frame."""
+        if self._container is None:
+            self._writer.write(image)
+            return
+        frame = self._av.VideoFrame.from_ndarray(image, format="bgr24")
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+    def __exit__(self, kind, error, trace) -> None:
+        if self._container is not None:
+            if kind is None:
+                for packet in self._stream.encode():
+                    self._container.mux(packet)
+            self._container.close()
+        else:
+            self._writer.release()
+        self._replacing.__exit__(kind, error, trace)

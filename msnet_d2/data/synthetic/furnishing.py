@@ -1,0 +1,340 @@
+"""Furnishes streets and lots: drives, paths, pools, trees, cars, fences, litter, and the shadows of all that stands."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .buildings import BuildingPlan, to_world
+from .config import Style
+from .litter import strew_litter
+from .meshes import car, container, fence, pole
+from .rubble import heap
+from .world import GroundFeature, Tree, World
+
+__all__ = ["furnish_lot", "furnish_street", "shadow_of_building"]
+
+
+def _light(style: Style):
+    from .painting import lighting
+
+    return lambda normal: lighting(normal, style)
+
+
+def _circle(
+    x: float, y: float, rx: float, ry: float, angle: float = 0.0, count: int = 20
+) -> np.ndarray:
+    t = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    p = np.stack([rx * np.cos(t), ry * np.sin(t)], 1)
+    c, s = np.cos(angle), np.sin(angle)
+    return p @ np.array([[c, s], [-s, c]]) + (x, y)
+
+
+def furnish_street(
+    world: World, streets, style: Style, rng, b: float, a0: float, a1: float, half: float, near
+) -> None:
+    """Add one street: its surface in pieces, and poles along one side."""
+    a = np.arange(a0, a1 + 12, 12.0)
+    left, right = (streets.world(np.stack([a, np.full_like(a, b + d * half)], 1)) for d in (-1, 1))
+    for i in range(len(a) - 1):
+        quad = np.stack([left[i], left[i + 1], right[i + 1], right[i]])
+        if near(quad.mean(0)):
+            world.ground.append(GroundFeature("road", quad, style.road))
+    side = rng.choice([-1, 1])
+    broken = rng.uniform(0.05, 0.4)
+    previous = None
+    for at in np.arange(a0 + rng.uniform(0, 20), a1, rng.uniform(32, 46)):
+        place = streets.world(np.array([at, b + side * (half + 1.6)]))
+        if not near(place):
+            previous = None
+            continue
+        lean = rng.normal(0, 1.8, 2) if rng.random() < broken else rng.normal(0, 0.2, 2)
+        angle = streets.direction(at, b) + np.pi / 2
+        world.meshes.append(pole(place[0], place[1], angle, lean).lit(_light(style)))
+        _shade(
+            world, style, np.array([place - 0.15, place + 0.15, place + (0.15, -0.15)]), 9.0, 0.5
+        )
+        if rng.random() < 0.1:
+            spot = streets.world(
+                np.array([at + rng.uniform(5, 25), b + rng.uniform(-0.6, 0.6) * half])
+            )
+            world.meshes.append(
+                car(rng, *spot, streets.direction(at, b) + rng.normal(0, 0.1)).lit(_light(style))
+            )
+            _shade(world, style, _circle(*spot, 2.4, 1.1, streets.direction(at, b)), 1.2, 1.0)
+        previous = place
+    del previous
+
+
+def _shade(world: World, style: Style, base: np.ndarray, height: float, amount: float) -> None:
+    """Add the shadow on the ground of a thing with footprint ``base`` (N, 2) and ``height``."""
+    shift = -style.sun[:2] / style.sun[2] * height
+    hull = cv2.convexHull(np.concatenate([base, base + shift]).astype(np.float32))[:, 0]
+    world.ground.append(GroundFeature("shade", hull, amount=amount))
+
+
+def shadow_of_building(plan: BuildingPlan, style: Style) -> list[np.ndarray]:
+    """Return the outlines (N, 2) on the ground of a standing building's shadow, one a block."""
+    out = []
+    for block in plan.blocks:
+        x0, y0, x1, y1 = block.extent
+        o = block.overhang
+        eave = np.array([[x0 - o, y0 - o], [x1 + o, y0 - o], [x1 + o, y1 + o], [x0 - o, y1 + o]])
+        inset = block.half[1] if block.roof == "hip" else 0.0
+        reach = block.half[0] + o - inset
+        ridge = np.array([[-reach, 0.0], [reach, 0.0]])
+        if block.along:
+            ridge = ridge[:, ::-1]
+        ridge = ridge + (block.x, block.y)
+        shift = -style.sun[:2] / style.sun[2]
+        world_eave = to_world(eave, plan.centre, plan.angle)
+        world_ridge = to_world(ridge, plan.centre, plan.angle) + shift * (block.height + block.rise)
+        hull = np.concatenate([world_eave, world_eave + shift * block.height, world_ridge])
+        out.append(cv2.convexHull(hull.astype(np.float32))[:, 0])
+    return out
+
+
+def furnish_lot(
+    world: World, streets, style: Style, rng, a, b, side, width, depth, house, own, road_half
+) -> None:
+    """Add everything but buildings to one lot; ``own`` are the buildings that stand on it."""
+    light = _light(style)
+    up = light(np.array([0.0, 0, 1]))
+
+    def at(x: float, y: float) -> np.ndarray:
+        """World place: x metres along the lot from its corner, y metres from the edge of the road."""
+        return streets.world(np.array([a + x, b + side * (road_half + y)]))
+
+    concrete = np.array([168.0, 172, 176]) * rng.uniform(0.82, 1.08)
+    street = streets.direction(a, b)
+    damage = max((p.level for p in own), default=0)
+    for plan in own:
+        if plan.level != 3:
+            for hull in shadow_of_building(plan, style):
+                world.ground.append(GroundFeature("shade", hull))
+            rim = to_world(_grow(plan), plan.centre, plan.angle)
+            world.ground.append(GroundFeature("contact", rim))
+    if house is not None:
+        right = rng.random() < 0.5
+        x = width - rng.uniform(2.4, 4.0) if right else rng.uniform(2.4, 4.0)
+        end = rng.uniform(9, 16) if rng.random() < 0.75 else rng.uniform(18, depth - 6)
+        wide = rng.uniform(1.4, 2.7)
+        kind = "gravel" if rng.random() < 0.25 else "drive"
+        tint = concrete if kind == "drive" else np.array([146.0, 158, 166]) * rng.uniform(0.8, 1.1)
+        world.ground.append(
+            GroundFeature(
+                kind,
+                [at(x - wide, -0.4), at(x + wide, -0.4), at(x + wide, end), at(x - wide, end)],
+                tint,
+            )
+        )
+        if rng.random() < 0.55:
+            place = at(x, rng.uniform(3, max(end - 2, 4)))
+            _add_car(world, rng, style, light, place, street + np.pi / 2 + rng.normal(0, 0.08))
+        if rng.random() < 0.5:
+            middle = width / 2 + rng.uniform(-3, 3)
+            bend = rng.uniform(-1, 1)
+            pts = [
+                at(middle - 0.5, -0.3),
+                at(middle + 0.5, -0.3),
+                at(middle + 0.5 + bend, 8.5),
+                at(middle - 0.5 + bend, 8.5),
+            ]
+            world.ground.append(GroundFeature("path", pts, concrete * 0.95))
+        back = depth - rng.uniform(4.5, 8.5)
+        if rng.random() < 0.22:
+            _pool(world, rng, at, width, back, concrete)
+        elif rng.random() < 0.35:
+            x0, w = rng.uniform(3, width - 9), rng.uniform(3, 5.5)
+            world.ground.append(
+                GroundFeature(
+                    "patio",
+                    [at(x0, back - 3), at(x0 + w, back - 3), at(x0 + w, back), at(x0, back)],
+                    concrete,
+                )
+            )
+    blocked = [(p.centre, p.radius) for p in own]
+
+    def free(place: np.ndarray, gap: float) -> bool:
+        return all(np.hypot(*(place - c)) > r * 0.82 + gap for c, r in blocked)
+
+    for _ in range(rng.poisson(style.trees * width * depth / 1000)):
+        x = rng.uniform(0, width)
+        place = at(
+            x, depth * (rng.uniform(0.05, 1) if rng.random() < 0.4 else rng.uniform(0.62, 1.0))
+        )
+        if free(place, 1.5):
+            _add_tree(world, rng, style, place)
+    if rng.random() < 0.22:  # a grove, with bare leaf-strewn ground below
+        middle = at(rng.uniform(0, width), depth * rng.uniform(0.6, 1.0))
+        reach = rng.uniform(3, 7)
+        world.ground.append(
+            GroundFeature(
+                "mud",
+                _ragged(rng, middle, reach * 1.3),
+                np.array([72.0, 96, 108]) * rng.uniform(0.8, 1.15),
+            )
+        )
+        for _ in range(rng.integers(4, 11)):
+            place = middle + rng.normal(0, 0.55 * reach, 2)
+            if free(place, 1.5):
+                _add_tree(world, rng, style, place)
+    for _ in range(rng.poisson(2.4)):
+        place = at(rng.uniform(0, width), rng.uniform(2, depth))
+        if free(place, 0.4):
+            world.trees.append(
+                Tree(
+                    *place,
+                    rng.uniform(0.8, 2.2),
+                    "bush",
+                    int(rng.integers(4)),
+                    bool(rng.integers(2)),
+                    rng.uniform(0.8, 1.1),
+                )
+            )
+            _blob_shade(world, style, place, 0.8, 0.5)
+    if rng.random() < 0.28 * style.storm:
+        place, angle = at(rng.uniform(0, width), rng.uniform(2, depth)), rng.uniform(0, 2 * np.pi)
+        length = rng.uniform(6, 14)
+        tip = place + length * np.array([np.cos(angle), np.sin(angle)])
+        if free(place, 1) and free(tip, 1):
+            leaves = 0.2 if rng.random() < style.bare else 1.0
+            world.ground.append(
+                GroundFeature(
+                    "fallen", [place, tip], amount=leaves, seed=int(rng.integers(2**31)), order=5
+                )
+            )
+            for _ in range(rng.integers(1, 4)):
+                spot = place + (tip - place) * rng.uniform(0.5, 1.05) + rng.normal(0, 1, 2)
+                world.trees.append(
+                    Tree(*spot, rng.uniform(1.2, 2.4), "bush", int(rng.integers(4)), False, 0.85)
+                )
+    if rng.random() < 0.35:
+        _fence(world, rng, light, at, width, depth, style)
+    if rng.random() < 0.05:
+        place = at(rng.uniform(2, width - 2), rng.uniform(3, 7))
+        if free(place, 2.5):
+            angle = street + rng.choice([0, np.pi / 2]) + rng.normal(0, 0.1)
+            world.meshes.append(container(rng, *place, angle).lit(light))
+            _shade(world, style, _circle(*place, 3.2, 1.5, angle), 2.0, 1.0)
+    if rng.random() < (0.45 if damage else 0.15) * style.storm:
+        place = at(rng.uniform(2, width - 2), rng.uniform(0.5, 4))
+        if free(place, 2):
+            _heap(world, rng, up, place, rng.uniform(0.9, 2.4))
+    if rng.random() < 0.15:
+        spot = at(rng.uniform(2, width - 2), rng.uniform(4, depth - 2))
+        shape = _ragged(rng, spot, rng.uniform(2, 6))
+        world.ground.append(
+            GroundFeature("mud", shape, np.array([96.0, 126, 152]) * rng.uniform(0.75, 1.2))
+        )
+    if rng.random() < 0.12:
+        place = at(rng.uniform(3, width - 3), rng.uniform(4, depth))
+        if free(place, 2):
+            _add_car(world, rng, style, light, place, rng.uniform(0, np.pi))
+    strew_litter(world, rng, style, at, width, depth, own)
+
+
+def _grow(plan: BuildingPlan) -> np.ndarray:
+    points = np.concatenate(
+        [
+            [
+                (b.extent[0], b.extent[1]),
+                (b.extent[2], b.extent[1]),
+                (b.extent[2], b.extent[3]),
+                (b.extent[0], b.extent[3]),
+            ]
+            for b in plan.blocks[:1]
+        ]
+    )
+    return points * 1.04
+
+
+def _add_car(world, rng, style, light, place, angle) -> None:
+    world.meshes.append(car(rng, *place, angle).lit(light))
+    _shade(world, style, _circle(*place, 2.5, 1.1, angle, 12), 1.1, 1.1)
+    world.ground.append(GroundFeature("contact", _circle(*place, 2.5, 1.1, angle, 12)))
+
+
+def _pool(world, rng, at, width, back, concrete) -> None:
+    x = rng.uniform(4, max(width - 9, 5))
+    w, h = rng.uniform(4, 7), rng.uniform(3, 4.6)
+    water = (
+        np.array([172.0, 164, 66]) * rng.uniform(0.75, 1.15)
+        if rng.random() < 0.75
+        else np.array([96.0, 110, 58])
+    )
+    if rng.random() < 0.7:
+        deck = [
+            at(x - 1.6, back - h - 1.5),
+            at(x + w + 1.6, back - h - 1.5),
+            at(x + w + 1.6, back + 1.5),
+            at(x - 1.6, back + 1.5),
+        ]
+        world.ground.append(GroundFeature("patio", deck, concrete * 0.95))
+        basin = [at(x, back - h), at(x + w, back - h), at(x + w, back), at(x, back)]
+    else:
+        centre = at(x + w / 2, back - h / 2)
+        basin = _circle(*centre, h / 2, h / 2)
+    world.ground.append(GroundFeature("pool", basin, water))
+
+
+def _add_tree(world, rng, style, place) -> None:
+    roll = rng.random()
+    if roll < style.bare:
+        kind = "broken" if rng.random() < 0.45 else "bare"
+    else:
+        kind = "pine" if rng.random() < 0.18 else "leafy"
+    height = {
+        "leafy": rng.uniform(4.5, 10.5),
+        "bare": rng.uniform(6, 12.5),
+        "broken": rng.uniform(5, 11),
+        "pine": rng.uniform(9, 16),
+    }[kind]
+    count = {"leafy": 6, "bare": 5, "broken": 4, "pine": 3}[kind]
+    world.trees.append(
+        Tree(*place, float(height), kind, int(rng.integers(count)), bool(rng.integers(2)), rng.uniform(0.82, 1.15),
+             float(rng.normal(0, 0.05 if kind != "broken" else 0.16)))
+    )  # fmt: skip
+    strength = {"leafy": 1.0, "bare": 0.35, "broken": 0.25, "pine": 0.6}[kind]
+    crown = height * (0.42 if kind == "leafy" else 0.3)
+    centre = place - style.sun[:2] / style.sun[2] * height * 0.55
+    world.ground.append(GroundFeature("shade", _ragged(rng, centre, crown), amount=strength))
+    _blob_shade(world, style, place, crown * 0.7, 0.5 * strength)
+
+
+def _ragged(rng, centre: np.ndarray, radius: float) -> np.ndarray:
+    t = np.linspace(0, 2 * np.pi, 18, endpoint=False)
+    r = radius * rng.uniform(0.7, 1.15, 18)
+    return np.stack([r * np.cos(t), r * np.sin(t)], 1) + centre
+
+
+def _blob_shade(world, style, place, radius, amount) -> None:
+    world.ground.append(GroundFeature("shade", _circle(*place, radius, radius), amount=amount))
+
+
+def _fence(world, rng, light, at, width, depth, style) -> None:
+    runs = [((0.2, depth * 0.5), (0.2, depth)), ((0.2, depth), (width - 0.2, depth))]
+    for p, q in runs:
+        start, end = at(*p), at(*q)
+        world.ground.append(
+            GroundFeature(
+                "shade",
+                np.array([start, end, end - style.sun[:2] * 1.2, start - style.sun[:2] * 1.2]),
+                amount=0.6,
+            )
+        )
+        pieces = max(int(np.linalg.norm(end - start) / 7.2), 1)
+        for i in range(pieces):
+            mesh = fence(
+                rng, start + (end - start) * i / pieces, start + (end - start) * (i + 1) / pieces
+            )
+            world.meshes.append(mesh.lit(lambda n: light(np.array([n[0], n[1], abs(n[2])]))))
+
+
+def _heap(world, rng, up, place, radius) -> None:
+    world.ground.append(
+        GroundFeature(
+            "rubble", _ragged(rng, place, radius * 1.1), seed=int(rng.integers(2**31)), order=6
+        )
+    )
+    world.meshes.append(heap(rng, *place, radius, up))

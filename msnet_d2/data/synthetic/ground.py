@@ -1,0 +1,229 @@
+"""The ground as an orthophoto in tiles: lawns, roads, drives, pools, litter and shadows, painted when first seen."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import cv2
+import numpy as np
+
+from . import textures as tx
+from .config import Style
+from .noise import fractal_noise, sample_tiled
+from .vegetation import draw_fallen_tree
+from .world import GroundFeature
+
+__all__ = ["TEXEL", "Ground"]
+
+TEXEL = 1 / 16  # metres
+TILE = 512  # texels; a tile is 32 m wide
+MARGIN = 40  # texels painted around a tile, so that blurred shadows meet at the seams
+CACHE = 120  # tiles kept
+
+# Hardness of the edge in texels, and how far noise moves it.
+SURFACES = {
+    "road": (1.2, 0.18),
+    "drive": (0.8, 0.10),
+    "path": (0.8, 0.1),
+    "patio": (0.7, 0.03),
+    "gravel": (2.5, 0.5),
+    "mud": (6.0, 0.9),
+}
+
+
+class Ground:
+    """The ground of one scene.
+
+    :meth:`window` returns the orthophoto over a rectangle; tiles are painted on demand and do not depend on the order in
+    which they are asked for.
+    """
+
+    def __init__(self, features: list[GroundFeature], style: Style, rng: np.random.Generator):
+        self.style = style
+        self._features = sorted(
+            features, key=lambda f: f.order
+        )  # stable: equal orders stay as laid out
+        self._low = np.array([f.low for f in self._features]).reshape(-1, 2)
+        self._high = np.array([f.high for f in self._features]).reshape(-1, 2)
+        self._broad = fractal_noise(rng, 256, 1.2, longest=110)
+        self._patches = fractal_noise(rng, 512, 1.5, longest=200)
+        self._middle = fractal_noise(rng, 512, 0.9, longest=64)
+        self._fine = fractal_noise(rng, 1024, 0.25, longest=40)
+        self._tiles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._window: tuple | None = None
+
+    def window(self, x0: float, y0: float, x1: float, y1: float):
+        """Return the orthophoto over at least the given rectangle, at full, half and quarter resolution.
+
+        Returns:
+            ``(levels, (west, north))``: pictures with north up, and the world place of their upper left corner.
+        """
+        size = TILE * TEXEL
+        i0, i1 = int(np.floor(x0 / size)), int(np.floor(x1 / size))
+        j0, j1 = int(np.floor(y0 / size)), int(np.floor(y1 / size))
+        key = (i0, i1, j0, j1)
+        if self._window is None or self._window[0] != key:
+            rows = [
+                np.concatenate([self._tile(i, j) for i in range(i0, i1 + 1)], 1)
+                for j in range(j1, j0 - 1, -1)
+            ]
+            full = np.concatenate(rows, 0)
+            levels = [full]
+            for _ in range(3):
+                last = levels[-1]
+                levels.append(
+                    cv2.resize(
+                        last, (last.shape[1] // 2, last.shape[0] // 2), interpolation=cv2.INTER_AREA
+                    )
+                )
+            self._window = (key, levels, (i0 * size, (j1 + 1) * size))
+        return self._window[1], self._window[2]
+
+    def _tile(self, i: int, j: int) -> np.ndarray:
+        tile = self._tiles.get((i, j))
+        if tile is None:
+            tile = self._paint(i, j)
+            self._tiles[i, j] = tile
+            if len(self._tiles) > CACHE:
+                self._tiles.popitem(last=False)
+        else:
+            self._tiles.move_to_end((i, j))
+        return tile
+
+    def _paint(self, i: int, j: int) -> np.ndarray:
+        size = TILE + 2 * MARGIN
+        left, top = (
+            i * TILE - MARGIN,
+            -(j + 1) * TILE - MARGIN,
+        )  # texels east and south of the origin
+        low = np.array([left, -(top + size)]) * TEXEL
+        high = low + size * TEXEL
+        hits = np.nonzero((self._low < high).all(1) & (self._high > low).all(1))[0]
+        features = [self._features[k] for k in hits]
+        origin = np.array([left, top])
+
+        def texels(polygon: np.ndarray) -> np.ndarray:
+            return polygon * (1 / TEXEL, -1 / TEXEL) - origin
+
+        noise = {
+            "broad": sample_tiled(self._broad, left, top, size, size, 16),
+            "patches": sample_tiled(self._patches, left, top, size, size, 8),
+            "middle": sample_tiled(self._middle, left, top, size, size, 4),
+            "fine": sample_tiled(self._fine, left, top, size, size, 1),
+        }
+        canvas = self._lawn(noise, [f for f in features if f.kind == "lot"], texels)
+        for kind in ("mud", "path", "gravel", "drive", "road", "patio"):
+            self._surface(canvas, noise, kind, [f for f in features if f.kind == kind], texels)
+        self._pools(canvas, noise, [f for f in features if f.kind == "pool"], texels)
+        out = np.clip(canvas, 0, 255).astype(np.uint8)
+        for feature in features:
+            if feature.kind == "fallen":
+                foot, tip = texels(feature.polygon)
+                angle = float(np.arctan2(*(tip - foot)[::-1]))
+                rng = np.random.default_rng(feature.seed)
+                draw_fallen_tree(
+                    out, rng, foot, angle, float(np.linalg.norm(tip - foot)), feature.amount
+                )
+            elif feature.kind == "scrap":
+                self._scrap(out, texels(feature.polygon), feature.colour)
+            elif feature.kind == "rubble":
+                self._rubble(out, texels(feature.polygon), feature.seed)
+        shade = self._shade([f for f in features if f.kind in ("shade", "contact")], texels, size)
+        light = (1 - shade[..., None] * self.style.shadow) * self.style.light.astype(np.float32)
+        out = np.clip(out * light, 0, 255).astype(np.uint8)
+        return np.ascontiguousarray(out[MARGIN:-MARGIN, MARGIN:-MARGIN])
+
+    def _lawn(self, noise, lots, texels) -> np.ndarray:
+        size = noise["fine"].shape[0]
+        tint = np.zeros((size, size, 3), np.float32)
+        dryness = np.full((size, size), 0.5, np.float32)
+        for lot in lots:
+            polygon = [np.round(texels(lot.polygon) * 16).astype(np.int32)]
+            cv2.fillPoly(tint, polygon, (lot.colour * (3.5, 7, 7)).tolist(), cv2.LINE_8, 4)
+            cv2.fillPoly(dryness, polygon, lot.amount, cv2.LINE_8, 4)
+        a, b = self.style.lawn.astype(np.float32)
+        mix = np.clip(
+            0.5 + 0.28 * noise["broad"] + 0.25 * noise["patches"] + 0.5 * (dryness - 0.5), 0, 1
+        )[..., None]
+        canvas = a + (b - a) * mix + cv2.blur(tint, (5, 5))
+        # Worn and muddy places, the more the drier.
+        level = np.quantile(self._patches, 1 - self.style.dry)
+        worn = np.clip(
+            1.6 * (noise["patches"] + 0.35 * noise["middle"] + 0.8 * (dryness - 0.5) - level), 0, 1
+        )[..., None]
+        soil = np.array([104, 138, 152], np.float32)
+        canvas += (soil - canvas) * worn * 0.75
+        canvas *= (1 + 0.05 * noise["middle"] + 0.075 * noise["fine"])[..., None]
+        return canvas
+
+    def _surface(self, canvas, noise, kind, features, texels) -> None:
+        if not features:
+            return
+        size = canvas.shape[0]
+        mask = np.zeros((size, size), np.float32)
+        colour = np.zeros((size, size, 3), np.float32)
+        for feature in features:
+            polygon = [np.round(texels(feature.polygon) * 16).astype(np.int32)]
+            cv2.fillPoly(mask, polygon, 1.0, cv2.LINE_8, 4)
+            cv2.fillPoly(colour, polygon, np.asarray(feature.colour, float).tolist(), cv2.LINE_8, 4)
+        hard, jitter = SURFACES[kind]
+        reach = int(4 * hard) | 1
+        colour = cv2.dilate(colour, np.ones((reach + 2, reach + 2), np.uint8))
+        soft = cv2.GaussianBlur(mask, (0, 0), hard * 1.6)
+        edge = np.clip(
+            (soft - 0.5 + jitter * 0.22 * noise["middle"]) * (2.2 / max(jitter, 0.25)) + 0.5, 0, 1
+        )
+        tone = 1 + 0.03 * noise["fine"] + 0.05 * noise["patches"] + 0.03 * noise["middle"]
+        if kind in ("road", "drive"):
+            # Cracks: where noise passes zero.
+            tone = tone - 0.12 * (np.abs(noise["middle"] + 0.4 * noise["patches"]) < 0.025)
+        canvas += (colour * tone[..., None] - canvas) * edge[..., None]
+
+    def _pools(self, canvas, noise, features, texels) -> None:
+        for feature in features:
+            polygon = np.round(texels(feature.polygon) * 16).astype(np.int32)
+            cv2.fillPoly(canvas, [polygon], (206, 210, 212), cv2.LINE_8, 4)
+            mask = np.zeros(canvas.shape[:2], np.uint8)
+            cv2.fillPoly(mask, [polygon], 255, cv2.LINE_8, 4)
+            mask = cv2.erode(mask, np.ones((9, 9), np.uint8)) > 0
+            depth = (1 + 0.16 * noise["patches"] + 0.05 * noise["middle"])[..., None]
+            canvas[mask] = (np.asarray(feature.colour, np.float32) * depth)[mask]
+            leaves = mask & (noise["middle"] + noise["patches"] > 1.3)
+            canvas[leaves] *= 0.55
+
+    @staticmethod
+    def _scrap(out, polygon, colour) -> None:
+        fixed = np.round(polygon * 16).astype(np.int32)
+        cv2.fillConvexPoly(out, fixed + 20, (48, 62, 56), cv2.LINE_AA, 4)
+        cv2.fillConvexPoly(out, fixed, np.asarray(colour, float).tolist(), cv2.LINE_AA, 4)
+
+    @staticmethod
+    def _rubble(out, polygon, seed) -> None:
+        low, high = np.floor(polygon.min(0)).astype(int), np.ceil(polygon.max(0)).astype(int) + 1
+        rng = np.random.default_rng(seed)
+        patch = tx.rubble(rng, (int(high[1] - low[1]), int(high[0] - low[0])), 1 / TEXEL)
+        mask = np.zeros(patch.shape[:2], np.uint8)
+        cv2.fillPoly(mask, [np.round((polygon - low) * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
+        x0, y0 = np.maximum(low, 0)
+        x1, y1 = np.minimum(high, out.shape[1::-1])
+        if x0 < x1 and y0 < y1:
+            cut = (slice(y0 - low[1], y1 - low[1]), slice(x0 - low[0], x1 - low[0]))
+            inside = mask[cut] > 0
+            out[y0:y1, x0:x1][inside] = np.clip(patch[cut][inside], 0, 255).astype(np.uint8)
+
+    def _shade(self, features, texels, size) -> np.ndarray:
+        shade = np.zeros((size, size), np.float32)
+        contact = np.zeros((size, size), np.float32)
+        for feature in features:
+            polygon = [np.round(texels(feature.polygon) * 16).astype(np.int32)]
+            if feature.kind == "contact":
+                cv2.fillPoly(contact, polygon, 1.0, cv2.LINE_8, 4)
+                continue
+            layer = np.zeros_like(shade) if feature.amount < 1 else shade
+            cv2.fillPoly(layer, polygon, min(feature.amount, 1.0), cv2.LINE_8, 4)
+            if layer is not shade:
+                np.maximum(shade, layer, out=shade)
+        soft = cv2.GaussianBlur(shade, (0, 0), max(self.style.shadow_blur / TEXEL * 0.6, 0.8))
+        # Little sky is seen from right beside a wall.
+        contact = cv2.GaussianBlur(contact, (0, 0), 0.7 / TEXEL)
+        return np.clip(soft + 0.5 * contact * (1 - soft), 0, 1.2)

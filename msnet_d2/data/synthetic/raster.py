@@ -1,0 +1,279 @@
+"""Draws faces, meshes and sprites into a frame with a depth buffer and id buffers; no GPU, numpy and OpenCV only."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .buildings import Face
+from .camera import Intrinsics, Pose, rotation_matrix
+from .ground import TEXEL, Ground
+from .meshes import Mesh
+from .vegetation import Sprite
+
+__all__ = ["Raster"]
+
+SHIFT = 4  # fractional bits of polygon corners
+
+# Surfaces that lie on others win over them by so much of their depth.
+NEARER = {"trim": 1.0025, "roof": 1.002}
+
+
+class Raster:
+    """A frame being drawn, ``supersample`` times larger than ``intrinsics`` says.
+
+    Attributes:
+        colour: (H, W, 3) uint8, BGR.
+        nearness: (H, W) float32, 1 / depth along the optical axis; the ground's is not written.
+        ids: (H, W) uint16, 0 or the number of the damaged part seen; None if not wanted.
+        owners: (H, W) uint16, 0 or the number of the building seen, trees left out; None if not wanted.
+    """
+
+    def __init__(self, intrinsics: Intrinsics, pose: Pose, supersample: float, with_ids: bool):
+        self.width = round(intrinsics.width * supersample)
+        self.height = round(intrinsics.height * supersample)
+        self.scale = supersample
+        sx, sy = self.width / intrinsics.width, self.height / intrinsics.height
+        # From continuous frame coordinates to the enlarged raster's pixel indices, whose centres are whole numbers.
+        enlarge = np.array([[sx, 0, -0.5], [0, sy, -0.5], [0, 0, 1]])
+        self.position = np.asarray(pose.position)
+        self.rotation = rotation_matrix(pose)
+        self.camera = enlarge @ intrinsics.matrix
+        self.view = self.camera @ self.rotation
+        self.colour = np.empty((self.height, self.width, 3), np.uint8)
+        self.nearness = np.zeros((self.height, self.width), np.float32)
+        self.ids = np.zeros((self.height, self.width), np.uint16) if with_ids else None
+        self.owners = np.zeros((self.height, self.width), np.uint16) if with_ids else None
+
+    def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return raster pixel indices (..., 2) and depths (...) of world points (..., 3)."""
+        h = (points - self.position) @ self.view.T
+        return h[..., :2] / h[..., 2:], h[..., 2]
+
+    def sees(self, centre: np.ndarray, radius: float) -> bool:
+        """Whether a ball may be in view."""
+        x, y, depth = self.rotation @ (centre - self.position)
+        if depth + radius < 1.0:
+            return False
+        depth = max(depth, 1.0)
+        focal = self.camera[0, 0]
+        slack = radius * focal / depth * 1.5
+        return (
+            abs(x) * focal / depth < self.width / 2 + slack
+            and abs(y) * focal / depth < self.height / 2 + slack
+        )
+
+    def _clip(self, low: np.ndarray, high: np.ndarray):
+        x0, y0 = np.maximum(np.floor(low).astype(int), 0)
+        x1, y1 = np.minimum(np.ceil(high).astype(int) + 1, (self.width, self.height))
+        return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+    def draw_ground(self, ground: Ground, footprint: np.ndarray) -> None:
+        """Fill the frame with the ground; ``footprint`` (4, 2) is what of it the frame shows."""
+        low, high = footprint.min(0), footprint.max(0)
+        levels, (west, north) = ground.window(*low, *high)
+        place = np.array(
+            [[1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float64
+        )  # (X, Y, 1) to a point of the ground
+        place[:, 2] = -self.position
+        to_frame = self.view @ place
+        back = np.linalg.inv(to_frame)
+        # Metres of ground a pixel covers, away from the camera, row by row down the middle.
+        rows = np.arange(-1, self.height + 1)
+        h = back @ np.stack([np.full(len(rows), self.width / 2), rows, np.ones(len(rows))])
+        line = h[:2] / h[2]
+        metres = np.linalg.norm(line[:, 2:] - line[:, :-2], axis=0) / 2
+        # A pixel is longer than wide on the ground; a level between both blurs across no more than it shimmers along.
+        wanted = np.clip(np.log2(np.maximum(metres / TEXEL * 0.62, 1e-3)), 0, len(levels) - 1)
+        base = np.floor(wanted).astype(int)
+        for level in range(base.min(), base.max() + 1):
+            r = np.nonzero(base == level)[0]
+            if not len(r):
+                continue
+            y0, y1 = int(r[0]), int(r[-1]) + 1
+            band = self._warp_ground(levels[level], level, west, north, to_frame, y0, y1)
+            if level + 1 < len(levels) and wanted[y0:y1].max() > level + 0.5:
+                # Fade into the next level over the upper half of this one.
+                coarse = self._warp_ground(
+                    levels[level + 1], level + 1, west, north, to_frame, y0, y1
+                )
+                share = np.clip((wanted[y0:y1] - level - 0.5) * 2, 0, 1).astype(np.float32)
+                share = np.repeat(share[:, None], self.width, 1)
+                band = cv2.blendLinear(coarse, band, share, 1 - share)
+            self.colour[y0:y1] = band
+
+    def _warp_ground(self, picture, level, west, north, to_frame, y0, y1) -> np.ndarray:
+        texel = TEXEL * 2**level
+        place = np.array([[texel, 0, west + texel / 2], [0, -texel, north - texel / 2], [0, 0, 1]])
+        down = np.array([[1, 0, 0], [0, 1, -y0], [0, 0, 1.0]])
+        return cv2.warpPerspective(
+            picture,
+            down @ to_frame @ place,
+            (self.width, y1 - y0),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT,
+        )
+
+    def draw_face(self, face: Face, owner: int) -> None:
+        """Draw one face if its outside is towards the camera."""
+        if float(face.normal @ (self.position - face.origin)) <= 0.0:
+            return
+        basis = np.stack([face.u, face.v, face.origin - self.position], 1)
+        plane = self.view @ basis  # metres on the face to raster pixels
+        corners = plane @ np.concatenate([face.polygon, np.ones((len(face.polygon), 1))], 1).T
+        if corners[2].min() < 1.0:
+            return
+        pixels = (corners[:2] / corners[2]).T
+        clip = self._clip(pixels.min(0), pixels.max(0))
+        if clip is None:
+            return
+        x0, y0, x1, y1 = clip
+        size = (x1 - x0, y1 - y0)
+        inside = np.zeros((size[1], size[0]), np.uint8)
+        cv2.fillPoly(
+            inside,
+            [np.round((pixels - (x0, y0)) * 2**SHIFT).astype(np.int32)],
+            255,
+            cv2.LINE_8,
+            SHIFT,
+        )
+        # 1 / depth is affine in the picture: the last row of the inverse homography.
+        gx, gy, g1 = np.linalg.inv(plane)[2]
+        near = (gx * np.arange(x0, x1) + g1).astype(np.float32)[None] + (
+            gy * np.arange(y0, y1)
+        ).astype(np.float32)[:, None]
+        window = (slice(y0, y1), slice(x0, x1))
+        # Beyond a polygon's edge a plane seen nearly edge on would run off towards the camera within half a pixel.
+        near = np.clip(near, float(1 / corners[2].max()), float(1 / corners[2].min()), out=near)
+        near *= NEARER.get(face.kind, 1.0)
+        inside &= cv2.compare(near, self.nearness[window], cv2.CMP_GT)
+        if not inside.any():
+            return
+        shift = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1.0]])
+        level, texture = self._level(face, plane, corners)
+        solid = inside
+        marks = None
+        if face.ids is not None:
+            exact = shift @ plane @ self._texels(face, face.ids.shape)
+            marks = cv2.warpPerspective(
+                face.ids, exact, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+            )
+        if face.solid is not None:
+            exact = shift @ plane @ self._texels(face, face.solid.shape)
+            there = cv2.warpPerspective(
+                face.solid, exact, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )
+            solid = inside & cv2.compare(there, 127, cv2.CMP_GT)
+            written = (
+                solid if marks is None else inside & (solid | (marks > 0).view(np.uint8) * 255)
+            )
+        else:
+            written = inside
+        if texture.shape[:2] == (1, 1):
+            self.colour[window][solid > 0] = texture[0, 0]
+        else:
+            patch = cv2.warpPerspective(
+                texture, shift @ plane @ self._texels(face, texture.shape), size,
+                flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
+            )  # fmt: skip
+            cv2.copyTo(patch, solid, self.colour[window])
+        cv2.copyTo(near, written, self.nearness[window])
+        if self.ids is not None:
+            chosen = written > 0
+            self.owners[window][chosen] = owner
+            self.ids[window][chosen] = 0 if marks is None else marks[chosen]
+
+    @staticmethod
+    def _texels(face: Face, shape) -> np.ndarray:
+        """Map a texture's pixel indices to metres on the face; the texture covers the face's size."""
+        sx, sy = face.size[0] / shape[1], face.size[1] / shape[0]
+        return np.array([[sx, 0, sx / 2], [0, sy, sy / 2], [0, 0, 1]])
+
+    def _level(self, face: Face, plane: np.ndarray, corners: np.ndarray):
+        textures = face.textures
+        if len(textures) == 1:
+            return 0, textures[0]
+        # Texels a pixel covers at the face's middle, the longer way.
+        middle = np.array([*(face.size / 2), 1.0])
+        h = plane @ middle
+        jacobian = (plane[:2, :2] - np.outer(h[:2] / h[2], plane[2, :2])) / h[2]
+        least = np.linalg.svd(jacobian, compute_uv=False)[1]
+        texels = textures[0].shape[1] / face.size[0] / max(least, 1e-6)
+        level = int(np.clip(np.log2(max(texels * 0.7, 1e-3)), 0, len(textures) - 1))
+        return level, textures[level]
+
+    def draw_mesh(self, mesh: Mesh, owner: int = 0) -> None:
+        """Draw a mesh as one thing at the depth of its centre."""
+        pixels, depth = self.project(mesh.quads)
+        if depth.min() < 1.0:
+            return
+        clip = self._clip(pixels.min((0, 1)), pixels.max((0, 1)))
+        if clip is None:
+            return
+        x0, y0, x1, y1 = clip
+        window = (slice(y0, y1), slice(x0, x1))
+        patch = self.colour[window].copy()
+        mask = np.zeros(patch.shape[:2], np.uint8)
+        fixed = np.round((pixels - (x0, y0)) * 2**SHIFT).astype(np.int32)
+        colours = mesh.colours.tolist()
+        for i in np.argsort(-depth.mean(1), kind="stable"):
+            cv2.fillConvexPoly(patch, fixed[i], colours[i], cv2.LINE_8, SHIFT)
+            cv2.fillConvexPoly(mask, fixed[i], 255, cv2.LINE_8, SHIFT)
+        # A little nearer than its centre, so that boards do not sink into the heap they lie on.
+        near = 1 / max(float(depth.mean()) - 0.5 * min(mesh.radius, 4.0), 1.0)
+        mask &= cv2.compare(self.nearness[window], near, cv2.CMP_LT)
+        cv2.copyTo(patch, mask, self.colour[window])
+        chosen = mask > 0
+        self.nearness[window][chosen] = near
+        if self.ids is not None:
+            self.ids[window][chosen] = mesh.code
+            self.owners[window][chosen] = owner
+
+    def draw_sprite(
+        self, sprite: Sprite, foot: np.ndarray, height: float, flip: bool, lean: float, tone: float
+    ) -> None:
+        """Blend a tree over the frame; it hides what is farther and clears the ids it covers."""
+        ends, depth = self.project(np.array([foot, foot + (0, 0, height)]))
+        if depth.min() < 1.0:
+            return
+        axis = ends[1] - ends[0]
+        # From 45 degrees above, the crown's breadth lifts the top of the picture above the trunk's end.
+        length = max(float(np.hypot(*axis)), height * self.camera[0, 0] / depth[0] * 0.7)
+        angle = np.arctan2(axis[0], -axis[1]) + lean
+        while sprite.smaller is not None and length / sprite.texels < 0.62:
+            sprite = sprite.smaller
+        zoom = length / sprite.texels
+        c, s = zoom * np.cos(angle), zoom * np.sin(angle)
+        mirror = -1.0 if flip else 1.0
+        fx, fy = sprite.foot
+        matrix = np.array([[c * mirror, -s, 0], [s * mirror, c, 0]])
+        matrix[:, 2] = ends[0] - matrix[:, :2] @ (fx, fy)
+        h, w = sprite.colour.shape[:2]
+        box = np.array([[0, 0], [w, 0], [w, h], [0, h]]) @ matrix[:, :2].T + matrix[:, 2]
+        clip = self._clip(box.min(0), box.max(0))
+        if clip is None:
+            return
+        x0, y0, x1, y1 = clip
+        matrix[:, 2] -= (x0, y0)
+        size = (x1 - x0, y1 - y0)
+        window = (slice(y0, y1), slice(x0, x1))
+        colour = cv2.warpAffine(sprite.colour, matrix, size, flags=cv2.INTER_LINEAR)
+        clear = cv2.warpAffine(
+            sprite.clear,
+            matrix,
+            size,
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=(255,) * 3,
+        )
+        near = 1 / max(float(depth.mean()), 1.0)
+        hidden = cv2.compare(self.nearness[window], near, cv2.CMP_GT)
+        if cv2.countNonZero(hidden):
+            colour[hidden > 0] = 0
+            clear[hidden > 0] = 255
+        target = self.colour[window]
+        kept = cv2.multiply(target, clear, scale=1 / 255)
+        target[...] = cv2.addWeighted(kept, 1.0, colour, tone, 0.0)
+        if self.ids is not None:
+            covers = cv2.warpAffine(sprite.covers, matrix, size, flags=cv2.INTER_NEAREST) & ~hidden
+            self.ids[window][covers > 127] = 0

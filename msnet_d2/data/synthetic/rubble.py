@@ -1,0 +1,132 @@
+"""Buildings that collapsed: heaps of texture in layers, slabs of roof, stumps of walls, and boards on top."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import textures as tx
+from .buildings import BuildingPlan, Face, to_world
+from .config import Style
+from .meshes import Mesh, planks
+from .noise import blob_field
+
+__all__ = ["heap", "rubble_building"]
+
+
+def _layer(rng, plan, centre, half, z, code, texture, margin, roughness, tilt=(0.0, 0.0)) -> Face:
+    """Return one irregular sheet of rubble, parallel to the building's sides; ``tilt`` is rise per metre."""
+    from .painting import finish_face
+
+    c, s = np.cos(plan.angle), np.sin(plan.angle)
+    u = np.array([c, s, tilt[0]])
+    v = np.array([s, -c, tilt[1]])
+    u, v = u / np.linalg.norm(u), v / np.linalg.norm(v)
+    size = 2 * np.asarray(half)
+    middle = np.array([*to_world(np.array([centre]), plan.centre, plan.angle)[0], z])
+    origin = middle - u * half[0] - v * half[1]
+    polygon = np.array([(0, 0), (size[0], 0), tuple(size), (0, size[1])], np.float64)
+    face = Face("rubble", origin, u, v, polygon)
+    shape = texture.shape[:2]
+    radii = (shape[1] / 2 - margin, shape[0] / 2 - margin)
+    field = blob_field(rng, shape, (shape[1] / 2, shape[0] / 2), radii, roughness, 3)
+    face.solid = np.where(field > 0, 255, 0).astype(np.uint8)
+    face.ids = np.where(field > 0, code, 0).astype(np.uint16)
+    # Darker towards the rim, where the heap runs out into the grass.
+    face_light = np.clip(0.72 + 0.5 * field, 0.72, 1.0)[..., None]
+    finish_face(face, texture * face_light)
+    return face
+
+
+def rubble_building(
+    plan: BuildingPlan, style: Style, ppm: float, rng
+) -> tuple[list[Face], list[Mesh]]:
+    """Return the faces and meshes of a building of level Debris; all of them carry its part's number."""
+    from .painting import lighting
+
+    part = plan.parts[0]
+    light = lighting(np.array([0.0, 0, 1]), style)
+    (cx, cy), (hx, hy) = part.centre, part.radii
+    faces = []
+    accents = np.stack([plan.roof_colour, plan.wall_colour, plan.trim])
+    accent = accents[rng.integers(3)]
+    for z, grow in ((0.12, 1.5), (0.7, -0.4), (1.3, -0.3 * min(hx, hy))):
+        half = (hx + grow, hy + grow)
+        if min(half) < 1.2:
+            continue
+        shape = (int(2 * half[1] * ppm), int(2 * half[0] * ppm))
+        texture = tx.rubble(rng, shape, ppm, accent) * light.astype(np.float32) * (0.86 + 0.1 * z)
+        centre = (cx + rng.normal(0, 0.3), cy + rng.normal(0, 0.3))
+        faces.append(_layer(rng, plan, centre, half, z, part.code, texture, 1.2 * ppm, 0.3))
+    for _ in range(rng.integers(1, 4)):  # slabs of roof
+        half = (rng.uniform(1.5, 0.45 * hx + 1.6), rng.uniform(1.2, 0.4 * hy + 1.3))
+        shape = (int(2 * half[1] * ppm), int(2 * half[0] * ppm))
+        if rng.random() < 0.6:
+            texture = tx.shingles(rng, shape, plan.roof_colour, ppm)
+        else:
+            texture = tx.plywood(rng, shape, ppm, rng.uniform(0, 0.8))
+        place = (cx + rng.uniform(-0.6, 0.6) * hx, cy + rng.uniform(-0.6, 0.6) * hy)
+        tilt = rng.normal(0, 0.22, 2)
+        texture = texture * light.astype(np.float32) * rng.uniform(0.8, 1.05)
+        faces.append(
+            _layer(rng, plan, place, half, 1.2, part.code, texture, 0.2 * ppm, 0.25, tuple(tilt))
+        )
+    meshes = []
+    centre = to_world(np.array([[cx, cy]]), plan.centre, plan.angle)[0]
+    palette = np.concatenate([tx.PLANK_COLOURS, accents, accents, np.full((3, 3), 225.0)])
+    count = int(np.clip(1.3 * hx * hy, 40, 260))
+    local = planks(
+        rng,
+        np.zeros(2),
+        (1.05 * hx, 1.05 * hy),
+        count,
+        1.9,
+        colours=palette * light,
+        code=part.code,
+    )
+    c, s = np.cos(plan.angle), np.sin(plan.angle)
+    quads = local.quads.copy()
+    quads[..., :2] = local.quads[..., :2] @ np.array([[c, s], [-s, c]]) + centre
+    meshes.append(Mesh(quads, local.colours, part.code))
+    if rng.random() < 0.7:
+        meshes.append(_stumps(rng, plan, part, lighting, style))
+    part.outlines = [_ground_outline(plan, cx, cy, hx + 1.0, hy + 1.0)]
+    return faces, meshes
+
+
+def _stumps(rng, plan: BuildingPlan, part, lighting, style) -> Mesh:
+    """Return what is left of the walls: jagged stretches of 0.4 to 2.2 m."""
+    (cx, cy), (hx, hy) = part.centre, part.radii
+    corners = np.array([[-hx, -hy], [hx, -hy], [hx, hy], [-hx, hy]]) + (cx, cy)
+    quads, colours = [], []
+    for i in range(4):
+        p, q = corners[i], corners[(i + 1) % 4]
+        t = rng.uniform(0, 0.5)
+        end = t + rng.uniform(0.15, 0.5)
+        high = rng.uniform(0.4, 2.2)
+        while t < min(end, 1.0):
+            step = rng.uniform(0.04, 0.1)
+            a, b = p + (q - p) * t, p + (q - p) * min(t + step, 1)
+            next_high = float(np.clip(high + rng.normal(0, 0.5), 0.2, 2.4))
+            quads.append([[*a, 0], [*b, 0], [*b, next_high], [*a, high]])
+            colours.append(plan.wall_colour * rng.uniform(0.75, 1.0))
+            high, t = next_high, t + step
+    quads = np.array(quads, np.float64)
+    quads[..., :2] = to_world(quads[..., :2].reshape(-1, 2), plan.centre, plan.angle).reshape(
+        -1, 4, 2
+    )
+    return Mesh(quads, np.array(colours), part.code).lit(
+        lambda n: lighting(n if n[2] >= 0 else -n, style)
+    )
+
+
+def _ground_outline(plan: BuildingPlan, cx, cy, hx, hy) -> np.ndarray:
+    corners = np.array([[-hx, -hy], [hx, -hy], [hx, hy], [-hx, hy]]) + (cx, cy)
+    return np.concatenate([to_world(corners, plan.centre, plan.angle), np.zeros((4, 1))], 1)
+
+
+def heap(rng, x: float, y: float, radius: float, light: np.ndarray) -> Mesh:
+    """Return a heap of boards at the kerb, which is no building."""
+    mesh = planks(
+        rng, np.array([x, y]), (radius, radius * rng.uniform(0.5, 0.9)), int(26 * radius), 0.9
+    )
+    return Mesh(mesh.quads, np.clip(mesh.colours * light, 0, 255))

@@ -1,0 +1,296 @@
+"""Materials as pictures: each function returns a texture (height, width, 3), float32, BGR, 0..255, before light.
+
+``ppm`` is texels per metre. Textures are painted once per surface and warped into every frame.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .noise import value_noise
+
+__all__ = [
+    "add_openings",
+    "boards",
+    "brick",
+    "flat_roof",
+    "interior",
+    "metal_roof",
+    "plywood",
+    "rubble",
+    "shingles",
+    "siding",
+    "stucco",
+    "tarp",
+]
+
+Shape = tuple[int, int]
+PLANK_COLOURS = np.array(
+    [
+        [120, 165, 200], [150, 180, 205], [95, 130, 160], [200, 205, 210], [225, 228, 230], [60, 70, 80],
+        [95, 100, 110], [45, 50, 55], [150, 150, 155], [70, 85, 140], [165, 150, 215], [120, 190, 215],
+        [140, 120, 90], [110, 140, 150], [235, 235, 235], [80, 110, 135],
+    ],
+    np.float32,
+)  # fmt: skip
+
+
+def _fill(shape: Shape, colour) -> np.ndarray:
+    return np.broadcast_to(np.asarray(colour, np.float32), (*shape, 3)).copy()
+
+
+def _grain(rng, texture: np.ndarray, amount: float) -> np.ndarray:
+    texture += (amount * rng.standard_normal(texture.shape[:2], dtype=np.float32))[..., None]
+    return texture
+
+
+def shingles(rng: np.random.Generator, shape: Shape, colour, ppm: float) -> np.ndarray:
+    """Asphalt shingles in rows along x, weathered in streaks down the slope (y)."""
+    texture = _fill(shape, colour)
+    row, tab = max(int(0.16 * ppm), 2), max(int(0.32 * ppm), 3)
+    cells = rng.standard_normal((shape[0] // row + 1, shape[1] // tab + 2), dtype=np.float32)
+    cells = np.repeat(np.repeat(cells, row, 0), tab, 1)
+    tone = 5.0 * cells[: shape[0], tab // 2 : tab // 2 + shape[1]]
+    tone[::row] -= 7.0
+    tone += 5.0 * value_noise(rng, shape, 2.5 * ppm, 2)
+    streaks = value_noise(rng, (max(shape[0] // (4 * row), 2), shape[1]), 0.35 * ppm)
+    tone += 3.0 * cv2.resize(streaks, (shape[1], shape[0]))
+    texture += tone[..., None]
+    return _grain(rng, texture, 3.0)
+
+
+def metal_roof(rng: np.random.Generator, shape: Shape, colour, ppm: float) -> np.ndarray:
+    """Standing-seam sheets, seams down the slope."""
+    texture = _fill(shape, colour)
+    pitch = max(int(0.45 * ppm), 4)
+    texture[:, ::pitch] *= 0.78
+    texture[:, 1::pitch] *= 1.1
+    texture += (4.0 * value_noise(rng, shape, 3 * ppm, 2))[..., None]
+    return _grain(rng, texture, 1.5)
+
+
+def flat_roof(rng: np.random.Generator, shape: Shape, colour, ppm: float) -> np.ndarray:
+    """Membrane with seams, puddle stains and roof vents."""
+    texture = _fill(shape, colour)
+    texture[:: max(int(2.0 * ppm), 4)] *= 0.92
+    stain = value_noise(rng, shape, 3 * ppm, 3)
+    texture *= (1 - 0.14 * np.clip(stain, 0, 2))[..., None]
+    for _ in range(rng.integers(1, 5)):
+        x, y = rng.uniform(0.1, 0.9) * shape[1], rng.uniform(0.1, 0.9) * shape[0]
+        size = rng.uniform(0.3, 0.9) * ppm
+        cv2.rectangle(
+            texture,
+            (int(x + 3), int(y + 4)),
+            (int(x + size + 5), int(y + size + 6)),
+            (60, 60, 62),
+            -1,
+        )
+        cv2.rectangle(
+            texture, (int(x), int(y)), (int(x + size), int(y + size)), (190, 192, 195), -1
+        )
+    return _grain(rng, texture, 2.5)
+
+
+def brick(rng: np.random.Generator, shape: Shape, colour, ppm: float) -> np.ndarray:
+    """Brickwork; single bricks are near a texel, so it is courses and mottle that remain."""
+    texture = _fill(shape, colour)
+    cells = rng.standard_normal((shape[0] // 2 + 1, shape[1] // 4 + 1), dtype=np.float32)
+    cells = np.repeat(np.repeat(cells, 2, 0), 4, 1)[: shape[0], : shape[1]]
+    texture += (8.0 * cells)[..., None] * np.array([0.7, 0.8, 1.0], np.float32)
+    texture[::4] = texture[::4] * 0.8 + 26
+    return _grain(rng, texture, 3.0)
+
+
+def siding(rng: np.random.Generator, shape: Shape, colour, ppm: float) -> np.ndarray:
+    """Horizontal boards."""
+    texture = _fill(shape, colour)
+    texture[:: max(int(0.2 * ppm), 3)] *= 0.84
+    texture += (3.0 * value_noise(rng, shape, 2 * ppm, 2))[..., None]
+    return _grain(rng, texture, 1.5)
+
+
+def stucco(rng: np.random.Generator, shape: Shape, colour, ppm: float) -> np.ndarray:
+    """Plain plaster."""
+    texture = _fill(shape, colour)
+    texture += (4.0 * value_noise(rng, shape, 2 * ppm, 3))[..., None]
+    return _grain(rng, texture, 2.0)
+
+
+def plywood(rng: np.random.Generator, shape: Shape, ppm: float, age: float = 0.0) -> np.ndarray:
+    """Bare roof decking: sheets of 2.4 m × 1.2 m with seams. ``age`` 0 is fresh orange, 1 is weathered grey brown."""
+    fresh, old = np.array([92.0, 158, 228]), np.array([112.0, 142, 172])
+    colour = fresh * (1 - age) + old * age
+    height, width = max(int(1.2 * ppm), 4), max(int(2.4 * ppm), 8)
+    rows, columns = shape[0] // height + 1, shape[1] // width + 2
+    tone = rng.normal(0, 9, (rows, columns, 1)) * np.array([0.9, 1.0, 0.8]) + rng.normal(
+        0, 3, (rows, columns, 3)
+    )
+    texture = np.zeros((rows * height, columns * width, 3), np.float32)
+    for r in range(rows):
+        band = np.repeat(tone[r].astype(np.float32), width, 0)
+        texture[r * height : (r + 1) * height] = np.roll(band, (r % 2) * width // 2, 0)[None]
+        seams = (np.arange(columns) * width + (r % 2) * width // 2) % (columns * width)
+        texture[r * height : (r + 1) * height, seams] -= 46
+        texture[r * height] -= 46
+    texture = texture[: shape[0], : shape[1]] + colour.astype(np.float32)
+    grain = value_noise(rng, (shape[0], max(shape[1] // 8, 2)), 1.5)
+    texture += (6.0 * cv2.resize(grain, (shape[1], shape[0])))[..., None]
+    texture += (7.0 * value_noise(rng, shape, 1.3 * ppm, 2))[..., None]
+    return _grain(rng, texture, 3.0)
+
+
+def boards(rng: np.random.Generator, shape: Shape, ppm: float) -> np.ndarray:
+    """Old plank decking: narrow boards with dark gaps, browner than plywood."""
+    texture = _fill(shape, np.array([88.0, 128, 172]) * rng.uniform(0.85, 1.1))
+    board = max(int(0.2 * ppm), 3)
+    cells = rng.normal(0, 14, (shape[0] // board + 1, shape[1] // (10 * board) + 2)).astype(
+        np.float32
+    )
+    texture += np.repeat(np.repeat(cells, board, 0), 10 * board, 1)[: shape[0], : shape[1], None]
+    texture[::board] *= 0.55
+    return _grain(rng, texture, 4.0)
+
+
+def tarp(rng: np.random.Generator, shape: Shape, ppm: float) -> np.ndarray:
+    """Blue plastic sheet: folds that catch the light and battens that hold it."""
+    colour = np.array([205.0, 120, 38]) * rng.uniform(0.85, 1.12) + rng.normal(0, 8, 3)
+    texture = _fill(shape, colour)
+    folds = np.abs(value_noise(rng, shape, 1.6 * ppm, 2))
+    texture += (30.0 * np.exp(-8 * folds) - 12.0 * np.clip(folds - 0.8, 0, 1))[..., None]
+    texture += (6.0 * value_noise(rng, shape, 3 * ppm))[..., None]
+    step = max(int(rng.uniform(1.0, 1.8) * ppm), 6)
+    for x in range(step // 2, shape[1], step):
+        cv2.line(texture, (x, 0), (x + int(rng.normal(0, 2)), shape[0]), (150, 180, 200), 1)
+    return _grain(rng, texture, 2.0)
+
+
+def interior(rng: np.random.Generator, shape: Shape, ppm: float, light: float = 1.0) -> np.ndarray:
+    """What an open roof shows: dark rooms, insulation, plasterboard, fallen boards."""
+    texture = _fill(shape, (44, 48, 54))
+    field = value_noise(rng, shape, 1.4 * ppm, 2)
+    texture[field > 0.5] = (150, 158, 164)  # plasterboard
+    texture[field > 0.9] = (150, 140, 205)  # pink insulation
+    texture[field < -0.8] = (26, 28, 32)
+    planks = 0.35 * shape[0] * shape[1] / ppm**2
+    scatter_planks(
+        rng, texture, int(planks) + 3, (0.6 * ppm, 2.6 * ppm), max(0.09 * ppm, 1.5), shadow=0.5
+    )
+    texture *= light
+    return _grain(rng, texture, 6.0)
+
+
+def scatter_planks(
+    rng: np.random.Generator,
+    texture: np.ndarray,
+    count: int,
+    lengths: tuple[float, float],
+    width: float,
+    shadow: float = 0.4,
+    colours: np.ndarray = PLANK_COLOURS,
+) -> None:
+    """Strew ``count`` boards over ``texture`` in place; each throws a small shadow. Lengths and widths in texels."""
+    height, breadth = texture.shape[:2]
+    centres = rng.uniform(0, 1, (count, 2)) * (breadth, height)
+    angles = rng.uniform(0, np.pi, count)
+    half = rng.uniform(*lengths, count) / 2
+    thick = width * rng.uniform(0.5, 1.6, count) * np.where(rng.random(count) < 0.15, 4.0, 1.0) / 2
+    tone = rng.uniform(0.75, 1.1, count)
+    picks = colours[rng.integers(len(colours), size=count)] * tone[:, None]
+    along = np.stack([np.cos(angles), np.sin(angles)], 1)
+    across = np.stack([-along[:, 1], along[:, 0]], 1)
+    corners = np.stack(
+        [
+            centres + sa * along * half[:, None] + sb * across * thick[:, None]
+            for sa, sb in ((-1, -1), (1, -1), (1, 1), (-1, 1))
+        ],
+        1,
+    )
+    fixed = np.round(corners * 16).astype(np.int32)
+    offset = np.array([max(width * 0.8, 1.0), max(width * 0.9, 1.0)])
+    dark = np.round((corners + offset) * 16).astype(np.int32)
+    shade = (28 * (1 - shadow),) * 3
+    for i in range(count):
+        if shadow:
+            cv2.fillConvexPoly(texture, dark[i], shade, cv2.LINE_8, 4)
+        cv2.fillConvexPoly(
+            texture, fixed[i], picks[i].tolist(), cv2.LINE_AA if texture.dtype == np.uint8 else 8, 4
+        )
+
+
+def rubble(rng: np.random.Generator, shape: Shape, ppm: float, accent=None) -> np.ndarray:
+    """A house that has become boards, plasterboard, insulation and household goods, seen from above."""
+    texture = _fill(shape, (82, 94, 108))
+    texture += (22.0 * value_noise(rng, shape, 1.6 * ppm, 4))[..., None]
+    area = shape[0] * shape[1] / ppm**2
+    colours = PLANK_COLOURS
+    if accent is not None:
+        colours = np.concatenate([colours, np.repeat(np.asarray(accent, np.float32)[None], 4, 0)])
+    for lengths, width, density in (
+        ((0.5, 1.6), 0.5, 0.7),
+        ((0.4, 3.0), 0.16, 2.2),
+        ((0.15, 0.7), 0.14, 5.0),
+    ):
+        scatter_planks(
+            rng,
+            texture,
+            int(density * area) + 1,
+            (lengths[0] * ppm, lengths[1] * ppm),
+            width * ppm,
+            0.5,
+            colours,
+        )
+    return _grain(rng, texture, 7.0)
+
+
+def add_openings(
+    rng: np.random.Generator,
+    texture: np.ndarray,
+    ppm: float,
+    *,
+    top: float,
+    storeys: int,
+    boarded: float,
+    garage: bool,
+) -> None:
+    """Paint windows, a door and perhaps a garage door on a wall, in place. ``top`` is the texel row of the eave."""
+    height, width = texture.shape[:2]
+    storey = (height - top) / storeys
+    trim = np.array([232.0, 234, 236])
+    for level in range(storeys):
+        y0 = top + storey * level
+        x = rng.uniform(0.6, 1.8) * ppm
+        if garage and level == storeys - 1 and width > 6.5 * ppm:
+            span = 4.8 * ppm if width > 8 * ppm else 2.7 * ppm
+            box = (int(0.7 * ppm), int(y0 + storey - 2.2 * ppm), int(0.7 * ppm + span), height)
+            cv2.rectangle(texture, box[:2], box[2:], (215, 218, 220), -1)
+            for row in range(box[1], height, max(int(0.55 * ppm), 3)):
+                cv2.line(texture, (box[0], row), (box[2], row), (165, 168, 172), 1)
+            x = box[2] + ppm
+        while x < width - 1.6 * ppm:
+            w = rng.uniform(0.8, 1.7) * ppm
+            door = level == storeys - 1 and rng.random() < 0.18
+            h = (2.0 if door else rng.uniform(1.0, 1.4)) * ppm
+            y = y0 + storey - h if door else y0 + 0.28 * storey
+            p, q = (int(x), int(y)), (int(x + w), int(min(y + h, height - 1)))
+            cv2.rectangle(texture, (p[0] - 1, p[1] - 1), (q[0] + 1, q[1] + 1), trim.tolist(), -1)
+            if rng.random() < boarded:
+                colour = (100, 160, 214)
+            elif door:
+                colour = tuple(rng.uniform(40, 150, 3))
+            else:
+                colour = (74, 62, 52)
+            cv2.rectangle(texture, p, q, colour, -1)
+            if not door and colour[0] == 74:
+                cv2.line(
+                    texture,
+                    ((p[0] + q[0]) // 2, p[1]),
+                    ((p[0] + q[0]) // 2, q[1]),
+                    trim.tolist(),
+                    1,
+                )
+            x += w + rng.uniform(0.9, 3.4) * ppm
+    # The eave keeps light off the top of the wall, splashed earth darkens its foot.
+    fade = np.clip((np.arange(height) - top) / (0.9 * ppm), 0, 1).astype(np.float32)
+    texture *= (0.62 + 0.38 * fade)[:, None, None]
+    texture[-max(int(0.25 * ppm), 1) :] *= 0.82

@@ -1,0 +1,263 @@
+"""Writes a data set of rendered flights in ISBDA's layout, one process a flight."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+
+from msnet_d2.errors import InputError
+
+from .config import GENERATOR_VERSION, SceneConfig
+from .encode import VideoSink, write_bytes, write_json, write_picture
+from .labels import CATEGORIES, annotate
+from .scene import Flight
+from .telemetry import srt_text
+from .truth import flight_truth
+
+__all__ = ["DatasetPlan", "default_val_videos", "write_dataset"]
+
+MARKER = ".msnet-synth.json"  # says that a folder is ours, from the first moment
+OURS = ("train", "val", "annotations", "videos", "ground_truth.json", MARKER)
+
+log = logging.getLogger(__name__)
+
+
+def default_val_videos(videos: int) -> int:
+    """Return how many of ``videos`` are for validation: a fifth, at least one unless there is one only."""
+    return 0 if videos < 2 else max(1, round(0.2 * videos))
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """What to write and where.
+
+    Attributes:
+        out: the folder.
+        scene: size, length and seed of every flight; its ``video`` is not used.
+        videos: number of flights.
+        val_videos: how many of them, the last ones, are for validation; None: about a fifth.
+        every: one frame of so many is annotated and written as a picture. ISBDA: 10.
+        write_videos: whether ``videos/`` is written.
+        workers: processes. The files do not depend on it.
+        overwrite: replace what is in ``out`` even if another program wrote it.
+    """
+
+    out: Path
+    scene: SceneConfig
+    videos: int
+    val_videos: int | None = None
+    every: int = 10
+    write_videos: bool = True
+    workers: int = 1
+    overwrite: bool = False
+
+    def __post_init__(self):
+        if self.videos < 1:
+            raise InputError(f"{self.videos} videos: expected at least 1")
+        if self.every < 1:
+            raise InputError(f"--every {self.every}: expected at least 1")
+        if self.workers < 1:
+            raise InputError(f"{self.workers} workers: expected at least 1")
+        if self.val_videos is not None and not 0 <= self.val_videos <= self.videos:
+            raise InputError(
+                f"{self.val_videos} validation videos of {self.videos}: expected 0..{self.videos}"
+            )
+
+    def side(self, video: int) -> str:
+        """Return ``train`` or ``val`` for video 1..videos."""
+        val = default_val_videos(self.videos) if self.val_videos is None else self.val_videos
+        return "val" if video > self.videos - val else "train"
+
+
+def write_dataset(plan: DatasetPlan, progress: Callable[[int], None] | None = None) -> dict:
+    """Render all flights and write the data set.
+
+    Args:
+        plan: what to write.
+        progress: called with a number of frames done, now and then.
+
+    Returns:
+        Counts by side: ``{"train": {"videos", "images", "annotations", "levels"}, "val": …, "codec"}``.
+
+    Raises:
+        InputError: if the folder holds something else and ``plan.overwrite`` is not set.
+    """
+    _prepare(plan)
+    jobs = [(plan, video) for video in range(1, plan.videos + 1)]
+    if plan.workers == 1:
+        results = [_write_flight(*job, progress) for job in jobs]
+    else:
+        results = _in_processes(plan, jobs, progress)
+    summary: dict = {}
+    for side in ("train", "val"):
+        images, annotations = [], []
+        for video, result in enumerate(results, start=1):
+            if plan.side(video) != side:
+                continue
+            for image, found in result["images"]:
+                image_id = len(images) + 1
+                images.append({"id": image_id, **image})
+                for annotation in found:
+                    annotations.append(
+                        {"id": len(annotations) + 1, "image_id": image_id, **annotation}
+                    )
+        info = {"description": "Rendered drone flights over damaged buildings", "generator_version": GENERATOR_VERSION,
+                "seed": plan.scene.seed}  # fmt: skip
+        document = {
+            "info": info,
+            "images": images,
+            "annotations": annotations,
+            "categories": CATEGORIES,
+        }
+        (plan.out / side).mkdir(exist_ok=True)
+        write_json(plan.out / "annotations" / f"instances_{side}.json", document)
+        summary[side] = {
+            "videos": sum(plan.side(v) == side for v in range(1, plan.videos + 1)),
+            "images": len(images),
+            "annotations": len(annotations),
+            "levels": [sum(a["category_id"] == c["id"] for a in annotations) for c in CATEGORIES],
+        }
+    summary["codec"] = results[0]["codec"]
+    # Last: a folder with a ground truth is complete.
+    write_json(
+        plan.out / "ground_truth.json",
+        {
+            "generator": "msnet synth",
+            "generator_version": GENERATOR_VERSION,
+            "seed": plan.scene.seed,
+            "conventions": "local metres: x east, y north, z up from the origin on the ground; yaw clockwise from north, "
+            "pitch negative downwards, roll positive right side down, degrees; image (0, 0) is the upper left corner",
+            "videos": [
+                {"split": plan.side(v), **r["truth"]} for v, r in enumerate(results, start=1)
+            ],
+        },
+    )
+    return summary
+
+
+def _prepare(plan: DatasetPlan) -> None:
+    out = plan.out
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; expected a folder, or a name that is free")
+    try:
+        taken = out.is_dir() and any(out.iterdir())
+        if taken and not (out / MARKER).is_file() and not plan.overwrite:
+            raise InputError(
+                f"{out} is not empty and was not written by `msnet synth`; choose another folder, or let it replace "
+                f"train, val, annotations, videos and ground_truth.json in there with --overwrite"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        for name in OURS:
+            path = out / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        write_json(
+            out / MARKER, {"generator": "msnet synth", "generator_version": GENERATOR_VERSION}
+        )
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+def _write_flight(
+    plan: DatasetPlan, video: int, progress: Callable[[int], None] | None = None
+) -> dict:
+    """Render and write one flight; return its records."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        config = replace(plan.scene, video=video)
+        flight = Flight(config)
+        side = plan.side(video)
+        stem = plan.out / "videos" / str(video)
+        if not plan.write_videos:
+            images = _frames(plan, flight, side, None, progress)
+            codec = None
+        else:
+            with VideoSink(
+                stem.with_suffix(".mp4"), config.width, config.height, config.fps
+            ) as sink:
+                images = _frames(plan, flight, side, sink, progress)
+                codec = sink.codec
+            poses = (flight.pose(i) for i in range(config.num_frames))
+            text = srt_text(poses, config.fps, flight.style, flight.intrinsics)
+            write_bytes(stem.with_suffix(".srt"), text.encode())
+        return {"images": images, "truth": flight_truth(flight), "codec": codec}
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _frames(plan, flight: Flight, side: str, sink: VideoSink | None, progress) -> list:
+    config = flight.config
+    step = 1 if sink is not None else plan.every
+    images = []
+    for index in range(0, config.num_frames, step):
+        kept = index % plan.every == 0
+        frame = flight.frame(index, with_ids=kept)
+        if sink is not None:
+            sink.write(frame.image)
+        if kept:
+            name = f"{config.video}_{index}.jpg"
+            write_picture(plan.out / side / name, frame.image, flight.style.quality)
+            record = {
+                "file_name": name,
+                "width": config.width,
+                "height": config.height,
+                "video_id": str(config.video),
+                "frame_index": index,
+                "fps": config.fps,
+            }
+            images.append((record, annotate(flight, frame)))
+        if progress is not None:
+            progress(min(step, config.num_frames - index))
+    return images
+
+
+_queue = None
+
+
+def _start_worker(queue) -> None:
+    global _queue
+    _queue = queue
+    cv2.setNumThreads(1)
+
+
+def _worker(plan: DatasetPlan, video: int) -> dict:
+    return _write_flight(plan, video, _queue.put)
+
+
+def _in_processes(plan: DatasetPlan, jobs: list, progress) -> list[dict]:
+    # Fresh processes: a fork of one that has run OpenCV's or torch's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    workers = min(plan.workers, len(jobs))
+    with ProcessPoolExecutor(
+        workers, context, initializer=_start_worker, initargs=(queue,)
+    ) as pool:
+        futures = [pool.submit(_worker, *job) for job in jobs]
+        try:
+            while not all(f.done() for f in futures):
+                _drain(queue, progress)
+                wait(futures, timeout=0.2)
+                if any(f.done() and f.exception() for f in futures):
+                    break
+            _drain(queue, progress)
+            return [f.result() for f in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _drain(queue, progress) -> None:
+    while not queue.empty():
+        count = queue.get()
+        if progress is not None:
+            progress(count)
