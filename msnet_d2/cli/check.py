@@ -1,12 +1,103 @@
-"""Placeholder until its part lands in this commit series."""
+"""Find every flaw of a data set: of its JSON, and of each of its images.
 
-HELP = "check"
+Flaws are fatal (training and evaluation refuse the data set), dropped (the annotation or polygon
+is left out on loading) or kept (used as it is, but worth a look). Exits with 1 if there is any of
+them, or with --fatal-only if there is a fatal one; with 0 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "find every flaw of a data set"
+
+_EFFECT = {
+    "fatal": "fatal: training and evaluation refuse the data set",
+    "dropped": "dropped: left out on loading",
+    "kept": "kept: used as it is, but worth a look",
+}
 
 
-def add_arguments(parser):
-    """Add nothing."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``msnet check``."""
+    parser.add_argument(
+        "dataset",
+        metavar="DATASET",
+        help="registered name, JSON file, folder in ISBDA's layout or FOLDER:SPLIT",
+    )
+    parser.add_argument(
+        "--image-root", metavar="DIR", help="folder of the images, for a JSON file outside a layout"
+    )
+    parser.add_argument("--no-images", action="store_true", help="do not open the images")
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="threads that open images (default: processors)"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="OUT", help="also write all flaws to a JSON file"
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        default=20,
+        metavar="N",
+        help="print at most N flaws of a kind, 0: all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--fatal-only", action="store_true", help="exit with 1 for fatal flaws alone"
+    )
 
 
-def run(args):
-    """Do nothing."""
-    return 0
+def run(args: argparse.Namespace) -> int:
+    """Print the flaws, grouped by kind."""
+    from msnet_d2.data import dataset_files, find_flaws, resolve_dataset
+    from msnet_d2.files import write_json
+
+    flaws, report = [], []
+    for name in resolve_dataset(args.dataset, args.image_root):
+        json_file, image_root = dataset_files(name)
+        found = find_flaws(
+            json_file,
+            image_root,
+            check_images=not args.no_images,
+            workers=args.workers,
+            progress=True,
+        )
+        print(f"{name}: {json_file}, images in {image_root}")
+        _print_flaws(found, args.limit)
+        flaws += found
+        report += [{"dataset": name, **flaw.as_dict()} for flaw in found]
+    if args.json:
+        write_json(args.json, report)
+    print(_summary(flaws, opened=not args.no_images))
+    return int(any(flaw.fatal for flaw in flaws) if args.fatal_only else bool(flaws))
+
+
+def _print_flaws(flaws: list, limit: int) -> None:
+    for severity, effect in _EFFECT.items():
+        kinds: dict[str, list] = {}
+        for flaw in flaws:
+            if flaw.severity == severity:
+                kinds.setdefault(flaw.kind, []).append(flaw)
+        if kinds:
+            print(f"\n{effect}")
+        for kind, group in kinds.items():
+            print(f"  {kind} ({len(group)})")
+            shown = group[:limit] if limit > 0 else group
+            for flaw in shown:
+                print(f"    {flaw}")
+            if len(shown) < len(group):
+                print(f"    … and {len(group) - len(shown)} more; --limit 0 prints all")
+    if flaws:
+        print()
+
+
+def _summary(flaws: list, opened: bool) -> str:
+    what = "" if opened else " (images were not opened)"
+    if not flaws:
+        return f"no flaws{what}"
+    counts = [
+        f"{sum(flaw.severity == severity for flaw in flaws)} {severity}" for severity in _EFFECT
+    ]
+    noun = "flaw" if len(flaws) == 1 else "flaws"
+    return f"{len(flaws)} {noun}: {', '.join(counts)}{what}"

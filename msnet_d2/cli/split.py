@@ -1,12 +1,69 @@
-"""Placeholder until its part lands in this commit series."""
+"""Split a data set by scene into training and validation, once for each seed.
 
-HELP = "split"
+Each split is a folder OUT/seed_N in ISBDA's layout that can be given wherever a data set is asked
+for. Pictures are not copied: train/ and val/ are links to the folder of the original ones. No scene
+is on both sides. The published results are means over three such splits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+HELP = "split a data set by scene"
 
 
-def add_arguments(parser):
-    """Add nothing."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``msnet split``."""
+    parser.add_argument(
+        "dataset",
+        metavar="DATASET",
+        help="registered name, JSON file, folder in ISBDA's layout or FOLDER:SPLIT",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument(
+        "--by", choices=["video"], default="video", help="what a scene is (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--ratio",
+        type=float,
+        default=0.8,
+        help="share of the images to train on (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2],
+        metavar="N",
+        help="one split each (default: 0 1 2)",
+    )
 
 
-def run(args):
-    """Do nothing."""
+def run(args: argparse.Namespace) -> int:
+    """Write the splits and print what is in them."""
+    from tabulate import tabulate
+
+    from msnet_d2.data.splits import write_splits
+
+    splits = write_splits(args.dataset, args.out, args.ratio, args.seeds)
+    rows = [
+        [
+            split.folder,
+            *split.images,
+            f"{split.images[0] / sum(split.images):.1%}",
+            *(", ".join(sorted(scenes, key=_natural)) for scenes in split.scenes),
+        ]
+        for split in splits
+    ]
+    head = ["folder", "train images", "val images", "train share", "train videos", "val videos"]
+    print(
+        tabulate(rows, head, disable_numparse=True, maxcolwidths=[None, None, None, None, 40, 40])
+    )
     return 0
+
+
+def _natural(name: str) -> list:
+    """Key that sorts 2 before 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

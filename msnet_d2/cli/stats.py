@@ -1,12 +1,66 @@
-"""Placeholder until its part lands in this commit series."""
+"""Count the instances of a data set by level and size, and draw their areas.
 
-HELP = "stats"
+Sizes are COCO's: the mask of a small instance has less than 32² pixels, of a medium one less than
+96².
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "count a data set's instances by level and size"
 
 
-def add_arguments(parser):
-    """Add nothing."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``msnet stats``."""
+    parser.add_argument(
+        "dataset",
+        metavar="DATASET",
+        help="registered name, JSON file, folder in ISBDA's layout or FOLDER:SPLIT",
+    )
+    parser.add_argument(
+        "--image-root", metavar="DIR", help="folder of the images, for a JSON file outside a layout"
+    )
+    parser.add_argument(
+        "--histogram",
+        type=Path,
+        metavar="PNG",
+        help="also draw the areas below their 90th percentile, by level",
+    )
 
 
-def run(args):
-    """Do nothing."""
+def run(args: argparse.Namespace) -> int:
+    """Print a table for each split, and one for all."""
+    from msnet_d2.data import dataset_files, resolve_dataset
+    from msnet_d2.data.reading import examine
+    from msnet_d2.data.statistics import (
+        collect_statistics,
+        draw_area_histogram,
+        merge_statistics,
+    )
+    from msnet_d2.data.validation import raise_fatal
+    from msnet_d2.errors import DatasetError, InputError
+
+    if args.histogram and args.histogram.suffix.lower() != ".png":
+        raise InputError(f"--histogram is {args.histogram}; it must end in .png")
+    parts = []
+    names = resolve_dataset(args.dataset, args.image_root)
+    for name in names:
+        found = examine(*dataset_files(name))
+        raise_fatal(found)
+        parts.append(collect_statistics(found.records, found.categories.thing_classes))
+        print(f"{name}\n\n{parts[-1].as_text()}")
+        dropped = sum(flaw.severity == "dropped" for flaw in found.flaws)
+        if dropped:
+            print(f"{dropped} unusable annotations or polygons are left out; see `msnet check`")
+        print()
+    if len({tuple(part.classes) for part in parts}) > 1:
+        raise DatasetError(f"{', '.join(names)} have different classes")
+    total = merge_statistics(parts)
+    if len(parts) > 1:
+        print(f"all\n\n{total.as_text()}\n")
+    if args.histogram:
+        draw_area_histogram(total, args.histogram, found.categories.thing_colors)
+        print(f"wrote {args.histogram}")
     return 0

@@ -61,7 +61,7 @@ def resolve_dataset(
     path = Path(text).expanduser()
     if path.is_file():
         return [_register_json(path, image_root)]
-    if path.is_dir():
+    if text and path.is_dir():  # an empty path would be the working folder
         splits = _splits_of(path)
         if not splits:
             raise DatasetError(

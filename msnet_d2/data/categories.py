@@ -39,6 +39,17 @@ class CategoryMap:
     id_to_contiguous: dict[int, int]
     is_isbda: bool
 
+    def complete_ids(self) -> dict[int, int]:
+        """:attr:`id_to_contiguous` with an id for every class, unused ones for those without.
+
+        ISBDA's files may lack a level, but what predicts and evaluates needs an id for each.
+        """
+        ids = dict(self.id_to_contiguous)
+        for number in sorted(set(range(len(self.thing_classes))) - set(ids.values())):
+            own = ISBDA_CATEGORIES[number]["id"]
+            ids[own if own not in ids else max(ids) + 1] = number
+        return ids
+
     @property
     def thing_colors(self) -> list[list[int]] | None:
         """RGB colour of each class; None for classes other than ISBDA's."""

@@ -69,8 +69,11 @@ class ISBDADatasetMapper(DatasetMapper):
         """
         path = dataset_dict["file_name"]
         try:
-            with Image.open(path) as image:  # reads the header alone
+            # Reads the header; of a PNG the check sums too, because Detectron2 swallows the error
+            # on decoding and goes on with half a picture.
+            with Image.open(path) as image:
                 mode = image.mode
+                image.verify()
             if unsupported_mode(mode):
                 raise DatasetError(
                     f"the image {path} has more than 8 bits a pixel (Pillow's mode {mode!r}); "

@@ -43,7 +43,9 @@ def find_image_flaws(
     with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
         warnings.simplefilter("ignore")
         results = pool.map(check_image, todo)
-        bar = tqdm(results, "opening images", len(todo), unit="image", disable=not progress)
+        bar = tqdm(
+            results, "opening images", len(todo), unit="image", disable=not (progress and todo)
+        )
         return [flaw for flaws in bar for flaw in flaws]
 
 

@@ -127,7 +127,7 @@ def _set_metadata(name: str, categories: CategoryMap, json_file: str) -> None:
     metadata = MetadataCatalog.get(name)
     values = {
         "thing_classes": categories.thing_classes,
-        "thing_dataset_id_to_contiguous_id": categories.id_to_contiguous,
+        "thing_dataset_id_to_contiguous_id": categories.complete_ids(),
     }
     if categories.thing_colors is not None:
         values["thing_colors"] = categories.thing_colors

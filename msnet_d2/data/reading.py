@@ -92,8 +92,7 @@ def _read_json(found: Examination) -> dict | None:
     for key in ("images", "annotations"):
         if not isinstance(content.get(key), list):
             found.report("fatal", "json", f"{key} must be a list, got {brief(content.get(key))}")
-            content[key] = []
-    return content
+    return None if found.flaws else content
 
 
 def _read_images(raws: list, found: Examination, pattern: re.Pattern | None) -> dict[int, dict]:

@@ -1,0 +1,248 @@
+"""Splitting a data set by scene (paper, section 5.1): no scene is on both sides.
+
+A split is written in ISBDA's layout, with pictures that stay where they are: ``train`` and ``val``
+are links to the folder that holds all of the original ones.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msnet_d2.data.catalog import dataset_files, resolve_dataset
+from msnet_d2.data.reading import examine
+from msnet_d2.data.validation import raise_fatal
+from msnet_d2.errors import DatasetError, InputError
+from msnet_d2.files import write_json
+
+__all__ = ["Split", "choose_train_scenes", "write_splits"]
+
+logger = logging.getLogger(__name__)
+
+_TRIALS = 2000
+# A split this close to the wanted share of images is taken: were it always the closest one, every
+# seed would give the same split, and averaging over seeds would mean nothing.
+_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split that was written.
+
+    Attributes:
+        folder: in ISBDA's layout; a spec for ``resolve_dataset``.
+        seed: it was drawn with.
+        scenes: names of the training scenes and of the validation scenes.
+        images: number of images on each side.
+    """
+
+    folder: Path
+    seed: int
+    scenes: tuple[list[str], list[str]]
+    images: tuple[int, int]
+
+
+def choose_train_scenes(counts: Mapping[str, int], ratio: float, seed: int) -> list[str]:
+    """Draw the scenes to train on, so that their share of the images is close to ``ratio``.
+
+    The first of 2,000 random draws within 2% of all images is taken, or else the closest.
+
+    Args:
+        counts: number of images of each scene.
+        ratio: wanted share of training images, between 0 and 1, both excluded.
+        seed: the same one gives the same scenes, in whatever order ``counts`` has them.
+
+    Returns:
+        Sorted names; at least one scene is in, and at least one is not.
+
+    Raises:
+        InputError: for any other ratio.
+        DatasetError: if there are fewer than two scenes.
+    """
+    if not 0 < ratio < 1:
+        raise InputError(f"the ratio is {ratio}; it must be between 0 and 1")
+    if len(counts) < 2:
+        raise DatasetError(
+            f"the data set has {'one scene' if counts else 'no scene'}; to split by scene takes "
+            "two at least"
+        )
+    total = sum(counts.values())
+    generator = random.Random(seed)
+    names = sorted(counts)
+    best_gap, best = float("inf"), names[:1]
+    for _ in range(_TRIALS):
+        order = generator.sample(names, len(names))
+        # The prefix of a random order that comes closest; prefixes only grow, so the first that is
+        # further away than the one before ends the search.
+        images, gaps = 0, []
+        for name in order[:-1]:
+            images += counts[name]
+            gaps.append(abs(images - ratio * total))
+            if len(gaps) > 1 and gaps[-1] > gaps[-2]:
+                break
+        size = gaps.index(min(gaps)) + 1
+        if gaps[size - 1] < best_gap:
+            best_gap, best = gaps[size - 1], order[:size]
+        if best_gap <= _TOLERANCE * total:
+            break
+    return sorted(best)
+
+
+def write_splits(
+    spec: str | os.PathLike, out: str | os.PathLike, ratio: float, seeds: Sequence[int]
+) -> list[Split]:
+    """Split a data set by video once for each seed.
+
+    Args:
+        spec: data set as :func:`msnet_d2.data.resolve_dataset` takes it; several splits of one
+            folder are put together first, a video of the same name in both being one scene.
+        out: folder for the splits: ``out/seed_0`` and so on, each in ISBDA's layout.
+        ratio: share of training images, between 0 and 1.
+        seeds: one split each.
+
+    Returns:
+        The splits, in the order of ``seeds``.
+
+    Raises:
+        DatasetError: if the data set has fatal flaws, fewer than two scenes, images that belong to
+            no video, or pictures in folders that have nothing in common.
+        InputError: if ``out`` holds something in place of the links to the pictures.
+    """
+    source = _Source(resolve_dataset(spec))
+    counts = Counter(image["video_id"] for image in source.images)
+    splits = []
+    for seed in dict.fromkeys(seeds):
+        train = choose_train_scenes(counts, ratio, seed)
+        splits.append(_write_split(source, Path(out) / f"seed_{seed}", set(train), ratio, seed))
+    if len({tuple(split.scenes[0]) for split in splits}) < len(splits):
+        logger.warning(
+            "%d scenes allow so few balanced splits that some seeds gave the same one", len(counts)
+        )
+    return splits
+
+
+class _Source:
+    """Images, annotations and categories of one or several JSON files put together.
+
+    Attributes:
+        root: folder that contains all pictures.
+        images: of the JSON, with ``file_name`` relative to ``root``, and ``video_id``.
+        annotations: of the JSON, by image id.
+        categories: of the JSON.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        files = [dataset_files(name) for name in names]
+        self.root = _common_folder([root for _, root in files])
+        self.images: list[dict] = []
+        self.annotations: dict[int, list[dict]] = {}
+        self.categories: list[dict] | None = None
+        contents = []
+        for json_file, image_root in files:
+            found = examine(json_file, image_root)
+            raise_fatal(found)
+            content = json.loads(Path(json_file).read_bytes())
+            contents.append((content, found.records))
+            if self.categories not in (None, content["categories"]):
+                raise DatasetError(f"{json_file} and {files[0][0]} have different categories")
+            self.categories = content["categories"]
+        # Ids stay as they are, unless two files use the same ones.
+        keep_images = _all_different([c["images"] for c, _ in contents])
+        keep_annotations = _all_different([c["annotations"] for c, _ in contents])
+        number = 0
+        for content, records in contents:
+            new_id = {}
+            raw = {image["id"]: image for image in content["images"]}
+            for record in records:
+                own = record["image_id"]
+                new_id[own] = own if keep_images else len(self.images) + 1
+                self.images.append(self._image(raw[own], record, new_id[own]))
+                self.annotations[new_id[own]] = []
+            for annotation in content["annotations"]:
+                number += 1
+                copy = {**annotation, "image_id": new_id[annotation["image_id"]]}
+                copy["id"] = annotation["id"] if keep_annotations else number
+                self.annotations[copy["image_id"]].append(copy)
+
+    def _image(self, raw: dict, record: dict, image_id: int) -> dict:
+        if "video_id" not in record:
+            raise DatasetError(
+                f"image {record['image_id']} ({raw['file_name']}) belongs to no video: it has no "
+                "video_id, and its name is not VIDEO_FRAME.jpg"
+            )
+        path = Path(os.path.relpath(os.path.realpath(record["file_name"]), self.root)).as_posix()
+        image = {**raw, "id": image_id, "file_name": path}
+        # Said outright: the new file name has folders in it, and names mean less when moved.
+        image.update({k: record[k] for k in ("video_id", "frame_index", "fps") if k in record})
+        return image
+
+
+def _write_split(source: _Source, folder: Path, train: set[str], ratio: float, seed: int) -> Split:
+    sides, numbers = {}, []
+    for side in ("train", "val"):
+        images = [i for i in source.images if (i["video_id"] in train) == (side == "train")]
+        sides[side] = images
+        numbers.append(len(images))
+        link_folder(source.root, folder / side)
+    for side, images in sides.items():
+        content = {
+            "info": {
+                "description": f"{side} side of a split by video",
+                "ratio": ratio,
+                "seed": seed,
+            },
+            "images": images,
+            "annotations": [a for image in images for a in source.annotations[image["id"]]],
+            "categories": source.categories,
+        }
+        path = folder / "annotations" / f"instances_{side}.json"
+        try:
+            write_json(path, content)
+        except ValueError as error:
+            raise DatasetError(
+                f"the data set contains NaN or infinity somewhere, so {path} would be no JSON; "
+                "`msnet check` may say where"
+            ) from error
+    scenes = tuple(sorted({i["video_id"] for i in sides[s]}) for s in ("train", "val"))
+    return Split(folder, seed, scenes, tuple(numbers))
+
+
+def link_folder(target: str | os.PathLike, link: Path) -> None:
+    """Make ``link`` a relative symbolic link to the folder ``target``, or see that it is one.
+
+    Raises:
+        InputError: if there is something else in its place, or links cannot be made there.
+    """
+    link.parent.mkdir(parents=True, exist_ok=True)
+    relative = os.path.relpath(os.path.realpath(target), os.path.realpath(link.parent))
+    if link.is_symlink() and os.path.realpath(link) == os.path.realpath(target):
+        return
+    try:
+        link.symlink_to(relative, target_is_directory=True)
+    except FileExistsError as error:
+        raise InputError(
+            f"{link} exists and is no link to {target}; choose another --out"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{link} cannot be made a link to {target}: {error.strerror}") from error
+
+
+def _common_folder(folders: Sequence[str]) -> str:
+    common = os.path.commonpath([os.path.realpath(folder) for folder in folders])
+    if common == os.path.dirname(common):
+        raise DatasetError(
+            f"the pictures are in folders with nothing in common: {', '.join(folders)}; put them "
+            "below one folder"
+        )
+    return common
+
+
+def _all_different(entries: Sequence[list[dict]]) -> bool:
+    ids = [entry["id"] for part in entries for entry in part]
+    return len(ids) == len(set(ids))
