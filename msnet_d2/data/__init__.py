@@ -16,6 +16,8 @@ from msnet_d2.data.isbda import (
     load_isbda_json,
     register_isbda_instances,
 )
+from msnet_d2.data.samplers import VideoInferenceSampler
+from msnet_d2.data.triplets import TripletDataset, build_joint_loader, build_triplet_loader
 from msnet_d2.data.validation import Flaw, find_flaws
 
 __all__ = [
@@ -23,6 +25,10 @@ __all__ = [
     "ISBDA_CATEGORIES",
     "Flaw",
     "ISBDADatasetMapper",
+    "TripletDataset",
+    "VideoInferenceSampler",
+    "build_joint_loader",
+    "build_triplet_loader",
     "dataset_files",
     "find_flaws",
     "load_isbda_json",

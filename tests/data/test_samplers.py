@@ -16,7 +16,8 @@ def share(records, world_size):
 
 
 def test_by_hand():
-    # Video b (3 frames) goes to rank 0, video a (2) to rank 1; the picture then to rank 1, which has fewer.
+    # Video b (3 frames) goes to rank 0, video a (2) to rank 1; the picture then to rank 1, which
+    # has fewer.
     records = [
         {"video_id": "a", "frame_index": 10},
         {"video_id": "b", "frame_index": 7},
