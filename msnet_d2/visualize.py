@@ -365,9 +365,9 @@ def _names(metadata: Any, classes: np.ndarray) -> list[str]:
 def _parent_boxes(instances: Any, parents: Any, kept: np.ndarray, min_score: float) -> np.ndarray:
     if parents is not None:
         boxes = as_numpy(parents.pred_boxes).astype(np.float64).reshape(-1, 4)
-        if hasattr(parents, "scores"):
+        if getattr(parents, "scores", None) is not None:
             boxes = boxes[as_numpy(parents.scores).reshape(-1) >= min_score]
-    elif hasattr(instances, "pred_parent_boxes"):
+    elif getattr(instances, "pred_parent_boxes", None) is not None:
         boxes = as_numpy(instances.pred_parent_boxes).astype(np.float64).reshape(-1, 4)[kept]
         boxes = np.unique(boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])], axis=0)
     else:

@@ -27,6 +27,7 @@ COMMANDS = {
     "train": "train",
     "eval": "eval_",
     "predict": "predict",
+    "video": "video",
     "demo": "demo",
 }
 

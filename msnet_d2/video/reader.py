@@ -32,6 +32,7 @@ class VideoReader:
     """Frames of a file, a folder or a camera; a context manager, to be iterated once.
 
     Attributes:
+        path: of the file or folder; None for a camera.
         info: what is known of the source; width, height and rotation are final with the first
             frame.
         report: what reading met so far; final when the iteration is.
@@ -65,8 +66,10 @@ class VideoReader:
         if fps is not None and not 0 < fps < 100_000:
             raise VideoError(f"the frame rate must be positive, and is {fps}")
         path = Path(str(source))
+        self.path: Path | None = path
         if isinstance(source, int) or (str(source).isdigit() and not path.exists()):
             self._source = CameraReader(int(source), stride=stride)
+            self.path = None
         elif path.is_dir():
             rate = _DEFAULT_FOLDER_FPS if fps is None else Fraction(fps).limit_denominator(1001)
             self._source = FolderReader(path, fps=rate, stride=stride, max_pixels=max_pixels)

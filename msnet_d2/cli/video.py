@@ -1,0 +1,175 @@
+"""Find damage in a video: an annotated video, and a file of what is in each frame.
+
+INPUT is a video (mp4, mov, mkv, webm, avi, ts), a folder of frames in the order of their names, or
+the number of a camera. With a model that has a Score Refinement Network, scores are refined by the
+adjacent frames.
+
+  msnet video flight.mp4 --config-file output/run/config.yaml --out marked.mp4 --results found.json
+
+Ctrl-C ends the video early and finishes both files. The exit code is 1 if the input was damaged,
+cut off or has gaps; all of it that is sound is in the output, and the message says what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "find damage in a video and write it annotated"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("input", metavar="INPUT", help="video, folder of frames, or camera number")
+    parser.add_argument(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="a path, or one of this project's, such as quick/msnet_lite0_FPN.yaml",
+    )
+    parser.add_argument("--weights", metavar="FILE", help="checkpoint, instead of MODEL.WEIGHTS")
+    parser.add_argument("--out", metavar="FILE", help="annotated video (mp4, mov, mkv, avi, ts)")
+    parser.add_argument("--results", metavar="FILE", help="what is in each frame, JSON")
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="draw what scores at least this (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--results-min-score",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="keep in the results what scores at least this (default: all that the model gives)",
+    )
+    parser.add_argument(
+        "--neighbour",
+        choices=("previous", "next", "both", "off"),
+        help="the frames that refine scores (default: MODEL.SRN.NEIGHBOUR)",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="frames at once (default: 4 on CUDA, else 1)"
+    )
+    parser.add_argument(
+        "--stride", type=int, default=1, metavar="N", help="process every N-th frame only"
+    )
+    parser.add_argument("--max-frames", type=int, metavar="N", help="end after N frames")
+    parser.add_argument(
+        "--fps", type=float, metavar="F", help="frames a second of a folder (default: 25)"
+    )
+    parser.add_argument(
+        "--keep-damaged",
+        action="store_true",
+        help="process frames decoded from corrupt data too, marked in the results",
+    )
+    parser.add_argument(
+        "--allow-partial-weights",
+        action="store_true",
+        help="go on although the checkpoint lacks parts of the model",
+    )
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config overrides"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Process the video and say what became of it."""
+    _check(args)
+    # Before the model is built: a wrong file name is the likelier mistake, and found at once.
+    from msnet_d2.video.reader import VideoReader
+
+    with VideoReader(
+        args.input, fps=args.fps, stride=args.stride, keep_damaged=args.keep_damaged
+    ) as reader:
+        return _process(args, reader)
+
+
+def _check(args: argparse.Namespace) -> None:
+    from msnet_d2.errors import InputError
+
+    if args.out is None and args.results is None:
+        raise InputError("nothing to write: give --out FILE.mp4, --results FILE.json, or both")
+    for option in ("min_score", "results_min_score"):
+        if not 0 <= getattr(args, option) <= 1:
+            name = option.replace("_", "-")
+            raise InputError(f"--{name} is a score from 0 to 1, got {getattr(args, option)}")
+    for option in ("batch_size", "stride", "max_frames"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise InputError(f"--{option.replace('_', '-')} must be at least 1, got {value}")
+
+
+def _process(args: argparse.Namespace, reader) -> int:
+    import msnet_d2
+    from msnet_d2.engine.predictor import Predictor
+    from msnet_d2.engine.setup import load_config, trained_weights
+    from msnet_d2.video.detections import StreamDetector
+    from msnet_d2.video.pipeline import process_video
+
+    msnet_d2.register()
+    cfg = load_config(args.config_file, args.opts).clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = args.weights or trained_weights(cfg, args.config_file, args.opts)
+    refiner = _refiner(cfg, args.neighbour)
+    predictor = Predictor(cfg, allow_partial_weights=args.allow_partial_weights)
+    default_batch = 4 if cfg.MODEL.DEVICE.startswith("cuda") else 1
+    summary = process_video(
+        reader,
+        StreamDetector(predictor, refiner, video_id=reader.info.name),
+        metadata=predictor.metadata,
+        out=args.out,
+        results=args.results,
+        min_score=args.min_score,
+        results_min_score=args.results_min_score,
+        batch_size=args.batch_size or default_batch,
+        stride=args.stride,
+        max_frames=args.max_frames,
+        model={
+            "weights_sha256": predictor.weights_sha256,
+            "meta_architecture": cfg.MODEL.META_ARCHITECTURE,
+            "refined_by": None if refiner is None else cfg.MODEL.SRN.NEIGHBOUR,
+        },
+        progress=not args.no_progress,
+    )
+    return _tell(args, reader, summary)
+
+
+def _refiner(cfg, neighbour: str | None):
+    """The refiner that the config and the option ask for; None without one."""
+    from msnet_d2.errors import ConfigError
+
+    if neighbour == "off" or not (cfg.MODEL.SRN.ENABLED or neighbour):
+        return None
+    if not cfg.MODEL.SRN.ENABLED:
+        raise ConfigError(
+            f"--neighbour {neighbour} needs a model with a Score Refinement Network, but "
+            "MODEL.SRN.ENABLED is False in the config; leave the option out, or use a config such "
+            "as msnet_srn_R50_FPN.yaml with weights trained by it"
+        )
+    from msnet_d2.modeling.score_refinement import ScoreRefiner
+
+    cfg.MODEL.SRN.NEIGHBOUR = neighbour or cfg.MODEL.SRN.NEIGHBOUR
+    return ScoreRefiner(cfg)
+
+
+def _tell(args: argparse.Namespace, reader, summary) -> int:
+    import sys
+
+    from msnet_d2.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_PROBLEMS
+
+    count = summary.frames_processed
+    rate = count / summary.seconds if summary.seconds else 0.0
+    found = ", ".join(f"{name} {number}" for name, number in summary.instances.items())
+    print(f"{reader.info.name}: {count} frames, {rate:.1f} frames/s; drawn: {found}")
+    if count:
+        print("Wrote " + " and ".join(str(p) for p in (args.out, args.results) if p))
+    for line in summary.report.notes():
+        print(f"Note: {line}")
+    for line in summary.report.problems():
+        print(f"Incomplete: {line}", file=sys.stderr)
+    if summary.status == "interrupted":
+        print("Interrupted: what was done so far is written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_OK if summary.report.is_complete else EXIT_PROBLEMS

@@ -1,0 +1,333 @@
+"""From a video to an annotated video and a results file."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from msnet_d2.errors import InputError, VideoError
+from msnet_d2.video.detections import Detections, FrameDetector
+from msnet_d2.video.reader import VideoReader
+from msnet_d2.video.results import ResultsWriter, detections_to_json
+from msnet_d2.video.stages import Prefetch, Worker
+from msnet_d2.video.stream import Frame, ReadReport
+from msnet_d2.video.writer import VideoWriter
+from msnet_d2.visualize import draw_instances
+
+__all__ = ["VideoSummary", "process_video"]
+
+# Frames that may wait between two stages, besides a batch.
+_SLACK = 4
+
+
+@dataclass
+class VideoSummary:
+    """What became of a video.
+
+    Attributes:
+        status: "complete"; "incomplete" if the source was damaged, cut off or has gaps;
+            "interrupted" if the user stopped it; "limited" if it ended at ``max_frames``.
+        frames_processed: frames that the detector saw and that were written.
+        instances: detections by class name, of those that were drawn.
+        report: what reading met.
+        seconds: it took.
+    """
+
+    status: str
+    frames_processed: int
+    instances: dict[str, int]
+    report: ReadReport
+    seconds: float
+
+    def to_json(self) -> dict:
+        """The summary of the results file; without times, so that equal runs give equal files."""
+        report = asdict(self.report)
+        return {
+            "status": self.status,
+            "frames_processed": self.frames_processed,
+            "instances": self.instances,
+            **report,
+            "problems": self.report.problems(),
+            "notes": self.report.notes(),
+        }
+
+
+@dataclass
+class _Sink:
+    """Draws and writes what was detected, in two threads; opens its files with the first frame."""
+
+    reader: VideoReader
+    metadata: Any
+    out: Path | None
+    results: Path | None
+    min_score: float
+    results_min_score: float
+    stride: int
+    model: dict
+    encoder: dict
+    frames: int = 0
+    counts: list[int] = field(default_factory=list)
+    _video: VideoWriter | None = None
+    _json: ResultsWriter | None = None
+    _draw: Worker | None = None
+    _encode: Worker | None = None
+
+    def put(self, frame: Frame, detections: Detections) -> None:
+        if self._draw is None:
+            self._open(frame)
+        self._draw.put((frame, detections))
+
+    def _open(self, frame: Frame) -> None:
+        info = self.reader.info
+        self._category_ids = _category_ids(self.metadata)
+        self.counts = [0] * len(self._category_ids)
+        if self.out is not None:
+            self._video = VideoWriter(
+                self.out,
+                width=info.width,
+                height=info.height,
+                fps=Fraction(info.fps) / self.stride,
+                time_base=info.time_base,
+                sample_aspect_ratio=info.sample_aspect_ratio,
+                **self.encoder,
+            )
+            self._encode = Worker(lambda item: self._video.write(*item), _SLACK, "encode")
+        if self.results is not None:
+            self._json = ResultsWriter(self.results)
+            self._json.start(info, self.model, _categories(self.metadata))
+        self._draw = Worker(self._draw_frame, _SLACK, "draw")
+
+    def _draw_frame(self, item: tuple[Frame, Detections]) -> None:
+        frame, found = item
+        if self._json is not None:
+            size = frame.image.shape[:2]
+            self._json.write(
+                frame, detections_to_json(found, size, self._category_ids, self.results_min_score)
+            )
+        for level in found.pred_classes[found.scores >= self.min_score]:
+            self.counts[int(level)] += 1
+        if self._encode is not None:
+            image = draw_instances(
+                frame.image,
+                found,
+                metadata=self.metadata,
+                parents=found.parents,
+                min_score=self.min_score,
+                caption=f"{_clock(frame.time_s)}  frame {frame.index}",
+                in_place=True,
+            )
+            self._encode.put((image, frame.pts))
+        self.frames += 1
+
+    def finish(self) -> None:
+        """Wait for the threads."""
+        for worker in (self._draw, self._encode):
+            if worker is not None:
+                worker.close()
+
+    def close(self, summary: VideoSummary) -> None:
+        """Give the files their names."""
+        if self._video is not None:
+            self._video.close()
+        if self._json is not None:
+            self._json.close(summary.to_json())
+
+    def abort(self) -> None:
+        """Leave nothing behind; harmless after :meth:`close`."""
+        for part in (self._draw, self._encode, self._video, self._json):
+            if part is not None:
+                part.abort()
+
+
+def process_video(
+    reader: VideoReader,
+    detector: FrameDetector,
+    *,
+    metadata: Any,
+    out: str | Path | None = None,
+    results: str | Path | None = None,
+    min_score: float = 0.5,
+    results_min_score: float = 0.0,
+    batch_size: int = 1,
+    stride: int = 1,
+    max_frames: int | None = None,
+    model: dict | None = None,
+    encoder: dict | None = None,
+    progress: bool = False,
+) -> VideoSummary:
+    """Detect in all frames of a video, and write an annotated video and a results file.
+
+    Decoding, detecting, drawing and encoding overlap, each at most a few frames ahead of the next,
+    so that memory does not depend on the length. The detector runs in the calling thread.
+
+    Ctrl-C (and SIGTERM) ends the video after the frames in hand: both files are finished, with the
+    status "interrupted". A second one stops at once and leaves no file. Any error, in any stage, is
+    raised here and leaves no file either.
+
+    Args:
+        reader: open, not yet iterated; the caller closes it.
+        detector: see :class:`FrameDetector`.
+        metadata: ``thing_classes``, ``thing_colors`` and optionally
+            ``thing_dataset_id_to_contiguous_id``.
+        out: annotated video, in the source's size and times; None: none.
+        results: results file, see :class:`ResultsWriter`; None: none.
+        min_score: detections with a lower score are not drawn.
+        results_min_score: detections with a lower score are not in the results.
+        batch_size: frames that the detector gets at once.
+        stride: that of the reader, by which the rate of ``out`` is divided.
+        max_frames: end after so many frames, status "limited"; None: all.
+        model: goes into the results, such as the digest of the weights.
+        encoder: further arguments of :class:`VideoWriter`, such as ``codec``.
+        progress: show a progress bar with frames a second and the time left.
+
+    Returns:
+        The summary; where no frame came before an interruption there is no file.
+
+    Raises:
+        VideoError: if the source has no frame that can be decoded, or writing fails.
+        InputError: if nothing is to be written, or over the source itself.
+    """
+    paths = [Path(p) if p is not None else None for p in (out, results)]
+    if paths[0] is not None and paths[0] == paths[1]:
+        raise InputError(f"video and results cannot both be written to {out}")
+    for path in paths:
+        known = path is not None and path.exists() and reader.path is not None
+        if known and path.samefile(reader.path):
+            raise InputError(f"{path} is the source itself; give another name for the output")
+    if not any(paths):
+        raise InputError("neither a video nor results are to be written; name at least one")
+    if batch_size < 1:
+        raise InputError(f"the batch size must be at least 1, and is {batch_size}")
+    sink = _Sink(
+        reader,
+        metadata,
+        *paths,
+        min_score=min_score,
+        results_min_score=results_min_score,
+        stride=stride,
+        model=model or {},
+        encoder=encoder or {},
+    )
+    start = time.perf_counter()
+    bar = _progress_bar(reader, stride, max_frames, progress)
+    source = Prefetch(reader, batch_size + _SLACK, "decode")
+    stopped = False
+    try:
+        with _stop_signals() as stop:
+            try:
+                for frames in _batches(source, batch_size, max_frames):
+                    for frame, found in detector.push(frames):
+                        sink.put(frame, found)
+                    bar.update(len(frames))
+                    if stop.is_set():
+                        break
+            except KeyboardInterrupt:
+                if stop.is_set():
+                    raise
+                stop.set()
+            source.close()
+            for frame, found in detector.flush():
+                sink.put(frame, found)
+            sink.finish()
+            stopped = stop.is_set()
+        status = "complete" if reader.report.is_complete else "incomplete"
+        if stopped:
+            status = "interrupted"
+        elif max_frames is not None and sink.frames >= max_frames:
+            status = "limited"
+        elif sink.frames == 0:
+            raise VideoError(f"no frame of {reader.info.name} is left at a stride of {stride}")
+        names = list(metadata.thing_classes)
+        summary = VideoSummary(
+            status,
+            sink.frames,
+            dict(zip(names, sink.counts or [0] * len(names))),
+            reader.report,
+            time.perf_counter() - start,
+        )
+        sink.close(summary)
+        return summary
+    finally:
+        source.close()
+        sink.abort()
+        bar.close()
+
+
+def _batches(source: Prefetch, batch_size: int, max_frames: int | None) -> Iterator[list[Frame]]:
+    frames: list[Frame] = []
+    for count, frame in enumerate(source, start=1):
+        frames.append(frame)
+        full = max_frames is not None and count >= max_frames
+        if len(frames) == batch_size or full:
+            yield frames
+            frames = []
+        if full:
+            return
+    if frames:
+        yield frames
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; the second raises KeyboardInterrupt.
+
+    A signal so never falls between taking a frame and handing it on. Outside the main thread, where
+    Python delivers no signals, nothing changes.
+    """
+    stop = threading.Event()
+
+    def on_signal(number: int, _: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _progress_bar(reader: VideoReader, stride: int, max_frames: int | None, show: bool) -> Any:
+    from tqdm import tqdm
+
+    total = reader.info.frame_count
+    if total is None and reader.info.duration_s:
+        total = round(reader.info.duration_s * reader.info.fps)
+    if total is not None:
+        total = -(-total // stride)
+        total = total if max_frames is None else min(total, max_frames)
+    return tqdm(total=total or max_frames, unit="frame", disable=not show, dynamic_ncols=True)
+
+
+def _category_ids(metadata: Any) -> list[int]:
+    """The data set's id of each class; 1, 2, … where the metadata do not say."""
+    mapping = getattr(metadata, "thing_dataset_id_to_contiguous_id", None)
+    if not mapping:
+        return [i + 1 for i in range(len(metadata.thing_classes))]
+    ids = {contiguous: original for original, contiguous in mapping.items()}
+    return [ids[i] for i in range(len(metadata.thing_classes))]
+
+
+def _categories(metadata: Any) -> list[dict]:
+    return [
+        {"id": i, "name": name} for i, name in zip(_category_ids(metadata), metadata.thing_classes)
+    ]
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    text = f"{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+    return f"{hours}:{text}" if hours else text
