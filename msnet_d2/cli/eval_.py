@@ -1,11 +1,102 @@
-"""Placeholder until its part lands in this commit series."""
-HELP = "eval_"
+"""Evaluate a model, or a file of predictions.
+
+A model: Detectron2's command line, as for `msnet train`. With the config.yaml that training wrote,
+the weights are the last checkpoint beside it unless others are given.
+
+  msnet eval --config-file output/run/config.yaml --dataset data:val
+
+A file: COCO results JSON, of this tool (OUTPUT_DIR/inference/coco_instances_results.json) or of any
+other; no model is needed. Buildings are taken from coco_parents_results.json beside it if it is
+there.
+
+  msnet eval --predictions FILE --dataset data:val
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from msnet_d2.cli.run_options import add_run_options
+
+HELP = "evaluate a model or a file of predictions"
 
 
-def add_arguments(parser):
-    """Add nothing."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add Detectron2's options and those of a file."""
+    parser.add_argument(
+        "--dataset", metavar="SPEC", help="data set to evaluate on, instead of DATASETS.TEST"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="checkpoint, instead of MODEL.WEIGHTS")
+    parser.add_argument(
+        "--allow-partial-weights",
+        action="store_true",
+        help="evaluate although the checkpoint lacks parts of the model",
+    )
+    parser.add_argument("--predictions", metavar="FILE", help="COCO results JSON to score")
+    parser.add_argument(
+        "--parents", metavar="FILE", help="predicted buildings, in the same form, to score with it"
+    )
+    parser.add_argument(
+        "--tasks", nargs="+", metavar="TASK", help="figures to give for a file (default: all)"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", dest="json_file", help="write the figures of a file here too"
+    )
+    add_run_options(parser)
 
 
-def run(args):
-    """Do nothing."""
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and show the figures."""
+    from msnet_d2.errors import InputError
+
+    if args.predictions is None:
+        for option, value in (
+            ("--parents", args.parents),
+            ("--tasks", args.tasks),
+            ("--json", args.json_file),
+        ):
+            if value is not None:
+                raise InputError(f"{option} goes with --predictions FILE")
+        return _evaluate_model(args)
+    for option, value in (("--config-file", args.config_file), ("--weights", args.weights)):
+        if value:
+            raise InputError(f"{option} is for a model; --predictions needs none")
+    if args.opts:
+        raise InputError(f"config overrides are for a model, got {' '.join(args.opts)}")
+    if not args.dataset:
+        raise InputError("--predictions needs --dataset, such as FOLDER:val")
+    return _evaluate_file(args)
+
+
+def _evaluate_model(args: argparse.Namespace) -> int:
+    from msnet_d2 import train_net
+
+    args.eval_only = True
+    if args.dataset:
+        args.opts = [*args.opts, "DATASETS.TEST", str((args.dataset,))]
+    if args.weights:
+        args.opts = [*args.opts, "MODEL.WEIGHTS", args.weights]
+    train_net.run(args)
+    return 0
+
+
+def _evaluate_file(args: argparse.Namespace) -> int:
+    import msnet_d2
+    from msnet_d2.data import resolve_dataset
+    from msnet_d2.errors import DatasetError
+    from msnet_d2.evaluation import load_ground_truth, results_table, score_file, undefined_as_none
+    from msnet_d2.files import write_json
+
+    msnet_d2.register()
+    names = resolve_dataset(args.dataset)
+    if len(names) > 1:
+        raise DatasetError(
+            f"{args.dataset} is {len(names)} data sets ({', '.join(names)}); name one, such as "
+            f"{args.dataset}:val"
+        )
+    truth = load_ground_truth(names[0])
+    figures = score_file(truth, args.predictions, args.parents, tasks=args.tasks)
+    print(results_table(figures))
+    if args.json_file:
+        write_json(args.json_file, undefined_as_none(figures))
     return 0

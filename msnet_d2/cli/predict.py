@@ -1,11 +1,79 @@
-"""Placeholder until its part lands in this commit series."""
-HELP = "predict"
+"""Find damage in pictures.
+
+For each picture DIR receives a drawn one (NAME.jpg), and DIR/predictions.json all results: level,
+score, box (x, y, width, height in pixels), mask (COCO's RLE) and building of each damaged part, and
+the buildings themselves. With the config.yaml that training wrote, the weights are the last
+checkpoint beside it unless others are given.
+
+  msnet predict photo.jpg folder/ --config-file output/run/config.yaml --out output/pictures
+"""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "find damage in pictures"
 
 
-def add_arguments(parser):
-    """Add nothing."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add pictures, model and output."""
+    parser.add_argument("pictures", nargs="+", metavar="IMAGE", help="picture, or a folder of them")
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="config of the model")
+    parser.add_argument("--weights", metavar="FILE", help="checkpoint, instead of MODEL.WEIGHTS")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.5,
+        metavar="P",
+        help="leave out what is less probable (default: %(default)s)",
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the config's, or cpu)")
+    parser.add_argument(
+        "--allow-partial-weights",
+        action="store_true",
+        help="run although the checkpoint lacks parts of the model",
+    )
+    parser.add_argument(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="config overrides; the last option",
+    )
 
 
-def run(args):
-    """Do nothing."""
-    return 0
+def run(args: argparse.Namespace) -> int:
+    """Detect, draw, write; 1 if a picture could not be read."""
+    import logging
+    from pathlib import Path
+
+    from msnet_d2.engine.pictures import find_pictures, predict_pictures
+    from msnet_d2.engine.predictor import Predictor
+    from msnet_d2.engine.setup import find_config, load_config, trained_weights
+    from msnet_d2.errors import InputError
+
+    if not 0 <= args.min_score <= 1:
+        raise InputError(f"--min-score is a probability from 0 to 1, got {args.min_score}")
+    # Before the model, which takes seconds to load.
+    pictures = find_pictures(args.pictures)
+    opts = [*args.opts, *(["MODEL.WEIGHTS", args.weights] if args.weights else [])]
+    cfg = load_config(args.config_file, opts, device=args.device)
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = trained_weights(cfg, args.config_file, opts)
+    predictor = Predictor(cfg, allow_partial_weights=args.allow_partial_weights)
+    summary = predict_pictures(
+        predictor,
+        pictures,
+        args.out,
+        min_score=args.min_score,
+        about={"config": find_config(args.config_file).name},
+    )
+    found = sum(len(image["instances"]) for image in summary["images"])
+    logger = logging.getLogger(__name__)
+    logger.info(
+        "%d damaged parts in %d pictures: %s", found, len(summary["images"]), Path(args.out)
+    )
+    for problem in summary["unreadable"]:
+        logger.error("not read: %s: %s", problem["file"], problem["reason"])
+    return 1 if summary["unreadable"] else 0

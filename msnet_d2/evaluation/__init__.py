@@ -4,7 +4,13 @@ from msnet_d2.evaluation.ground_truth import GroundTruth, build_ground_truth, lo
 from msnet_d2.evaluation.isbda_evaluation import ISBDAEvaluator
 from msnet_d2.evaluation.protocol import COCO_PROTOCOL, ISBDA_PROTOCOL, Protocol, summarise
 from msnet_d2.evaluation.results import read_parents, read_results
-from msnet_d2.evaluation.scoring import TASKS, applicable_tasks, score_results
+from msnet_d2.evaluation.scoring import (
+    TASKS,
+    applicable_tasks,
+    score_file,
+    score_results,
+    undefined_as_none,
+)
 from msnet_d2.evaluation.tables import results_table
 
 __all__ = [
@@ -20,6 +26,8 @@ __all__ = [
     "read_parents",
     "read_results",
     "results_table",
+    "score_file",
     "score_results",
     "summarise",
+    "undefined_as_none",
 ]

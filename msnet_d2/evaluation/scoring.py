@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pycocotools import mask as mask_util
 
-from msnet_d2.errors import InputError
+from msnet_d2.errors import DatasetError, InputError
 from msnet_d2.evaluation.ground_truth import GroundTruth
 from msnet_d2.evaluation.matching import default_backend, precision_table
 from msnet_d2.evaluation.protocol import (
@@ -21,8 +23,14 @@ from msnet_d2.evaluation.protocol import (
     summarise,
     union_of_thresholds,
 )
+from msnet_d2.evaluation.results import (
+    PARENTS_FILE,
+    RESULTS_FILE,
+    read_parents,
+    read_results,
+)
 
-__all__ = ["TASKS", "Task", "applicable_tasks", "score_results"]
+__all__ = ["TASKS", "Task", "applicable_tasks", "score_file", "score_results", "undefined_as_none"]
 
 logger = logging.getLogger(__name__)
 
@@ -126,6 +134,61 @@ def score_results(
             figures[name] = summarise(table, thresholds, TASKS[name].protocol, class_names)
         logger.debug("%s: %.2f s with %s", subject, time.perf_counter() - start, backend)
     return OrderedDict((name, figures[name]) for name in tasks)
+
+
+def score_file(
+    truth: GroundTruth,
+    predictions: str | Path,
+    parents: str | Path | None = None,
+    *,
+    tasks: Sequence[str] | None = None,
+    **options,
+) -> OrderedDict[str, dict[str, float]]:
+    """Score a COCO results file of this or any other tool.
+
+    Args:
+        truth: of the data set that the file is about.
+        predictions: the file; see :func:`msnet_d2.evaluation.results.read_results`.
+        parents: predicted buildings, in the same form; None: ``coco_parents_results.json`` beside
+            ``predictions`` if it is there.
+        tasks: names out of :data:`TASKS`; None: all that the files allow.
+        options: of :func:`score_results`.
+
+    Raises:
+        InputError: if a file cannot be used, or a task has nothing to go by in it.
+        DatasetError: if the data set has no annotations.
+    """
+    if not truth.annotated:
+        raise DatasetError(f"{truth.name} has no annotations to compare with")
+    results = read_results(predictions, truth)
+    beside = Path(predictions).with_name(PARENTS_FILE)
+    if parents is None and beside.is_file() and Path(predictions).name == RESULTS_FILE:
+        parents = beside
+    buildings = None if parents is None else read_parents(parents, truth)
+    possible = applicable_tasks(
+        truth,
+        # A file without any prediction may come from a model of masks.
+        masks=not results or any(entry.get("segmentation") for entry in results),
+        parents=buildings is not None,
+        part_parents=any(entry.get("parent_bbox") is not None for entry in results),
+    )
+    impossible = [name for name in tasks or () if name in TASKS and name not in possible]
+    if impossible:
+        raise InputError(
+            f"task {impossible[0]} has nothing to go by in {predictions} and {truth.name}; "
+            f"possible are: {', '.join(possible)}"
+        )
+    return score_results(truth, results, buildings, tasks=tasks or possible, **options)
+
+
+def undefined_as_none(figures: Mapping) -> dict:
+    """Copy of nested figures with None for NaN, which JSON does not know."""
+    return {
+        key: undefined_as_none(value)
+        if isinstance(value, Mapping)
+        else (None if math.isnan(value) else float(value))
+        for key, value in figures.items()
+    }
 
 
 def _sides(

@@ -1,0 +1,223 @@
+"""Pictures in, drawn pictures and one JSON out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from detectron2.data import Metadata
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from msnet_d2 import __version__
+from msnet_d2.engine.predictor import Predictor
+from msnet_d2.errors import InputError
+from msnet_d2.evaluation.results import instances_to_results, parents_to_results
+from msnet_d2.files import write_bytes, write_json
+from msnet_d2.visualize import draw_instances
+
+__all__ = ["PICTURE_SUFFIXES", "Picture", "find_pictures", "predict_pictures", "read_picture"]
+
+PREDICTIONS_FILE = "predictions.json"
+PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# More pixels than any camera has; a picture of so many takes 0.5 GB.
+MAX_PIXELS = 180_000_000
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to look at.
+
+    Attributes:
+        path: where it is.
+        name: as the results name it: its path below the folder that was given, or its file name.
+    """
+
+    path: Path
+    name: str
+
+
+def find_pictures(sources: Sequence[str | Path]) -> list[Picture]:
+    """The pictures that files and folders stand for, each once, those of a folder by name.
+
+    Args:
+        sources: files of any name, and folders, which are searched with their subfolders for
+            :data:`PICTURE_SUFFIXES`.
+
+    Raises:
+        InputError: if one does not exist, or a folder holds no picture.
+    """
+    pictures: dict[Path, Picture] = {}
+    for source in map(Path, sources):
+        if source.is_dir():
+            found = [
+                Picture(path, path.relative_to(source).as_posix())
+                for path in sorted(source.rglob("*"))
+                if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+            ]
+            if not found:
+                raise InputError(
+                    f"the folder {source} holds no picture ({', '.join(PICTURE_SUFFIXES)})"
+                )
+        elif source.exists():
+            found = [Picture(source, source.name)]
+        else:
+            raise InputError(f"there is no picture or folder {source}")
+        for picture in found:
+            pictures.setdefault(picture.path.resolve(), picture)
+    return list(pictures.values())
+
+
+def read_picture(path: str | Path) -> np.ndarray:
+    """Read a picture as its viewer sees it, that is turned as its EXIF says.
+
+    Returns:
+        (H, W, 3) uint8, BGR. Grey becomes colour, more than 8 bits are scaled down, transparency is
+        dropped.
+
+    Raises:
+        InputError: if it cannot be read whole, or has more than :data:`MAX_PIXELS`.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(f"{image.width}×{image.height} pixels are too many to read")
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I") or image.mode == "F":
+                pixels = _to_8_bits(np.asarray(image), image.mode)
+                return np.ascontiguousarray(np.repeat(pixels[:, :, None], 3, axis=2))
+            return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
+    # What Pillow raises for broken files: OSError mostly, SyntaxError for PNG, others from plugins.
+    except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(reason.replace(f" {str(path)!r}", "")) from error
+
+
+def predict_pictures(
+    predictor: Predictor,
+    pictures: Iterable[Picture],
+    folder: str | Path,
+    *,
+    min_score: float = 0.5,
+    about: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Look at pictures one by one, draw and write what is found.
+
+    Pictures that cannot be read are listed, and the rest goes on.
+
+    Args:
+        predictor: the model.
+        pictures: which; see :func:`find_pictures`.
+        folder: receives a JPEG for each picture, and ``predictions.json`` at the end.
+        min_score: parts and buildings of a lower score are left out.
+        about: more to say about the run in the JSON.
+
+    Returns:
+        What ``predictions.json`` holds: ``images`` with ``file``, ``drawn``, ``width``, ``height``,
+        ``instances`` (``level``, ``score``, ``bbox`` XYWH, ``segmentation`` RLE, ``parent_bbox``,
+        ``parent_score``) and ``parents`` (``bbox``, ``score``), best first; ``unreadable`` with
+        ``file`` and ``reason``; ``levels``, ``min_score``, ``weights_sha256``, ``about``'s items.
+    """
+    folder = Path(folder)
+    pictures = list(pictures)
+    names = _output_names(pictures, folder)
+    images, unreadable = [], []
+    bar = tqdm(pictures, desc="predicting", unit="picture", disable=None, dynamic_ncols=True)
+    for picture, name in zip(bar, names):
+        try:
+            image = read_picture(picture.path)
+        except InputError as error:
+            unreadable.append({"file": picture.name, "reason": str(error)})
+            continue
+        found = _at_least(predictor(image), min_score)
+        _, jpeg = cv2.imencode(".jpg", _draw(image, found, predictor.metadata, min_score))
+        write_bytes(folder / name, jpeg.tobytes())
+        images.append(
+            {
+                "file": picture.name,
+                "drawn": name,
+                "width": image.shape[1],
+                "height": image.shape[0],
+                **_plain(found, list(predictor.metadata.thing_classes)),
+            }
+        )
+    summary = {
+        "msnet_d2": __version__,
+        **(about or {}),
+        "weights_sha256": predictor.weights_sha256,
+        "min_score": min_score,
+        "levels": list(predictor.metadata.thing_classes),
+        "images": images,
+        "unreadable": unreadable,
+    }
+    write_json(folder / PREDICTIONS_FILE, summary)
+    return summary
+
+
+def _to_8_bits(pixels: np.ndarray, mode: str) -> np.ndarray:
+    """Grey of 16 or 32 bits, or floating point, as 8 bits; ``mode`` is Pillow's name for it."""
+    pixels = pixels.astype(np.float64)
+    if not np.isfinite(pixels).all():
+        raise ValueError("it has pixels that are not numbers")
+    top = pixels.max(initial=0)
+    # Some versions of Pillow read 16 bits as 32. Floating point goes from 0 to 1 or to 255.
+    if mode.startswith("I;16") or (mode == "I" and top > 255):
+        pixels /= 257
+    elif mode == "F" and top <= 1:
+        pixels *= 255
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+
+
+def _output_names(pictures: list[Picture], folder: Path) -> list[str]:
+    """A JPEG's name for each picture; none is taken twice, and none is a picture to look at."""
+    taken = {picture.path.resolve() for picture in pictures}
+    names = []
+    for picture in pictures:
+        stem = picture.path.stem
+        count, name = 1, f"{stem}.jpg"
+        while (folder / name).resolve() in taken:
+            count += 1
+            name = f"{stem}_{count}.jpg"
+        taken.add((folder / name).resolve())
+        names.append(name)
+    return names
+
+
+def _at_least(output: dict[str, Any], min_score: float) -> dict[str, Any]:
+    """The model's output on the CPU without what scores lower, best first."""
+    kept = {}
+    for key in ("instances", "parents"):
+        if key in output:
+            found = output[key].to("cpu")
+            found = found[found.scores >= min_score]
+            kept[key] = found[found.scores.argsort(descending=True, stable=True)]
+    return kept
+
+
+def _draw(
+    image: np.ndarray, found: dict[str, Any], metadata: Metadata, min_score: float
+) -> np.ndarray:
+    return draw_instances(
+        image,
+        found["instances"],
+        metadata=metadata,
+        parents=found.get("parents"),
+        min_score=min_score,
+    )
+
+
+def _plain(found: dict[str, Any], levels: list[str]) -> dict[str, list[dict]]:
+    """Instances and parents as JSON; class numbers become names."""
+    instances = instances_to_results(found["instances"], 0, list(range(len(levels))))
+    for entry in instances:
+        del entry["image_id"]
+        entry["level"] = levels[entry.pop("category_id")]
+    result = {"instances": instances}
+    if "parents" in found:
+        parents = parents_to_results(found["parents"], 0)
+        result["parents"] = [{"bbox": p["bbox"], "score": p["score"]} for p in parents]
+    return result

@@ -1,0 +1,136 @@
+"""A trained model for pictures: from BGR arrays to detections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import detectron2.data.transforms as T
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.modeling import build_model
+
+from msnet_d2.engine.weights import load_trained_weights
+from msnet_d2.errors import ConfigError, InputError
+
+__all__ = ["Predictor", "metadata_for"]
+
+
+class Predictor:
+    """A model with its weights and the preprocessing of its config.
+
+    As Detectron2's DefaultPredictor, but for batches too, and it refuses to run on weights that are
+    missing, do not fit, or are not finite.
+
+    Attributes:
+        cfg: a copy of the config.
+        model: the model, in evaluation mode.
+        metadata: class names and colours, for drawing.
+        weights_sha256: digest of the weights' file; None if the weights are random.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        *,
+        metadata: Metadata | None = None,
+        allow_random_weights: bool = False,
+        allow_partial_weights: bool = False,
+    ):
+        """Build the model and load ``MODEL.WEIGHTS``.
+
+        Args:
+            cfg: config of the model.
+            metadata: class names and colours; None: see :func:`metadata_for`.
+            allow_random_weights: whether ``MODEL.WEIGHTS`` may be empty.
+            allow_partial_weights: whether weights may miss parts of the model, which stay random.
+
+        Raises:
+            ConfigError: if ``INPUT.FORMAT`` is neither BGR nor RGB.
+            WeightsError: if the weights are missing, do not fit, or are not finite.
+        """
+        if cfg.INPUT.FORMAT not in ("BGR", "RGB"):
+            raise ConfigError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; there are: BGR, RGB")
+        self.cfg = cfg.clone()
+        self.model = build_model(self.cfg)
+        self.model.eval()
+        self.weights_sha256 = load_trained_weights(
+            self.model,
+            cfg.MODEL.WEIGHTS,
+            allow_random=allow_random_weights,
+            allow_partial=allow_partial_weights,
+        )
+        self.metadata = metadata or metadata_for(cfg)
+        self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+
+    def __call__(self, image: np.ndarray) -> dict[str, Any]:
+        """Detect in one picture; see :meth:`predict_batch`."""
+        return self.predict_batch([image])[0]
+
+    @torch.no_grad()
+    def predict_batch(
+        self, images: Sequence[np.ndarray], extras: Sequence[dict] | None = None
+    ) -> list[dict[str, Any]]:
+        """Detect in several pictures at once.
+
+        Args:
+            images: N arrays (H, W, 3), uint8, BGR; sizes may differ.
+            extras: N dicts that go to the model with the pictures, such as ``video_id`` and
+                ``frame_index``; None: nothing.
+
+        Returns:
+            N outputs of the model in the pictures' own resolution; for MSNet ``instances`` and
+            ``parents``. N = 0 gives an empty list.
+
+        Raises:
+            InputError: if a picture is no such array, or the numbers differ.
+        """
+        if extras is not None and len(extras) != len(images):
+            raise InputError(f"{len(images)} pictures, but {len(extras)} extras")
+        inputs = [self._prepare(image) for image in images]
+        for prepared, extra in zip(inputs, extras or ()):
+            # What describes the picture itself is not for others to say.
+            prepared.update({key: extra[key] for key in extra.keys() - prepared.keys()})
+        return self.model(inputs) if inputs else []
+
+    def _prepare(self, image: np.ndarray) -> dict[str, Any]:
+        if not (
+            isinstance(image, np.ndarray)
+            and image.dtype == np.uint8
+            and image.ndim == 3
+            and image.shape[2] == 3
+            and image.size
+        ):
+            got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
+            raise InputError(f"a picture is a uint8 array (height, width, 3) in BGR, got {got}")
+        height, width = image.shape[:2]
+        if self.cfg.INPUT.FORMAT == "RGB":
+            image = image[:, :, ::-1]
+        resized = self._resize.get_transform(image).apply_image(image)
+        tensor = torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        return {"image": tensor, "height": height, "width": width}
+
+
+def metadata_for(cfg: CfgNode) -> Metadata:
+    """Class names and colours for drawing what the model of ``cfg`` finds.
+
+    Those of the first data set of ``DATASETS.TEST`` if it is registered, ISBDA's levels for a model
+    of three classes, and numbers otherwise. No data set is looked for on the disk.
+    """
+    classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    for name in cfg.DATASETS.TEST[:1]:
+        if name in MetadataCatalog.list():
+            metadata = MetadataCatalog.get(name)
+            if len(metadata.get("thing_classes") or ()) == classes:
+                return metadata
+    from msnet_d2.data.isbda import ISBDA_CATEGORIES
+
+    if classes == len(ISBDA_CATEGORIES):
+        return Metadata(
+            name="isbda",
+            thing_classes=[category["name"] for category in ISBDA_CATEGORIES],
+            thing_colors=[tuple(category["color"]) for category in ISBDA_CATEGORIES],
+        )
+    return Metadata(name="classes", thing_classes=[f"class {index}" for index in range(classes)])

@@ -1,0 +1,348 @@
+"""Training and evaluation: Detectron2's, with this project's data, evaluator and guards."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import (
+    DatasetCatalog,
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, verify_results
+from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.events import CommonMetricPrinter, EventWriter, TensorboardXWriter
+from torch import nn
+
+from msnet_d2.checkpoint import MSNetCheckpointer
+from msnet_d2.data import ISBDADatasetMapper
+from msnet_d2.data.samplers import VideoInferenceSampler
+from msnet_d2.data.triplets import build_joint_loader, build_triplet_loader
+from msnet_d2.engine.hooks import FiniteWeights, ProgressBar, ProgressLoader, on_terminal
+from msnet_d2.engine.loops import RememberLastBatch, build_loop
+from msnet_d2.engine.optimizer import build_optimizer
+from msnet_d2.engine.setup import last_checkpoint, resolve_datasets, write_config
+from msnet_d2.engine.weights import load_trained_weights
+from msnet_d2.errors import ConfigError, DatasetError, MSNetError, TrainingError
+from msnet_d2.evaluation import ISBDAEvaluator, undefined_as_none
+from msnet_d2.evaluation.refining import RefiningEvaluator
+from msnet_d2.files import write_json
+from msnet_d2.modeling.score_refinement import ScoreRefiner
+
+__all__ = ["MSNetTrainer", "evaluate", "train"]
+
+logger = logging.getLogger(__name__)
+
+
+class MSNetTrainer(DefaultTrainer):
+    """Detectron2's trainer with ISBDA's mapper and evaluator, a choice of optimiser, and guards.
+
+    ``DATASETS.TRAIN`` and ``TEST`` may hold specs such as ``output/demo/data:train``. A loss or
+    weight that is not finite ends the training with the iteration and the images, and is never
+    saved.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        """Build model, optimiser, loader, checkpointer and hooks.
+
+        Raises:
+            ConfigError: if ``cfg`` cannot be trained.
+            DatasetError: if a data set is unknown or has nothing to train on.
+        """
+        # DefaultTrainer's own constructor is left out on purpose: it leaves no choice of the loop
+        # and the checkpointer. What its other methods use is set here.
+        TrainerBase.__init__(self)
+        cfg = resolve_datasets(self.auto_scale_workers(cfg, comm.get_world_size()))
+        _check_trainable(cfg)
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        loader = RememberLastBatch(self.build_train_loader(cfg))
+        on_cuda = torch.device(cfg.MODEL.DEVICE).type == "cuda"
+        # On a CPU, DDP takes no device ids.
+        devices = {} if on_cuda else {"device_ids": None}
+        model = create_ddp_model(model, broadcast_buffers=False, **devices)
+        self._trainer = build_loop(cfg, model, loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = MSNetCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.cfg = cfg
+        self._last_eval_results: OrderedDict = OrderedDict()
+        self._failed = False
+        self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continue from ``OUTPUT_DIR``'s last checkpoint, or load ``MODEL.WEIGHTS``.
+
+        Raises:
+            ConfigError: if ``resume`` and there is no checkpoint. (Detectron2 starts afresh.)
+        """
+        if resume and last_checkpoint(self.cfg.OUTPUT_DIR) is None:
+            raise ConfigError(
+                f"nothing to resume: OUTPUT_DIR {self.cfg.OUTPUT_DIR} holds no checkpoint; train "
+                "without --resume, or set OUTPUT_DIR to the folder of the run to continue"
+            )
+        super().resume_or_load(resume)
+
+    def train(self) -> OrderedDict:
+        """Train from ``start_iter`` to ``SOLVER.MAX_ITER`` and evaluate as the config says.
+
+        Returns:
+            Results of the last evaluation, see :meth:`test`; empty without ``DATASETS.TEST``, and
+            on all processes but the main one.
+
+        Raises:
+            TrainingError: if a loss or weight is not finite any more.
+        """
+        quiet = _NoTracebackOfOurs()
+        loop_logger = logging.getLogger("detectron2.engine.train_loop")
+        loop_logger.addFilter(quiet)
+        try:
+            super().train()
+        finally:
+            loop_logger.removeFilter(quiet)
+        return self._last_eval_results
+
+    def run_step(self) -> None:
+        """Run one step; say which images it failed on if a loss is not finite."""
+        try:
+            super().run_step()
+        except FloatingPointError as error:
+            self._failed = True
+            raise TrainingError(
+                f"training diverged at iteration {self.iter}: {' '.join(str(error).split())}; "
+                f"images: {self.data_loader.describe()}; lower SOLVER.BASE_LR, or check the data "
+                "with msnet check"
+            ) from error
+        except Exception:
+            self._failed = True
+            raise
+
+    def after_train(self) -> None:
+        """End the hooks; after a failure without evaluating, which could only hide the failure."""
+        if self._failed:
+            self._hooks = [hook for hook in self._hooks if not isinstance(hook, hooks.EvalHook)]
+        super().after_train()
+
+    def build_hooks(self) -> list[hooks.HookBase]:
+        """Detectron2's hooks, the guard of checkpoints, the progress bar, evaluation with TTA."""
+        built = [hook for hook in super().build_hooks() if hook is not None]
+        if comm.is_main_process():
+            saver = next(
+                n for n, hook in enumerate(built) if isinstance(hook, hooks.PeriodicCheckpointer)
+            )
+            built.insert(saver, FiniteWeights(self.cfg.SOLVER.CHECKPOINT_PERIOD))
+            built.append(ProgressBar(disable=not on_terminal()))
+        if self.cfg.TEST.AUG.ENABLED:
+            writer = next(
+                (n for n, hook in enumerate(built) if isinstance(hook, hooks.PeriodicWriter)),
+                len(built),
+            )
+            built.insert(writer, hooks.EvalHook(0, self._test_with_tta))
+        return built
+
+    def _test_with_tta(self) -> OrderedDict:
+        results = self.test_with_tta(self.cfg, self.model)
+        self._last_eval_results = OrderedDict({**self._last_eval_results, **results})
+        return results
+
+    def build_writers(self) -> list[EventWriter]:
+        """Detectron2's writers; the bar stands for its lines, and TensorBoard may be missing."""
+        unwanted = () if not on_terminal() else (CommonMetricPrinter,)
+        if importlib.util.find_spec("tensorboard") is None:
+            unwanted = (*unwanted, TensorboardXWriter)
+        return [writer for writer in super().build_writers() if not isinstance(writer, unwanted)]
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """The model; its size is logged, its hundreds of layers only for those who debug."""
+        model = build_model(cfg)
+        size = sum(parameter.numel() for parameter in model.parameters())
+        logger.info("%s, %.1f million parameters", type(model).__name__, size / 1e6)
+        logger.debug("Model:\n%s", model)
+        return model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """See :func:`msnet_d2.engine.optimizer.build_optimizer`."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode):
+        """Detectron2's loader with ISBDA's mapper; for score refinement, of triplets of frames.
+
+        Raises:
+            DatasetError: if there is nothing to train on.
+        """
+        if cfg.MODEL.SRN.ENABLED and cfg.MODEL.SRN.FREEZE_DETECTOR:
+            return build_triplet_loader(cfg)
+        try:
+            loader = build_detection_train_loader(
+                cfg, mapper=ISBDADatasetMapper(cfg, is_train=True)
+            )
+        except AssertionError as error:  # so Detectron2 tells of an empty data set
+            raise DatasetError(
+                f"cannot train on {', '.join(cfg.DATASETS.TRAIN)}: {error}"
+            ) from error
+        return build_joint_loader(cfg, loader) if cfg.MODEL.SRN.ENABLED else loader
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
+        """Detectron2's loader with ISBDA's mapper and, on a terminal, a progress bar."""
+        options = {"mapper": ISBDADatasetMapper(cfg, is_train=False)}
+        if cfg.MODEL.SRN.ENABLED:
+            # Refinement needs the frames of a video one after another, on one rank.
+            options["sampler"] = VideoInferenceSampler(DatasetCatalog.get(dataset_name))
+        try:
+            loader = build_detection_test_loader(cfg, dataset_name, **options)
+        except AssertionError as error:
+            raise DatasetError(f"cannot evaluate on {dataset_name}: {error}") from error
+        return ProgressLoader(loader, "evaluating", visible=comm.is_main_process())
+
+    @classmethod
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
+    ) -> DatasetEvaluator:
+        """ISBDA's evaluator for data sets of type "isbda", COCO's for others; refining if asked."""
+        folder = output_folder or _inference_folder(cfg, dataset_name)
+        if MetadataCatalog.get(dataset_name).get("evaluator_type") == "isbda":
+            evaluator = ISBDAEvaluator(dataset_name, output_dir=folder)
+        else:
+            evaluator = COCOEvaluator(dataset_name, output_dir=folder)
+        return (
+            RefiningEvaluator(evaluator, ScoreRefiner(cfg)) if cfg.MODEL.SRN.ENABLED else evaluator
+        )
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: DatasetEvaluator | Sequence[DatasetEvaluator] | None = None,
+    ) -> OrderedDict:
+        """Evaluate ``model`` on ``DATASETS.TEST``, which may hold specs.
+
+        Returns:
+            Task -> figure -> percent; with several data sets, one such dict for each name.
+        """
+        return super().test(resolve_datasets(cfg), model, evaluators)
+
+    @classmethod
+    def test_with_tta(cls, cfg: CfgNode, model: nn.Module) -> OrderedDict:
+        """Evaluate with test-time augmentation (``TEST.AUG``); the tasks' names end in ``_TTA``."""
+        cfg = resolve_datasets(cfg)
+        logger.info("Evaluating with test-time augmentation")
+        evaluators = [
+            cls.build_evaluator(cfg, name, _inference_folder(cfg, name, "inference_TTA"))
+            for name in cfg.DATASETS.TEST
+        ]
+        results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
+        return OrderedDict((f"{name}_TTA", value) for name, value in results.items())
+
+
+def train(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
+    """Train as ``cfg`` says, evaluate on ``DATASETS.TEST``, and leave everything in ``OUTPUT_DIR``.
+
+    There are then ``config.yaml``, ``model_final.pth``, ``metrics.json`` (a line every 20
+    iterations) and ``inference/`` with predictions and ``figures.json``.
+
+    Args:
+        cfg: of :func:`msnet_d2.engine.load_config` or :func:`msnet_d2.config.get_msnet_cfg`.
+        resume: whether to continue from the last checkpoint in ``OUTPUT_DIR``.
+
+    Returns:
+        Task -> figure -> percent; with several test sets, one such dict for each name. Empty
+        without a test set, and on all processes but the main one.
+
+    Raises:
+        MSNetError: if the config, the data or the weights cannot be used, or training diverged.
+    """
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
+    trainer = MSNetTrainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    if comm.is_main_process():
+        write_config(cfg)
+    results = trainer.train()
+    _write_figures(trainer.cfg, results)
+    return results
+
+
+def evaluate(
+    cfg: CfgNode, weights: str | None = None, *, allow_partial_weights: bool = False
+) -> OrderedDict:
+    """Evaluate a trained model on ``DATASETS.TEST``.
+
+    Predictions and ``figures.json`` are left in ``OUTPUT_DIR/inference``.
+
+    Args:
+        cfg: config of the model.
+        weights: a checkpoint; None: ``MODEL.WEIGHTS``.
+        allow_partial_weights: whether weights may miss parts of the model, which then stay random.
+
+    Returns:
+        As :func:`train`.
+
+    Raises:
+        ConfigError: if there is no test set.
+        WeightsError: if there are no weights, or they do not fit the model.
+    """
+    cfg = resolve_datasets(cfg)
+    if not cfg.DATASETS.TEST:
+        raise ConfigError("DATASETS.TEST is empty: nothing to evaluate on")
+    model = MSNetTrainer.build_model(cfg)
+    path = cfg.MODEL.WEIGHTS if weights is None else weights
+    load_trained_weights(model, path, allow_partial=allow_partial_weights)
+    results = MSNetTrainer.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED:
+        results = OrderedDict({**results, **MSNetTrainer.test_with_tta(cfg, model)})
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    _write_figures(cfg, results)
+    return results
+
+
+class _NoTracebackOfOurs(logging.Filter):
+    """Drop what Detectron2 logs of an error that the command line shows as one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], MSNetError))
+
+
+def _check_trainable(cfg: CfgNode) -> None:
+    only_triplets = cfg.MODEL.SRN.ENABLED and cfg.MODEL.SRN.FREEZE_DETECTOR
+    if not cfg.DATASETS.TRAIN and not only_triplets:
+        raise ConfigError("DATASETS.TRAIN is empty: name a data set, such as FOLDER:train")
+    if cfg.SOLVER.MAX_ITER < 1:
+        raise ConfigError(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}; at least 1 is needed")
+    batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    if batch < processes or batch % processes:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH is {batch}, which {processes} processes cannot share equally"
+        )
+
+
+def _inference_folder(cfg: CfgNode, dataset_name: str, name: str = "inference") -> str:
+    """Folder of predictions: Detectron2's own, and one below it for each of several data sets."""
+    folder = os.path.join(cfg.OUTPUT_DIR, name)
+    if len(cfg.DATASETS.TEST) > 1:
+        folder = os.path.join(folder, re.sub(r"[^\w.-]+", "_", dataset_name).strip("_"))
+    return folder
+
+
+def _write_figures(cfg: CfgNode, results: OrderedDict) -> None:
+    """Keep the figures; what is undefined is null in JSON."""
+    if results and comm.is_main_process():
+        path = os.path.join(cfg.OUTPUT_DIR, "inference", "figures.json")
+        write_json(path, undefined_as_none(results))

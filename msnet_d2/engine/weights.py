@@ -1,0 +1,77 @@
+"""Loading weights to use a model with, where a half-loaded model would be worse than an error."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+from detectron2.utils.file_io import PathManager
+from torch import nn
+
+from msnet_d2.checkpoint import MSNetCheckpointer
+from msnet_d2.engine.hooks import first_non_finite
+from msnet_d2.errors import WeightsError
+
+__all__ = ["load_trained_weights", "sha256_of"]
+
+logger = logging.getLogger(__name__)
+
+
+def load_trained_weights(
+    model: nn.Module, path: str, *, allow_random: bool = False, allow_partial: bool = False
+) -> str | None:
+    """Load a trained model's weights.
+
+    Args:
+        model: receives them.
+        path: file or URL.
+        allow_random: whether ``path`` may be empty; the weights stay random then.
+        allow_partial: whether some of the model's weights may be missing in the file, and stay
+            random or are derived from others.
+
+    Returns:
+        SHA-256 of the file; None if the weights stay random.
+
+    Raises:
+        WeightsError: if there is no such file, it does not fit the model, or it holds numbers that
+            are not finite.
+    """
+    if not path:
+        if allow_random:
+            return None
+        raise WeightsError(
+            "no weights: MODEL.WEIGHTS is empty, and a model of random weights finds nothing; give "
+            "a checkpoint"
+        )
+    checkpointer = MSNetCheckpointer(model, allow_partial=allow_partial)
+    checkpointer.load(path, checkpointables=[])
+    report = checkpointer.report
+    lacking = [
+        difference
+        for difference in (*report.suspicious, *report.expected)
+        if difference.what != "unused"
+    ]
+    names = [*(f"{d.name} ({d.what})" for d in lacking), *report.initialised]
+    if names and not allow_partial:
+        raise WeightsError(
+            f"{path} lacks {len(names)} of the model's {report.total} tensors, {names[0]} for one; "
+            "it was trained with another config, or must be trained first"
+        )
+    broken = first_non_finite(model)
+    if broken is not None:
+        raise WeightsError(
+            f"{path}: {broken} holds numbers that are not finite (did the training diverge?)"
+        )
+    digest = sha256_of(PathManager.get_local_path(path.partition("?")[0]))
+    logger.info("Weights: %s, SHA-256 %s", path, digest)
+    return digest
+
+
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,33 @@
+"""Errors of ours that reach this process as the text of another one's traceback."""
+
+from __future__ import annotations
+
+import re
+
+from msnet_d2 import errors
+
+__all__ = ["error_of_worker"]
+
+_OURS = re.compile(r"^msnet_d2\.errors\.(\w+): (.*)", re.MULTILINE | re.DOTALL)
+
+
+def error_of_worker(error: BaseException) -> errors.MSNetError | None:
+    """The error that a data loader's worker or a launched process met, with its own message.
+
+    torch hands on such an error with the whole traceback as its message, which is no line for
+    people.
+
+    Args:
+        error: what torch raised.
+
+    Returns:
+        The error of ours in its text; None if there is none, or ``error`` is already plain.
+    """
+    matches = list(_OURS.finditer(str(error)))
+    if not matches:
+        return None
+    name, message = matches[-1].groups()
+    kind = getattr(errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, errors.MSNetError)):
+        return None
+    return kind(message.strip())

@@ -1,0 +1,80 @@
+"""Detectron2's training command line for MSNet: ``python -m msnet_d2.train_net --help``.
+
+``msnet train`` and ``msnet eval`` run the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections import OrderedDict
+
+import torch
+from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from torch.multiprocessing import ProcessRaisedException
+
+from msnet_d2.engine import evaluate, train
+from msnet_d2.engine.setup import find_config, load_config, trained_weights
+from msnet_d2.engine.worker_errors import error_of_worker
+from msnet_d2.errors import ConfigError, MSNetError
+
+
+def main(args: argparse.Namespace) -> OrderedDict:
+    """Train or evaluate in this process, one of ``--num-gpus``; return the figures."""
+    cfg = load_config(args.config_file, args.opts)
+    args.config_file = str(find_config(args.config_file))
+    _set_up_logging(cfg, args)
+    if not args.eval_only:
+        return train(cfg, resume=args.resume)
+    weights = trained_weights(cfg, args.config_file, args.opts, resume=args.resume)
+    partial = getattr(args, "allow_partial_weights", False)
+    return evaluate(cfg, weights, allow_partial_weights=partial)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Start :func:`main` in as many processes as ``args`` say.
+
+    Raises:
+        MSNetError: what went wrong in them, if the user can mend it.
+    """
+    if args.num_gpus < 1:
+        raise ConfigError(f"--num-gpus is {args.num_gpus}; without a GPU it stands for processes")
+    if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
+        raise ConfigError(f"--num-gpus is {args.num_gpus}; here are {torch.cuda.device_count()}")
+    try:
+        launch(
+            main,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
+    except ProcessRaisedException as error:
+        raise error_of_worker(error) or error from None
+
+
+def _set_up_logging(cfg, args: argparse.Namespace) -> None:
+    """Log as Detectron2 does, but environment and the whole config to ``log.txt`` alone."""
+    for name in ("fvcore", "detectron2", "msnet_d2"):
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
+    console = [
+        handler
+        for handler in logging.getLogger("detectron2").handlers
+        if getattr(handler, "stream", None) is sys.stdout
+    ]
+    for handler in console:
+        handler.setLevel(logging.DEBUG if getattr(args, "verbose", False) else logging.WARNING)
+    default_setup(cfg, args)
+    for handler in console:
+        handler.setLevel(logging.DEBUG)
+
+
+if __name__ == "__main__":
+    try:
+        run(default_argument_parser().parse_args())
+    except MSNetError as error:
+        sys.exit(f"error: {error}")
