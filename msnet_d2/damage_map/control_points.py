@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from msnet_d2.damage_map import geodesy
-from msnet_d2.damage_map.camera import Camera
+from msnet_d2.damage_map.camera import Camera, camera_to_world
 from msnet_d2.damage_map.elevation import Terrain
 from msnet_d2.damage_map.geolocation import GroundProjector
 from msnet_d2.damage_map.log_text import parse_number, read_text
@@ -23,6 +23,8 @@ from msnet_d2.errors import InputError
 PARAMETERS = {"yaw": 2.0, "pitch": 1.0, "altitude": 3.0, "roll": 1.0, "focal": 0.03}
 # Two equations a point; one point fits yaw and pitch exactly, more are fitted with some to spare.
 POINTS_NEEDED = {"yaw": 1, "pitch": 1, "altitude": 2, "roll": 3, "focal": 4}
+# From this many on, slips are held down.
+MANY_POINTS = 5
 # The points say little of a combination of parameters that they see this much more weakly than
 # the strongest one (in usual errors).
 _CONDITION = 0.02
@@ -141,7 +143,9 @@ def read_control_points(path: Path | str) -> list[ControlPoint]:
         )
     except csv.Error as error:
         raise InputError(f"{name}: not a table of comma-separated values ({error})") from error
-    header = [title.strip().lower().replace("_", "") for title in table[0]] if table else []
+    header = (
+        ["".join(title.split()).lower().replace("_", "") for title in table[0]] if table else []
+    )
     found = {
         key: header.index(title)
         for key, titles in _HEADERS.items()
@@ -166,8 +170,9 @@ def read_control_points(path: Path | str) -> list[ControlPoint]:
         ok = not any(map(math.isnan, required)) and abs(v["lat"]) <= 90 and abs(v["lon"]) <= 180
         if not ok or (math.isnan(frame) and math.isnan(time)) or frame < 0 or time < 0:
             raise InputError(
-                f"{name}, line {line}: {','.join(row)}: expected numbers, a latitude within 90 and "
-                "a longitude within 180 degrees, and a frame or time not below 0"
+                f"{name}, line {line}: {' '.join(','.join(row).split())}: expected numbers, a "
+                "latitude within 90 and a longitude within 180 degrees, and a frame or time not "
+                "below 0"
             )
         height = v.get("height", 0.0)
         points.append(
@@ -227,66 +232,106 @@ def fit_pose(
                 "ground's height is not known there; choose a point at another time"
             )
 
-    def projectors(correction: PoseCorrection) -> list[GroundProjector]:
-        return [
-            GroundProjector(
-                correction.apply_camera(c), correction.apply(s), terrain=terrain, ground_m=ground_m
-            )
-            for c, s in zip(cameras, samples)
-        ]
+    fitting = _Fitting(points, samples, cameras, terrain, ground_m)
+    residuals = fitting.residuals
+    # Within three pixels the squares count, beyond that the distance, so that a slip among many
+    # points does not pull the rest along; among few nobody can say which is the slip.
+    pixel = 1.0 / float(np.mean([c.fx for c in cameras]))
+    loss = {"loss": "soft_l1", "f_scale": 3 * pixel} if len(points) >= MANY_POINTS else {}
 
-    def residuals(values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-        """Angles (2N) between each pixel's ray and its point, in radians.
+    def solve(start: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+        return least_squares(residuals, start, args=(names,), xtol=1e-12, **loss).x
 
-        Not in pixels, which have no meaning behind the camera, where a first guess may look.
-        """
-        offsets = {n: float(v * PARAMETERS[n]) for n, v in zip(names, values)}
-        return np.concatenate(
-            [
-                _ray_angles(p, point)
-                for p, point in zip(projectors(PoseCorrection(**offsets)), points)
-            ]
-        )
-
-    names, values, dropped = _choose(residuals, len(points), least_squares)
+    names, values, dropped = _choose(residuals, len(points), solve)
     final = residuals(values, names)
     jacobian = _jacobian(residuals, values, names)
     spare = len(final) - len(names)
     # With no equation to spare the fit is exact and says nothing of itself: a pixel or so.
-    floor = 1.0 / float(np.mean([c.fx for c in cameras]))
-    scatter = max(float(np.sqrt((final**2).sum() / spare)) if spare else floor, floor)
+    scatter = max(float(np.sqrt((final**2).sum() / spare)) if spare else pixel, pixel)
     inverse = np.linalg.pinv(jacobian.T @ jacobian)
     sigma = tuple(
         (n, float(scatter * np.sqrt(inverse[i, i]) * PARAMETERS[n])) for i, n in enumerate(names)
     )
     offsets = {n: float(v * PARAMETERS[n]) for n, v in zip(names, values)}
     correction = PoseCorrection(**offsets, sigma=sigma)
-    focal = np.array([c.fx for c in cameras])
     angles = np.linalg.norm(final.reshape(-1, 2), axis=1)
-    before = np.linalg.norm(residuals(np.zeros(0), ()).reshape(-1, 2), axis=1)
-    metres = _ground_residuals(projectors(correction), points)
+    pixels, metres = fitting.misses(correction)
+    before, _ = fitting.misses(PoseCorrection())
     return PoseFit(
         correction=correction,
         fitted=names,
-        residual_px=angles * focal,
+        residual_px=pixels,
         residual_m=metres,
-        before_px=before * focal,
-        notes=tuple(_notes(points, names, dropped, offsets, angles * focal, metres, angles)),
+        before_px=before,
+        notes=tuple(_notes(points, names, dropped, offsets, pixels, metres, angles)),
     )
 
 
-def _ray_angles(projector: GroundProjector, point: ControlPoint) -> np.ndarray:
-    """Angle (2,) from a pixel's ray to its point, along two axes square to the ray."""
-    ray = projector.camera.rays(np.array([[point.x, point.y]]))[0]
-    there = projector.directions(np.array([[point.lat, point.lon]]), height_m=point.height_m)[0]
-    there = there @ projector._rotation()
-    there = there / np.linalg.norm(there)
-    side = np.cross([0.0, 1.0, 0.0], ray)
-    side = side / np.linalg.norm(side)
-    offset = np.array([there @ side, there @ np.cross(ray, side)])
-    length = np.linalg.norm(offset)
-    angle = math.atan2(length, there @ ray)
-    return np.nan_to_num(offset * (angle / length if length > 1e-12 else 1.0), nan=1.0)
+class _Fitting:
+    """The equations of control points, with what no offset changes computed once."""
+
+    def __init__(self, points, samples, cameras, terrain, ground_m) -> None:
+        self.points, self.samples, self.cameras = points, samples, cameras
+        self.ground = {"terrain": terrain, "ground_m": ground_m}
+        self.pixels = np.array([[p.x, p.y] for p in points])
+        self.there = np.concatenate(
+            [
+                GroundProjector(c, s, **self.ground).directions(
+                    np.array([[p.lat, p.lon]]), height_m=p.height_m
+                )
+                for p, s, c in zip(points, samples, cameras)
+            ]
+        )
+        # One call for all points where they share their camera, as they mostly do.
+        self.groups = [
+            (camera, np.array([other is camera for other in cameras]))
+            for camera in {id(c): c for c in cameras}.values()
+        ]
+
+    def residuals(self, values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+        """Angles (2N) in radians between each pixel's ray and its point, ``values`` being offsets
+        in usual errors.
+
+        Not in pixels, which have no meaning behind the camera, where a first guess may look.
+        """
+        offset = PoseCorrection(**{n: float(v * PARAMETERS[n]) for n, v in zip(names, values)})
+        rays = np.empty((len(self.points), 3))
+        for camera, members in self.groups:
+            rays[members] = offset.apply_camera(camera).rays(self.pixels[members])
+        there = self.there - (0.0, 0.0, offset.altitude)
+        there = there / np.linalg.norm(there, axis=1, keepdims=True)
+        turns = np.stack(
+            [
+                camera_to_world(s.yaw + offset.yaw, s.pitch + offset.pitch, s.roll + offset.roll)
+                for s in self.samples
+            ]
+        )
+        seen = np.einsum("ni,nij->nj", there, turns)
+        # Two axes square to the ray, the first along the picture's rows.
+        side = np.stack([rays[:, 2], np.zeros(len(rays)), -rays[:, 0]], axis=1)
+        side = side / np.linalg.norm(side, axis=1, keepdims=True)
+        other = np.cross(rays, side)
+        apart = np.stack([(seen * side).sum(axis=1), (seen * other).sum(axis=1)], axis=1)
+        length = np.linalg.norm(apart, axis=1)
+        angle = np.arctan2(length, (seen * rays).sum(axis=1))
+        factor = np.where(length > 1e-12, angle / np.maximum(length, 1e-12), 1.0)
+        return np.nan_to_num(apart * factor[:, None], nan=1.0).ravel()
+
+    def misses(self, offset: PoseCorrection) -> tuple[np.ndarray, np.ndarray]:
+        """How far each point is off (N,), in pixels and in metres on the ground."""
+        pixels, metres = [], []
+        for point, sample, camera in zip(self.points, self.samples, self.cameras):
+            projector = GroundProjector(
+                offset.apply_camera(camera), offset.apply(sample), **self.ground
+            )
+            place = np.array([[point.lat, point.lon]])
+            pixel = np.array([[point.x, point.y]])
+            off = projector.to_pixels(place, height_m=point.height_m) - pixel
+            # Behind the camera there is no pixel: further off than the picture is wide.
+            pixels.append(float(np.nan_to_num(np.hypot(*off[0]), nan=10.0 * camera.width)))
+            lat, lon = projector.to_ground(pixel, height_m=point.height_m).lat_lon[0]
+            metres.append(float(geodesy.azimuth_and_distance(lat, lon, point.lat, point.lon)[1]))
+        return np.array(pixels), np.array(metres)
 
 
 def _jacobian(residuals: Callable, values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
@@ -300,7 +345,7 @@ def _jacobian(residuals: Callable, values: np.ndarray, names: tuple[str, ...]) -
 
 
 def _choose(
-    residuals: Callable, count: int, least_squares: Callable
+    residuals: Callable, count: int, solve: Callable
 ) -> tuple[tuple[str, ...], np.ndarray, list[str]]:
     """Add parameters one by one while the points support them; fit those."""
     names: tuple[str, ...] = ()
@@ -315,20 +360,8 @@ def _choose(
         if strengths[-1] < _CONDITION * strengths[0]:
             dropped.append(name)
             continue
-        result = least_squares(residuals, start, args=(trial,), method="lm", xtol=1e-12)
-        names, values = trial, result.x
+        names, values = trial, solve(start, trial)
     return names, values, dropped
-
-
-def _ground_residuals(
-    projectors: list[GroundProjector], points: Sequence[ControlPoint]
-) -> np.ndarray:
-    metres = []
-    for projector, point in zip(projectors, points):
-        place = projector.to_ground(np.array([[point.x, point.y]]), height_m=point.height_m)
-        lat, lon = place.lat_lon[0]
-        metres.append(float(geodesy.azimuth_and_distance(lat, lon, point.lat, point.lon)[1]))
-    return np.array(metres)
 
 
 def _notes(points, names, dropped, offsets, pixels, metres, angles) -> list[str]:

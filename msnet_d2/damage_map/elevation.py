@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,11 +124,15 @@ class ElevationGrid:
         left = np.minimum(column.astype(int), columns - 2)
         top = np.minimum(row.astype(int), rows - 2)
         across, along = column - left, row - top
-        v = self.values
-        height = (v[top, left] * (1 - across) + v[top, left + 1] * across) * (1 - along) + (
-            v[top + 1, left] * (1 - across) + v[top + 1, left + 1] * across
-        ) * along
-        return np.where(inside, height, np.nan)
+        height, total = np.zeros(column.shape), np.zeros(column.shape)
+        for down, weight_down in ((0, 1 - along), (1, along)):
+            for right, weight_right in ((0, 1 - across), (1, across)):
+                weight = weight_down * weight_right
+                # A neighbour without weight may be unknown.
+                value = self.values[top + down, left + right]
+                height += np.where(weight > 1e-9, weight * value, 0.0)
+                total += np.where(weight > 1e-9, weight, 0.0)
+        return np.where(inside, height / total, np.nan)
 
     def at(self, lat, lon) -> np.ndarray:
         """Heights (N,) at places in degrees; NaN outside."""
@@ -282,7 +287,7 @@ def _read_ascii(text: str, source: str, crs: str | None) -> ElevationGrid:
     values[values == no_data] = np.nan
     north = south + (rows - 1) * cell_y
     if crs is None:
-        degrees = abs(west) <= 360 and abs(south) <= 90 and abs(north) <= 90 and cell_x < 0.1
+        degrees = not abs(west) > 360 and not max(abs(south), abs(north)) > 90 and not cell_x >= 0.1
         if not degrees:
             raise InputError(
                 f"{source}: its coordinate system is not known; put its .prj beside it or give "
@@ -297,22 +302,19 @@ def _read_geotiff(raw: bytes, source: str, crs: str | None) -> ElevationGrid:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(raw), formats=["TIFF"]) as image:
-            tags = {
-                tag: image.tag_v2.get(tag)
-                for tag in (_PIXEL_SCALE, _TIE_POINT, _TRANSFORM, _GEO_KEYS, _NO_DATA)
-            }
-            if len(image.getbands()) != 1:
-                raise InputError(
-                    f"{source}: {len(image.getbands())} bands; expected heights in one; {_CONVERT}"
-                )
-            values = np.array(image, dtype=float)
-    except InputError:
-        raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters raises, or shows below
+            with Image.open(io.BytesIO(raw), formats=["TIFF"]) as image:
+                names = (_PIXEL_SCALE, _TIE_POINT, _TRANSFORM, _GEO_KEYS, _NO_DATA)
+                tags = {tag: image.tag_v2.get(tag) for tag in names}
+                bands = len(image.getbands())
+                values = np.array(image, dtype=float)
     except Exception as error:  # Pillow raises whatever its decoders do
         raise InputError(
             f"{source}: not a TIFF that can be read here ({error}); {_CONVERT}"
         ) from error
+    if bands != 1:
+        raise InputError(f"{source}: {bands} bands; expected heights in one; {_CONVERT}")
     scale, tie, keys = tags[_PIXEL_SCALE], tags[_TIE_POINT], tags[_GEO_KEYS]
     if not scale or not tie or len(tie) < 6 or len(scale) < 2 or tags[_TRANSFORM]:
         raise InputError(f"{source}: not placed as a simple north-up GeoTIFF; {_CONVERT}")

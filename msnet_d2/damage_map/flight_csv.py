@@ -70,6 +70,10 @@ def _name_and_unit(header: str) -> tuple[str, str]:
     return re.sub(r"[\s_]", "", name).lower(), unit.strip().lower()
 
 
+def _titles(header: list[str]) -> str:
+    return ", ".join(" ".join(title.split()) for title in header)
+
+
 def _find_columns(header: list[str], mapping: Mapping[str, str], source: str) -> dict[str, int]:
     known: dict[str, int] = {}
     # "OSD.flyTime [formatted]" stands before "OSD.flyTime [s]": a unit that is known counts more.
@@ -88,8 +92,7 @@ def _find_columns(header: list[str], mapping: Mapping[str, str], source: str) ->
     for field_name, title in mapping.items():
         if title.strip().lower() not in exact:
             raise InputError(
-                f"{source}: no column {title!r} for {field_name}; there are: "
-                + ", ".join(t.strip() for t in header)
+                f"{source}: no column {title!r} for {field_name}; there are: " + _titles(header)
             )
         found[field_name] = exact[title.strip().lower()]
     missing = [name for name in ("lat", "lon") if name not in found]
@@ -98,7 +101,7 @@ def _find_columns(header: list[str], mapping: Mapping[str, str], source: str) ->
     if missing:
         raise InputError(
             f"{source}: no column was recognised as {', '.join(missing)}; name it by --columns "
-            f"{missing[0]}=HEADER, where HEADER is one of: " + ", ".join(t.strip() for t in header)
+            f"{missing[0]}=HEADER, where HEADER is one of: " + _titles(header)
         )
     return found
 

@@ -274,6 +274,14 @@ class GroundProjector:
                 [land(turned @ self._rotation(**{name: s * _SIGMAS * sigma}).T) for s in (1, -1)]
             )
         rotation = self._rotation().T
+        # Straight down, roll turns the picture about its centre and no angle tilts it sideways,
+        # as a real gimbal does: by about its roll.
+        tilt = np.radians(_SIGMAS * noise.roll_deg * np.sin(np.radians(self.sample.pitch)))
+        sideways = [
+            np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
+            for a in (tilt, -tilt)
+        ]
+        moves.append([land(turned @ turn.T @ rotation) for turn in sideways])
         zoom = min(_SIGMAS * noise.focal_share, 0.5)
         moves.append([land(camera.zoomed(1 + s * zoom).rays(pixels) @ rotation) for s in (1, -1)])
         for axis in ((1.0, 0.0), (0.0, 1.0)):
