@@ -108,6 +108,7 @@ class FrameTracker:
         if pts is not None:
             self.last_pts = pts if self.last_pts is None else max(pts, self.last_pts)
         if picture.is_corrupt:
+            self._report.decode_errors += 1
             self._tainted_pictures = True
         elif picture.key_frame:
             self._tainted_pictures = False
