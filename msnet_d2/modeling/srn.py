@@ -72,7 +72,7 @@ class ScoreRefinementNetwork(nn.Module):
         self.pooler_resolution = pooler_resolution
         self.layers = nn.ModuleList()
         for width in fc_dims:
-            layer = nn.Conv2d(in_channels, width, kernel_size=1)
+            layer = nn.Linear(in_channels, width)
             weight_init.c2_msra_fill(layer)
             self.layers.append(layer)
             in_channels = width
@@ -118,14 +118,15 @@ class ScoreRefinementNetwork(nn.Module):
         """
         embedded = {}
         for name in self.in_features:
-            x = features[name]
-            for layer in self.layers:
-                x = F.relu(layer(x))
-            embedded[name] = x
+            # As matrix products: torch's 1 × 1 convolution takes twice as long on a CPU. The maps
+            # come out with their channels last in memory, which suits cosines.
+            x = features[name].permute(0, 2, 3, 1)
+            rows = self._embed(x.reshape(-1, x.shape[-1]))
+            embedded[name] = rows.view(*x.shape[:3], self.out_channels).permute(0, 3, 1, 2)
         return embedded
 
     def embed_pixels(self, rows: Tensor) -> Tensor:
-        """Evaluate f at single positions, as matrix products.
+        """Evaluate f at single positions, many at a time.
 
         Args:
             rows: (M, C).
@@ -133,12 +134,13 @@ class ScoreRefinementNetwork(nn.Module):
         Returns:
             (M, D).
         """
-        done = []
-        for x in rows.split(_CHUNK):
-            for layer in self.layers:
-                x = F.relu(F.linear(x, layer.weight.flatten(1), layer.bias))
-            done.append(x)
+        done = [self._embed(x) for x in rows.split(_CHUNK)]
         return torch.cat(done) if done else rows.new_zeros((0, self.out_channels))
+
+    def _embed(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = F.relu(layer(x))
+        return x
 
     def embed_boxes(
         self,

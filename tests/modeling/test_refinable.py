@@ -178,7 +178,7 @@ class TestTripletLoss:
             in_features=["p2", "p3"], in_channels=2, strides=[4, 8], fc_dims=[2]
         )
         with torch.no_grad():  # the identity on what is not negative
-            net.layers[0].weight.copy_(torch.eye(2)[:, :, None, None])
+            net.layers[0].weight.copy_(torch.eye(2))
             net.layers[0].bias.zero_()
         return net
 
@@ -342,7 +342,7 @@ class TestRefinedModel:
     def test_f_of_another_shape(self, srn_cfg, tmp_path):
         model = self.stock(srn_cfg)
         path = tmp_path / "srn.pth"
-        torch.save({"model": {"srn.layers.0.weight": torch.zeros(3, 32, 1, 1)}}, path)
+        torch.save({"model": {"srn.layers.0.weight": torch.zeros(3, 32)}}, path)
         with pytest.raises(WeightsError, match="another f"):
             load_srn(srn_cfg, model, path)
         torch.save({"model": {"backbone.x": torch.zeros(3)}}, path)

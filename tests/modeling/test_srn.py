@@ -200,7 +200,7 @@ class TestConfig:
         net = ScoreRefinementNetwork(get_msnet_cfg(), self.shapes())
         assert net.in_features == NAMES
         assert net.strides == STRIDES
-        assert [layer.out_channels for layer in net.layers] == [1024, 1024, 1024]
+        assert [layer.out_features for layer in net.layers] == [1024, 1024, 1024]
         assert net.pooler_resolution == 7
 
     def test_a_missing_map(self):
