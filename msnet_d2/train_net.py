@@ -59,8 +59,13 @@ def run(args: argparse.Namespace) -> None:
 
 def _set_up_logging(cfg, args: argparse.Namespace) -> None:
     """Log as Detectron2 does, but environment and the whole config to ``log.txt`` alone."""
+    # A run before this one in the same process has left its own handlers.
+    setup_logger.cache_clear()
     for name in ("fvcore", "detectron2", "msnet_d2"):
-        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name=name)
+        logging.getLogger(name).handlers.clear()
+    # With the same arguments as in default_setup, which would otherwise add a second handler.
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank())
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="msnet_d2")
     console = [
         handler
         for handler in logging.getLogger("detectron2").handlers

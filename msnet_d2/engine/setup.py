@@ -59,10 +59,14 @@ def load_config(
     except Exception as error:
         raise ConfigError(f"{path}: {_explain(error, cfg)}") from error
     opts = list(opts)
+    known = set(_keys(cfg))
+    unknown = next((key for key in opts[::2] if key not in known), None)
+    if unknown is not None:
+        raise ConfigError(f"{_unknown_key(unknown, cfg)}{_hint_on_order(opts)}")
     try:
         cfg.merge_from_list(_with_tuples(cfg, opts))
     except Exception as error:
-        raise ConfigError(f"{_explain(error, cfg)}{_hint_on_order(opts)}") from error
+        raise ConfigError(_explain(error, cfg)) from error
     if device is not None:
         cfg.MODEL.DEVICE = device
     _check_device(cfg, chosen_here=device is not None or "MODEL.DEVICE" in opts[::2])
@@ -175,28 +179,32 @@ def _explain(error: Exception, cfg: CfgNode) -> str:
     text = " ".join(str(error.args[0] if error.args else error).split())
     unknown = re.match(r"Non-existent (?:config )?key: (\S+)", text)
     if unknown:
-        near = _nearest(unknown[1], list(_keys(cfg)))
-        return f"unknown config key {unknown[1]}" + (f"; did you mean {near}?" if near else "")
+        return _unknown_key(unknown[1], cfg)
     if isinstance(error, yaml.constructor.ConstructorError):
         return f"refused, since it would run code or build objects when loaded ({error.problem})"
     if isinstance(error, yaml.YAMLError):
         return f"not YAML: {' '.join(str(error).split())}"
     if isinstance(error, OSError):
-        return f"cannot be read: {error.strerror or error}"
+        return f"cannot be read: {error.strerror or error}: {error.filename}"
     if isinstance(error, (ValueError, AssertionError, KeyError)):
         return text
     return f"not a config: {text}"
 
 
+def _unknown_key(key: str, cfg: CfgNode) -> str:
+    near = _nearest(key, list(_keys(cfg)))
+    return f"unknown config key {key}" + (f"; did you mean {near}?" if near else "")
+
+
 def _with_tuples(cfg: CfgNode, opts: list[str]) -> list[str]:
-    """Overrides where a single data set may stand for a tuple of one: ``DATASETS.TEST data:val``."""
+    """Overrides in which one data set stands for a tuple of one, as in ``DATASETS.TEST a:val``."""
     fixed = list(opts)
     for index in range(0, len(opts) - 1, 2):
         section, _, key = opts[index].partition(".")
         value = opts[index + 1]
-        if section == "DATASETS" and isinstance(cfg.DATASETS.get(key), (tuple, list)):
-            if isinstance(value, str) and not value.lstrip().startswith(("(", "[", "'", '"')):
-                fixed[index + 1] = (value,) if value else ()
+        takes_several = section == "DATASETS" and isinstance(cfg.DATASETS.get(key), (tuple, list))
+        if takes_several and isinstance(value, str) and value[:1] not in ("(", "["):
+            fixed[index + 1] = (value,) if value else ()
     return fixed
 
 

@@ -122,7 +122,7 @@ class MSNetTrainer(DefaultTrainer):
         except FloatingPointError as error:
             self._failed = True
             raise TrainingError(
-                f"training diverged at iteration {self.iter}: {' '.join(str(error).split())}; "
+                f"training diverged at iteration {self.iter}: {_one_line(error)}; "
                 f"images: {self.data_loader.describe()}; lower SOLVER.BASE_LR, or check the data "
                 "with msnet check"
             ) from error
@@ -317,7 +317,15 @@ class _NoTracebackOfOurs(logging.Filter):
     """Drop what Detectron2 logs of an error that the command line shows as one line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], MSNetError))
+        return not (
+            record.exc_info and isinstance(record.exc_info[1], (MSNetError, FloatingPointError))
+        )
+
+
+def _one_line(error: FloatingPointError) -> str:
+    """What Detectron2 says of a loss, its numbers as people write them."""
+    text = " ".join(str(error).split())
+    return re.sub(r"np\.float64\(([^)]+)\)", lambda match: f"{float(match[1]):.4g}", text)
 
 
 def _check_trainable(cfg: CfgNode) -> None:

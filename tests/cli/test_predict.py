@@ -1,0 +1,97 @@
+"""``msnet predict`` in this process."""
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from msnet_d2.cli import main
+
+
+@pytest.fixture
+def predict(run, tiny_data, tmp_path):
+    def predict(*arguments, config=run / "config.yaml"):
+        command = ["predict", *map(str, arguments), "--config-file", str(config)]
+        return main([*command, "--out", str(tmp_path / "out"), "--min-score", "0.01"])
+
+    return predict
+
+
+def test_pictures_and_folders(predict, tiny_data, tmp_path, run, capsys):
+    shutil.copy(tiny_data / "val" / "0_1.png", tmp_path / "photo.png")
+    assert predict(tmp_path / "photo.png", tiny_data / "val") == 0
+    result = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [image["file"] for image in result["images"]] == ["photo.png", "0_1.png", "1_1.png"]
+    for image in result["images"]:
+        assert Image.open(tmp_path / "out" / image["drawn"]).size == (128, 96)
+    assert result["config"] == "config.yaml"
+    # The same picture gets the same result wherever it lies.
+    first, second, _ = result["images"]
+    assert first["instances"] == second["instances"]
+    assert len(first["instances"]) > 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "0_1.jpg",
+        "1_1.jpg",
+        "photo.jpg",
+        "predictions.json",
+    ]
+
+
+def test_unreadable_pictures_are_listed_and_the_rest_goes_on(predict, tiny_data, tmp_path, capsys):
+    broken = tiny_data / "val" / "0_1.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    capsys.readouterr()
+    assert predict(tiny_data / "val") == 1
+    result = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [image["file"] for image in result["images"]] == ["1_1.png"]
+    assert [entry["file"] for entry in result["unreadable"]] == ["0_1.png"]
+
+
+def test_options_of_the_model(predict, run, tiny_data, tmp_path, config_file):
+    picture = tiny_data / "val" / "0_1.png"
+    # The file that training began from has no weights of its own.
+    assert predict(picture, config=config_file) == 2
+    assert predict(picture, "--weights", run / "model_final.pth", config=config_file) == 0
+    arguments = ["--opts", "TEST.DETECTIONS_PER_IMAGE", "1"]
+    command = [
+        "predict",
+        str(picture),
+        "--config-file",
+        str(run / "config.yaml"),
+        "--device",
+        "cpu",
+    ]
+    assert main([*command, "--min-score", "0", "--out", str(tmp_path / "one"), *arguments]) == 0
+    result = json.loads((tmp_path / "one" / "predictions.json").read_text())
+    assert len(result["images"][0]["instances"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.jpg"], "there is no picture or folder nowhere.jpg"),
+        (["EMPTY"], "holds no picture"),
+        (["PICTURE", "--min-score", "2"], "--min-score is a probability"),
+        (["PICTURE", "--device", "abacus"], "none of torch's devices"),
+        (["PICTURE", "--weights", "nowhere.pth"], "nowhere.pth"),
+        (["PICTURE"], "MODEL.WEIGHTS is empty"),
+        (["PICTURE", "--opts", "TEST.DETECTION", "1"], "unknown config key TEST.DETECTION"),
+    ],
+)
+def test_what_users_get_wrong_is_said_in_one_line(
+    config_file, tiny_data, tmp_path, arguments, message, capsys
+):
+    (tmp_path / "empty").mkdir()
+    stands_for = {
+        "EMPTY": str(tmp_path / "empty"),
+        "PICTURE": str(tiny_data / "val" / "0_1.png"),
+    }
+    pictures, options = arguments[:1], arguments[1:]
+    command = ["predict", *(stands_for.get(a, a) for a in pictures)]
+    command += ["--config-file", str(config_file), "--out", str(tmp_path / "out"), *options]
+    assert main(command) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("msnet predict: error: ")
+    assert message in line
+    assert not (tmp_path / "out").exists()
