@@ -213,7 +213,8 @@ def _sides(
         ]
         return truth.parts, found, classes
     with_mask = [entry for entry in results if entry.get("segmentation")]
-    areas = mask_util.area([entry["segmentation"] for entry in with_mask]).tolist()
+    # One by one: given more than 255 at once, pycocotools 2.0.11 overflows with NumPy 2.
+    areas = [mask_util.area(entry["segmentation"]) for entry in with_mask]
     found = [
         {
             **_detection(entry, contiguous[entry["category_id"]], entry["bbox"]),
