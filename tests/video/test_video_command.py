@@ -1,0 +1,140 @@
+"""``msnet video`` in this process, with a model of random weights."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from msnet_d2.cli import main
+from msnet_d2.video.reader import VideoReader
+
+pytest.importorskip("av")
+
+
+@pytest.fixture
+def model(tiny_cfg, tmp_path):
+    """(config file, weights) of a tiny MSNet with an SRN, which finds many things anywhere."""
+    from detectron2.modeling import build_model
+
+    cfg = tiny_cfg
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    cfg.TEST.DETECTIONS_PER_IMAGE = 5
+    cfg.MODEL.SRN.ENABLED = True
+    cfg.MODEL.SRN.FC_DIMS = [16]
+    config = tmp_path / "tiny.yaml"
+    config.write_text(cfg.dump())
+    torch.manual_seed(0)
+    weights = tmp_path / "weights.pth"
+    torch.save({"model": build_model(cfg).state_dict()}, weights)
+    return config, weights
+
+
+@pytest.fixture
+def video(model, tmp_path):
+    """Run ``msnet video`` with the model; returns (exit code, results or None)."""
+
+    def run(source, *arguments):
+        config, weights = model
+        results = tmp_path / "out.json"
+        command = ["video", source, "--config-file", config, "--weights", weights]
+        command += ["--out", tmp_path / "out.mp4", "--results", results, "--no-progress"]
+        code = main([str(part) for part in (*command, *arguments)])
+        return code, json.loads(results.read_text()) if results.exists() else None
+
+    return run
+
+
+def test_a_video_is_refined_and_written(video, video_tools, tmp_path, capsys):
+    source = video_tools.write(tmp_path / "flight.mp4", 6)
+    code, results = video(source, "--min-score", "0")
+    assert code == 0
+    with VideoReader(tmp_path / "out.mp4") as reader:
+        assert len(list(reader)) == 6
+    assert [f["index"] for f in results["frames"]] == list(range(6))
+    assert len(results["model"]["weights_sha256"]) == 64
+    assert results["model"]["refined_by"] == "previous"
+    found = [i for f in results["frames"] for i in f["instances"]]
+    assert len(found) == 30
+    assert {"bbox", "score", "score_raw", "segmentation", "category_id"} <= found[0].keys()
+    # The first frame has no previous one.
+    assert all(i["score"] == i["score_raw"] for i in results["frames"][0]["instances"])
+    out = capsys.readouterr().out
+    assert "flight.mp4: 6 frames" in out
+
+
+@pytest.mark.parametrize("neighbour", ["next", "both", "off"])
+def test_neighbours(video, video_tools, tmp_path, neighbour):
+    source = video_tools.write(tmp_path / "flight.mp4", 5)
+    code, results = video(source, "--neighbour", neighbour, "--batch-size", "2")
+    assert code == 0
+    assert [f["index"] for f in results["frames"]] == list(range(5))
+    raw = ["score_raw" in i for f in results["frames"] for i in f["instances"]]
+    assert all(raw) if neighbour != "off" else not any(raw)
+    assert results["model"]["refined_by"] == (None if neighbour == "off" else neighbour)
+
+
+def test_batches_change_nothing(video, video_tools, tmp_path):
+    source = video_tools.write(tmp_path / "flight.mp4", 5)
+    _, single = video(source)
+    _, batched = video(source, "--batch-size", "3")
+    for one, three in zip(single["frames"], batched["frames"], strict=True):
+        for a, b in zip(one["instances"], three["instances"], strict=True):
+            assert np.allclose(a["bbox"], b["bbox"], atol=0.1)
+            assert a["score"] == pytest.approx(b["score"], abs=1e-4)
+
+
+def test_a_damaged_video_exits_with_1_and_says_what_is_missing(
+    video, video_tools, tmp_path, capsys
+):
+    source = video_tools.write(tmp_path / "flight.mp4", 30, size=(160, 128))
+    video_tools.corrupt(source, 14)
+    code, results = video(source, "--neighbour", "off")
+    assert code == 1
+    lost = results["summary"]["frames_lost"]
+    assert lost > 0
+    assert f"Incomplete: {lost} of 30 frames were lost" in capsys.readouterr().err
+    assert results["summary"]["status"] == "incomplete"
+
+
+def test_no_frame_exits_with_2_and_leaves_no_file(video, video_tools, tmp_path, capsys):
+    source = video_tools.write(tmp_path / "v.mkv", 10)
+    source.write_bytes(source.read_bytes()[: video_tools.packets(source)[0][0]])
+    code, results = video(source)
+    assert code == 2
+    assert results is None
+    assert not (tmp_path / "out.mp4").exists()
+    assert capsys.readouterr().err.count("\n") >= 1
+
+
+def test_overrides_come_last(video, video_tools, tmp_path):
+    source = video_tools.write(tmp_path / "flight.mp4", 2)
+    code, results = video(source, "--opts", "TEST.DETECTIONS_PER_IMAGE", "1")
+    assert code == 0
+    assert [len(f["instances"]) for f in results["frames"]] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.mp4", "--out", "o.mp4"], "none.mp4 does not exist"),
+        (["none.mp4"], "nothing to write"),
+        (["none.mp4", "--out", "o.mp4", "--min-score", "50"], "from 0 to 1"),
+        (["none.mp4", "--out", "o.mp4", "--stride", "0"], "--stride must be at least 1"),
+        (["none.mp4", "--out", "o.mp4", "--batch-size", "0"], "--batch-size must be at least 1"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message, capsys):
+    assert main(["video", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_neighbour_needs_a_refinement_network(video, video_tools, tmp_path, capsys):
+    source = video_tools.write(tmp_path / "flight.mp4", 2)
+    code, _ = video(source, "--neighbour", "both", "--opts", "MODEL.SRN.ENABLED", "False")
+    assert code == 2
+    assert "MODEL.SRN.ENABLED is False" in capsys.readouterr().err
