@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from detectron2.config import CfgNode as CN
@@ -9,7 +10,9 @@ from detectron2.config import get_cfg
 
 from msnet_d2.errors import ConfigError
 
-__all__ = ["add_msnet_config", "config_path", "get_msnet_cfg"]
+__all__ = ["add_msnet_config", "config_path", "extend_config", "get_msnet_cfg"]
+
+_EXTENSIONS: list[Callable[[CN], None]] = []
 
 
 def add_msnet_config(cfg: CN) -> None:
@@ -156,6 +159,19 @@ def config_path(name: str) -> Path:
     raise ConfigError(f"there is no config file {name!r}; there are: {', '.join(known) or 'none'}")
 
 
+def extend_config(add_keys: Callable[[CN], None]) -> None:
+    """Let :func:`get_msnet_cfg` add the keys of a project as well.
+
+    A project calls this when it is imported, so that its config files work with all commands of
+    that process. To repeat it changes nothing.
+
+    Args:
+        add_keys: adds its keys to the config it is given, in place.
+    """
+    if add_keys not in _EXTENSIONS:
+        _EXTENSIONS.append(add_keys)
+
+
 def get_msnet_cfg(config_file: str | Path | None = None, opts: list[str] | None = None) -> CN:
     """Detectron2's default config with this project's keys, and optionally a file and overrides
     merged in.
@@ -169,6 +185,8 @@ def get_msnet_cfg(config_file: str | Path | None = None, opts: list[str] | None 
     """
     cfg = get_cfg()
     add_msnet_config(cfg)
+    for add_keys in _EXTENSIONS:
+        add_keys(cfg)
     if config_file is not None:
         path = Path(config_file)
         cfg.merge_from_file(str(path if path.is_file() else config_path(str(config_file))))

@@ -12,6 +12,9 @@ Shape shorthand in this module:
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import batched_nms, cat
@@ -186,6 +189,7 @@ class PolarMask(FCOS):
             locations, in the order of ``labels < K``.
         """
         locations = Boxes.cat(anchors).get_centers()
+        level_starts = [0, *itertools.accumulate(len(level) for level in anchors)]
         labels, targets = [], []
         for instances in gt_instances:
             label = torch.full(
@@ -201,13 +205,16 @@ class PolarMask(FCOS):
                 # A bitmask too thin to have a contour has no centre of mass.
                 centres = torch.where(centres.isnan(), boxes.get_centers(), centres)
                 boxes = _CentredBoxes(boxes.tensor, centres)
-            quality, matched = self._match_anchors(boxes, anchors).max(dim=0)
+            near = self._near(boxes.get_centers(), anchors)
+            subset = [level[index] for level, index in zip(anchors, near)]
+            quality, matched = self._match_anchors(boxes, subset).max(dim=0)
             positive = quality > 0
+            index = cat([start + i for start, i in zip(level_starts, near)])[positive]
             matched = matched[positive]
-            label[positive] = instances.gt_classes[matched]
+            label[index] = instances.gt_classes[matched]
             lengths = ray_lengths(
                 edges,
-                locations[positive],
+                locations[index],
                 matched,
                 num_rays=self.num_rays,
                 min_length=self.min_ray_length,
@@ -215,6 +222,25 @@ class PolarMask(FCOS):
             targets.append(lengths.to(locations.dtype))
         empty = locations.new_zeros((0, self.num_rays))
         return torch.stack(labels), cat([empty, *targets])
+
+    def _near(self, centres: Tensor, anchors: list[Boxes]) -> list[Tensor]:
+        """Indices, for each level, of the locations that sampling can reach from any centre.
+
+        FCOS compares every object with every location, half a second for 50 objects in 800 x 1333
+        pixels. Those far from all centres cannot match; what is left is a few thousand. Clamping
+        to the map leaves none of the levels without any, which FCOS's matching could not handle.
+        """
+        reach = math.ceil(self.center_sampling_radius)
+        offset = torch.arange(-reach, reach + 1, device=centres.device)
+        near = []
+        for level, stride in zip(anchors, self.anchor_generator.strides):
+            columns = round(float(level.tensor[-1, 2]) / stride)  # anchors are as large as strides
+            rows = len(level) // columns
+            column, row = torch.floor(centres / stride).long().unbind(dim=1)  # (M,)
+            column = (column[:, None] + offset)[:, None, :].clamp(0, columns - 1)
+            row = (row[:, None] + offset)[:, :, None].clamp(0, rows - 1)
+            near.append((row * columns + column).unique())
+        return near
 
     def losses(
         self, logits: Tensor, rays: Tensor, centerness: Tensor, labels: Tensor, targets: Tensor

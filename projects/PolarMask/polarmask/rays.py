@@ -27,8 +27,8 @@ __all__ = [
     "rays_to_polygons",
 ]
 
-# Elements (centre, ray, edge) that are looked at together: some 16 MB a temporary.
-_CHUNK = 1 << 21
+# Of an angle, in steps of one ray.
+_TOLERANCE = 1e-9
 
 
 def ray_directions(num_rays: int, *, dtype=torch.float32, device=None) -> torch.Tensor:
@@ -120,31 +120,35 @@ def ray_lengths(
     Returns:
         (Q, R), in the dtype of ``edges``.
     """
-    directions = ray_directions(num_rays, dtype=edges.dtype, device=edges.device)
-    # Columns: along the ray (dot product), and across it (cross product).
-    along = directions.T
-    across = torch.stack((-directions[:, 1], directions[:, 0]))
-    frame = torch.cat((along, across), dim=1)  # (2, 2R)
-    lengths = edges.new_full((len(centres), num_rays), min_length)
-    step = max(1, _CHUNK // max(1, num_rays * edges.shape[1]))
-    for begin in range(0, len(centres) if edges.shape[1] else 0, step):
-        chunk = slice(begin, begin + step)
-        relative = edges[instance_of[chunk]] - centres[chunk].to(edges.dtype).repeat(1, 2)[:, None]
-        along_a, across_a = (relative[..., :2] @ frame).split(num_rays, dim=-1)  # (q, E, R) each
-        along_b, across_b = (relative[..., 2:] @ frame).split(num_rays, dim=-1)
-        # An edge meets the ray's line if its ends lie on different sides of it, or on it. There,
-        # its position along the ray is between those of its ends; an edge that lies in the line
-        # reaches as far as its farther end.
-        meets = across_a * across_b <= 0
-        weight = across_a / (across_a - across_b)
-        position = torch.where(
-            across_a == across_b,
-            torch.maximum(along_a, along_b),
-            along_a + weight * (along_b - along_a),
-        )
-        position = torch.where(meets, position, position.new_tensor(-math.inf))
-        lengths[chunk] = position.amax(dim=1).clamp(min=min_length)
-    return lengths
+    relative = edges[instance_of] - centres.to(edges.dtype).repeat(1, 2)[:, None]  # (Q, E, 4)
+    # Angles of an edge's ends, in steps of one ray. Seen from the centre an edge spans less than
+    # half a turn: from one end to the other, the shorter way round.
+    steps = num_rays / (2 * math.pi)
+    start = torch.atan2(relative[..., 1], relative[..., 0]) * steps
+    turn = torch.atan2(relative[..., 3], relative[..., 2]) * steps - start
+    turn = turn - num_rays * torch.round(turn / num_rays)
+    # So it meets few of the rays, and only these meetings are looked at. Rounding must not lose the
+    # one at a corner; to find it twice does no harm.
+    first = torch.ceil(torch.minimum(start, start + turn) - _TOLERANCE)
+    last = torch.floor(torch.maximum(start, start + turn) + _TOLERANCE)
+    counts = (last - first + 1).nan_to_num(nan=0.0).clamp(min=0).long().flatten()
+    edge = torch.repeat_interleave(counts)  # of the Q * E, for each meeting
+    number = torch.arange(len(edge), device=edge.device) - (counts.cumsum(0) - counts)[edge]
+    ray = (first.flatten()[edge].long() + number) % num_rays
+
+    direction = ray_directions(num_rays, dtype=edges.dtype, device=edges.device)[ray]
+    x0, y0, x1, y1 = relative.reshape(-1, 4)[edge].unbind(dim=1)
+    dx, dy = direction.unbind(dim=1)
+    along0, along1 = dx * x0 + dy * y0, dx * x1 + dy * y1
+    across0, across1 = dx * y0 - dy * x0, dx * y1 - dy * x1
+    share = (across0 / (across0 - across1)).clamp(0, 1)
+    # An edge that lies in the ray reaches as far as its farther end.
+    position = torch.where(
+        across0 == across1, torch.maximum(along0, along1), along0 + share * (along1 - along0)
+    )
+    lengths = edges.new_full((len(centres) * num_rays,), min_length)
+    slot = edge // max(1, edges.shape[1]) * num_rays + ray
+    return lengths.scatter_reduce_(0, slot, position, "amax").view(len(centres), num_rays)
 
 
 def rays_to_polygons(centres: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

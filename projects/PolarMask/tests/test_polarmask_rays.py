@@ -112,14 +112,47 @@ def test_instances_of_unlike_sizes_and_order_of_centres():
     )
 
 
-def test_in_chunks_as_at_once(monkeypatch):
-    rng = np.random.default_rng(0)
-    edges = edges_of_polygons([[regular_polygon(n, 9, 20, 20)] for n in (3, 5, 40)])
-    centres = torch.from_numpy(rng.uniform(15, 25, (50, 2)))
-    owner = torch.from_numpy(rng.integers(0, 3, 50))
-    whole = ray_lengths(edges, centres, owner)
-    monkeypatch.setattr("polarmask.rays._CHUNK", 36 * 40 * 3)
-    assert torch.equal(ray_lengths(edges, centres, owner), whole)
+def slow_ray_lengths(points, centre, num_rays):
+    """Every ray against every edge, by the textbook's two equations."""
+    lengths = []
+    for angle in np.arange(num_rays) * 2 * np.pi / num_rays:
+        found = [NONE]
+        for a, b in zip(points, np.roll(points, -1, axis=0)):
+            # centre + t * direction = a + s * (b - a)
+            matrix = np.array([[np.cos(angle), a[0] - b[0]], [np.sin(angle), a[1] - b[1]]])
+            if abs(np.linalg.det(matrix)) > 1e-12:
+                t, s = np.linalg.solve(matrix, a - centre)
+                found += [t] if 0 <= s <= 1 else []
+        lengths.append(max(found))
+    return lengths
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_polygon_from_anywhere(seed):
+    """Polygons that may cross themselves, centres inside and outside, against the slow way."""
+    rng = np.random.default_rng(seed)
+    polygons = [rng.uniform(0, 50, (n, 2)) for n in (3, 8, 25)]
+    centres, owner = rng.uniform(-10, 60, (30, 2)), rng.integers(0, 3, 30)
+    found = ray_lengths(
+        edges_of_polygons([[p.reshape(-1)] for p in polygons]),
+        torch.from_numpy(centres),
+        torch.from_numpy(owner),
+        num_rays=20,
+    )
+    expected = [slow_ray_lengths(polygons[k], c, 20) for k, c in zip(owner, centres)]
+    np.testing.assert_allclose(found.numpy(), np.array(expected), rtol=1e-6, atol=1e-6)
+
+
+def test_ray_along_a_slanted_edge_reaches_its_far_end():
+    # The ray at 60 degrees from the origin runs in the edge from 2 to 6 of its length.
+    x, y = math.cos(math.pi / 3), math.sin(math.pi / 3)
+    triangle = [2 * x, 2 * y, 6 * x, 6 * y, 10, 0]
+    assert lengths_of([triangle], (0, 0))[6] == pytest.approx(6)
+
+
+def test_centre_on_a_corner():
+    # From the corner (0, 0) of the square: along two of its sides, and nothing behind.
+    assert lengths_of([SQUARE], (0, 0), num_rays=4).tolist() == [10, 10, NONE, NONE]
 
 
 def test_nothing_in_nothing_out():
