@@ -7,6 +7,7 @@ from typing import Any
 
 from detectron2.evaluation import DatasetEvaluator
 
+from msnet_d2.modeling.refinement_frame import FRAME_KEY
 from msnet_d2.modeling.score_refinement import ScoreRefiner
 
 __all__ = ["RefiningEvaluator"]
@@ -16,7 +17,8 @@ class RefiningEvaluator(DatasetEvaluator):
     """Refines the scores of a model's outputs before another evaluator gets them.
 
     The frames of a video have to come in order and on one rank
-    (:class:`msnet_d2.data.samplers.VideoInferenceSampler`).
+    (:class:`msnet_d2.data.samplers.VideoInferenceSampler`). Scores of outputs that carry no
+    features, such as those of test-time augmentation, stay as they are.
     """
 
     def __init__(self, evaluator: DatasetEvaluator, refiner: ScoreRefiner) -> None:
@@ -35,10 +37,10 @@ class RefiningEvaluator(DatasetEvaluator):
         """Refine what can be refined by now, and hand that on."""
         for source, output in zip(inputs, outputs):
             self._waiting.append({key: value for key, value in source.items() if key != "image"})
+            # A frame without features counts as a picture that belongs to no video.
+            video_id = source.get("video_id") if FRAME_KEY in output else None
             done = self.refiner.push(
-                output,
-                video_id=source.get("video_id"),
-                frame_index=source.get("frame_index"),
+                output, video_id=video_id, frame_index=source.get("frame_index")
             )
             self._hand_on(done)
 

@@ -37,14 +37,14 @@ def instances_to_results(
     Args:
         instances: N detections on the CPU with ``pred_boxes``, ``scores``, ``pred_classes`` and,
             optionally, ``pred_masks`` (N, H, W), ``pred_parent_boxes``, ``parent_scores``,
-            ``scores_raw`` (before refinement).
+            ``scores_raw`` (before refinement), ``track_id``.
         image_id: goes into every entry.
         category_ids: the data set's id of each class.
 
     Returns:
         N dicts with ``image_id``, ``category_id``, ``bbox`` (XYWH, pixels), ``score`` and, where
         the model gives them, ``segmentation`` (RLE), ``parent_bbox``, ``parent_score``,
-        ``score_raw``.
+        ``score_raw``, ``track_id``.
 
     Raises:
         InputError: if a class is none of the data set's.
@@ -70,6 +70,8 @@ def instances_to_results(
         columns["parent_score"] = instances.parent_scores.tolist()
     if instances.has("scores_raw"):
         columns["score_raw"] = instances.scores_raw.tolist()
+    if instances.has("track_id"):
+        columns["track_id"] = instances.track_id.tolist()
     return [{"image_id": image_id, **dict(zip(columns, row))} for row in zip(*columns.values())]
 
 

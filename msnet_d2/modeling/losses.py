@@ -21,8 +21,8 @@ __all__ = [
     "spatial_similarity",
 ]
 
-# Lengths are at least this, so that the cosine of a zero vector with anything is 0. (torch's default
-# of 1e-12 is not representable in float16.)
+# Lengths are at least this, so that the cosine of a zero vector with anything is 0. (The default,
+# 1e-12, is not representable in float16.)
 _EPS = 1e-6
 
 
