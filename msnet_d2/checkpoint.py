@@ -21,12 +21,13 @@ from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from tabulate import tabulate
 
 from msnet_d2.errors import WeightsError
+from msnet_d2.modeling.hrpn import parent_head_sources
 
 __all__ = ["Difference", "LoadReport", "MSNetCheckpointer"]
 
 logger = logging.getLogger(__name__)
 
-_PART_HEAD = "proposal_generator.rpn_head."
+_GENERATOR = "proposal_generator."
 _PARENT_HEAD = "proposal_generator.parent_rpn.rpn_head."
 _SRN = "srn."
 _CLASS_SCORES = ".cls_score.weight"
@@ -207,12 +208,11 @@ class MSNetCheckpointer(DetectionCheckpointer):
                 ) from error
             state = checkpoint["model"] = _with_names_of(own, given)
 
+        # HierarchicalRPN does this on loading, whoever loads it; here it is done for the report.
         initialised = {}
-        for name in own:
-            source = _PART_HEAD + name[len(_PARENT_HEAD) :]
-            if name.startswith(_PARENT_HEAD) and name not in state and source in state:
-                state[name] = state[source]
-                initialised[name] = source
+        if any(name.startswith(_PARENT_HEAD) for name in own):
+            initialised = parent_head_sources(state, _GENERATOR)
+            state.update({name: state[source] for name, source in initialised.items()})
 
         self.report = _compare(self._path, own, state, initialised)
         self._refuse_if_unrelated()
@@ -259,11 +259,13 @@ def _compare(
         for k, v in own.items()
         if k in given and v.shape == given[k].shape and k not in initialised
     ]
-    report.initialised = {k: s for k, s in initialised.items() if own[k].shape == given[k].shape}
+    report.initialised = {
+        k: s for k, s in initialised.items() if k in own and own[k].shape == given[k].shape
+    }
     # The part of the model that the checkpoint is about, such as "backbone.bottom_up.".
     trunk = _common_module(report.loaded)
     report.backbone_only = trunk.startswith("backbone.") and not any(
-        name.startswith(("proposal_generator.", "roi_heads.")) for name in given
+        name.startswith((_GENERATOR, "roi_heads.")) for name in given
     )
     if report.backbone_only:
         report.total = sum(name.startswith("backbone.") for name in own)

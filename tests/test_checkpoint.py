@@ -9,6 +9,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 
 from msnet_d2.checkpoint import Difference, LoadReport, MSNetCheckpointer
@@ -27,7 +28,7 @@ CLASS_HEADS = {
 
 @pytest.fixture
 def make_model(tiny_cfg):
-    """Config overrides -> model with random weights; "stock" is a Mask R-CNN of Detectron2 with 80 classes."""
+    """Config overrides -> random model; "stock" is Detectron2's Mask R-CNN with 80 classes."""
 
     def make(kind: str = "msnet", seed: int = 0, **keys) -> torch.nn.Module:
         cfg = tiny_cfg.clone()
@@ -167,7 +168,7 @@ def test_cascade_with_other_classes(make_model, tmp_path):
 
 
 def caffe2_backbone(model) -> dict[str, torch.Tensor]:
-    """The backbone's tensors under the names of Detectron's ImageNet files, and their classifier."""
+    """The backbone's tensors under the names of Detectron's ImageNet files; a classifier."""
     state = {}
     for name, tensor in model.backbone.bottom_up.state_dict().items():
         if name.endswith("num_batches_tracked"):
@@ -221,7 +222,7 @@ def test_backbone_with_a_gap(make_model, tmp_path):
 
 
 def test_suspicious_differences(make_model, tmp_path, caplog):
-    """A missing tensor, one of another shape for no known reason, and one too many; they are named in a warning."""
+    """One missing, one of another shape for no reason, one too many: named in a warning."""
     state = tensors(make_model("stock"))
     del state["backbone.fpn_lateral3.weight"]
     state["roi_heads.box_head.fc1.weight"] = torch.zeros(5, 5)
@@ -380,3 +381,17 @@ def test_no_path_loads_nothing(make_model):
     assert checkpointer.load("") == {}
     assert checkpointer.report is None
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_other_checkpointers_set_both_heads_too(make_model, tmp_path):
+    """Detectron2's own, which DefaultPredictor and other people's tools use."""
+    given = tensors(make_model("stock", seed=1))
+    model = make_model()
+    DetectionCheckpointer(model).load(zoo_pickle(tmp_path / "a.pkl", given))
+    assert torch.equal(model.state_dict()[PARENT + "conv.weight"], given[PART + "conv.weight"])
+    model.load_state_dict(tensors(make_model(seed=2)))  # with a parent head, which is kept
+    assert torch.equal(model.state_dict()[PARENT + "conv.weight"], own_parent_head(make_model, 2))
+
+
+def own_parent_head(make_model, seed):
+    return make_model(seed=seed).state_dict()[PARENT + "conv.weight"]

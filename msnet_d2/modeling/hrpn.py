@@ -22,7 +22,7 @@ Naming conventions:
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -36,7 +36,7 @@ from msnet_d2.errors import ConfigError, InputError
 
 from .anchor_sampling import check_metric, sample_anchors
 
-__all__ = ["HierarchicalRPN", "OverlapMatcher"]
+__all__ = ["HierarchicalRPN", "OverlapMatcher", "parent_head_sources"]
 
 
 class OverlapMatcher(Matcher):
@@ -139,6 +139,12 @@ class HierarchicalRPN(RPN):
         ret["min_parent_objectness"] = cfg.MODEL.HRPN.MIN_PARENT_OBJECTNESS
         ret["max_parent_proposals"] = cfg.MODEL.HRPN.MAX_PARENT_PROPOSALS
         return ret
+
+    def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
+        """Set a parent head that the checkpoint lacks from its one RPN head (a stock R-CNN's)."""
+        for name, source in parent_head_sources(state_dict, prefix).items():
+            state_dict[name] = state_dict[source]
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def forward(
         self,
@@ -318,6 +324,23 @@ class HierarchicalRPN(RPN):
             boxes = Boxes(torch.unique(boxes.tensor[boxes.nonempty()], dim=0))
             result.append(Instances(gt.image_size, gt_boxes=boxes))
         return result
+
+
+def parent_head_sources(state_dict: Mapping[str, object], prefix: str) -> dict[str, str]:
+    """What to set the parent RPN's head from if a checkpoint has but one RPN head.
+
+    Args:
+        state_dict: tensors by name.
+        prefix: the name of the :class:`HierarchicalRPN` in it, with a dot at its end.
+
+    Returns:
+        Names of the parent head's tensors -> names of the part head's in ``state_dict``. Empty if
+        it has a parent head, or none at all.
+    """
+    head, parent = f"{prefix}rpn_head.", f"{prefix}parent_rpn."
+    if any(name.startswith(parent) for name in state_dict):
+        return {}
+    return {f"{parent}{name[len(prefix) :]}": name for name in state_dict if name.startswith(head)}
 
 
 def _predict(rpn: RPN, features: dict[str, torch.Tensor]):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_model
+from detectron2.modeling.proposal_generator import build_proposal_generator
 from detectron2.structures import Boxes, ImageList, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
+
+from msnet_d2.modeling.hrpn import HierarchicalRPN
 
 SIZE = (96, 128)  # height, width of the images
 
 
 def make_gt(parts=(), parents=(), *, size=SIZE, with_parents=True) -> Instances:
-    """Ground truth of one image: boxes of parts and, aligned, of their parents; classes 0, 1, 2, 0, …"""
+    """Ground truth of one image: aligned boxes of parts and parents; classes 0, 1, 2, 0, …"""
     gt = Instances(size)
     gt.gt_boxes = Boxes(torch.tensor(parts, dtype=torch.float32).reshape(-1, 4))
     gt.gt_classes = torch.arange(len(parts)) % 3
@@ -56,6 +60,14 @@ def input_shape():
 
 
 @pytest.fixture
+def tiny_model(tiny_cfg):
+    """An MSNet that detects something although untrained: all scores pass."""
+    tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
+    torch.manual_seed(0)
+    return build_model(tiny_cfg)
+
+
+@pytest.fixture
 def make_inputs():
     """(n, seed) -> images and features of n images of SIZE."""
 
@@ -86,3 +98,66 @@ def factories():
     return SimpleNamespace(
         make_gt=make_gt, two_parts_one_parent=two_parts_one_parent, make_batch=make_batch, size=SIZE
     )
+
+
+@pytest.fixture
+def make_hrpn(tiny_cfg, input_shape):
+    """Overrides of config keys (in MODEL.HRPN unless dotted) -> reproducible HierarchicalRPN."""
+
+    def make(seed: int = 0, **keys) -> HierarchicalRPN:
+        cfg = tiny_cfg.clone()
+        for key, value in keys.items():
+            full = key.replace("__", ".") if "__" in key else f"MODEL.HRPN.{key}"
+            cfg.merge_from_list([full, value])
+        torch.manual_seed(seed)
+        hrpn = build_proposal_generator(cfg, input_shape)
+        assert isinstance(hrpn, HierarchicalRPN)
+        # Weights as initialised predict the anchors themselves at probabilities of one half; spread
+        # them out.
+        for rpn in (hrpn, hrpn.parent_rpn):
+            torch.nn.init.normal_(rpn.rpn_head.objectness_logits.weight, std=0.1)
+            torch.nn.init.normal_(rpn.rpn_head.anchor_deltas.weight, std=0.05)
+        return hrpn
+
+    return make
+
+
+@pytest.fixture
+def fix_parents(monkeypatch):
+    """A function after which the parent RPN proposes just the given boxes."""
+
+    def fix(hrpn, boxes_per_image, logits=None, size=(96, 128)):
+        """Let the parent RPN propose just these boxes (best first)."""
+
+        def predict_proposals(anchors, pred_logits, deltas, image_sizes):
+            result = []
+            for boxes in boxes_per_image:
+                boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+                values = torch.zeros(len(boxes)) if logits is None else torch.tensor(logits)
+                result.append(
+                    Instances(size, proposal_boxes=Boxes(boxes), objectness_logits=values)
+                )
+            return result
+
+        monkeypatch.setattr(hrpn.parent_rpn, "predict_proposals", predict_proposals)
+
+    return fix
+
+
+@pytest.fixture
+def record_labels(monkeypatch):
+    """A function that returns the dict in which forward will leave the part RPN's labels."""
+
+    def record_of(hrpn):
+        """What the part RPN's loss is given: "labels", "matched" and "anchors"."""
+        seen = {}
+        losses = hrpn.losses
+
+        def record(anchors, logits, labels, deltas, matched):
+            seen.update(labels=labels, matched=matched, anchors=Boxes.cat(anchors).tensor)
+            return losses(anchors, logits, labels, deltas, matched)
+
+        monkeypatch.setattr(hrpn, "losses", record)
+        return seen
+
+    return record_of

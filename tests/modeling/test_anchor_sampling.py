@@ -18,7 +18,7 @@ def boxes(*rows) -> torch.Tensor:
 
 
 def random_boxes(n: int, seed: int, *, grid: float = 0.0) -> torch.Tensor:
-    """Boxes in a 200 x 200 frame, reaching beyond it; on a grid of whole steps if one is given, so that ties occur."""
+    """Boxes in a 200 x 200 frame and beyond it; on a grid, so that ties occur, if one is given."""
     generator = torch.Generator().manual_seed(seed)
     box = torch.rand(n, 4, generator=generator) * torch.tensor([220.0, 220.0, 90.0, 90.0])
     box[:, :2] -= 20
@@ -56,10 +56,11 @@ def definition(anchors: torch.Tensor, proposals: torch.Tensor, metric: str) -> t
         (boxes([8, 7, 28, 27]), 0.06, 6 / 494),
         # touching along an edge is no overlap; nor is lying beside in one direction only
         (boxes([10, 0, 20, 10], [0, 20, 10, 30]), 0.0, 0.0),
-        # the best of each metric comes from another proposal: a large one holds half of A (50; 50 / (100 + 800 - 50)),
-        # a small one lies in A (6 * 6 = 36; 36 / 100)
+        # the best of each metric comes from another proposal: a large one holds half of A (50; 50 /
+        # (100 + 800 - 50)), a small one lies in A (6 * 6 = 36; 36 / 100)
         (boxes([5, -30, 15, 50], [0, 0, 6, 6]), 0.5, 0.36),
-        # two proposals of a quarter each do not add up: the score is the best one's, 25 / 100; 25 / (100 + 100 - 25)
+        # two proposals of a quarter each do not add up: the score is the best one's, 25 / 100; 25 /
+        # (100 + 100 - 25)
         (boxes([-5, -5, 5, 5], [5, 5, 15, 15]), 0.25, 25 / 175),
         # proposals outside the frame count as any other: 1 * 10; |p| = 11 * 10
         (boxes([-10, 0, 1, 10]), 0.1, 10 / 200),
@@ -92,7 +93,7 @@ def test_boxes_and_tensors_alike(metric):
 @pytest.mark.parametrize("metric", ["ii", "iou"])
 @pytest.mark.parametrize("block_elements", [1, 7, 40, 41, 1000, 10**6])
 def test_blocks_do_not_matter(metric, block_elements):
-    """From one anchor a block (even where the limit is below one) to all at once, the bits are the same."""
+    """From one anchor a block (even where that is above the limit) to all, equal to the bit."""
     anchors, proposals = random_boxes(101, 4), random_boxes(40, 5)
     expected = anchor_sampling_scores(anchors, proposals, metric)
     got = anchor_sampling_scores(anchors, proposals, metric, block_elements=block_elements)
@@ -166,7 +167,8 @@ def test_degenerate_proposals_count_as_absent(metric, proposal):
     [
         # half of A; 50 / 100 is exact in binary
         ("ii", [5, 0, 15, 10], 0.5),
-        # one tenth of A: 10 / 100 rounds to the float32 nearest to 0.1, which as a 64-bit number is above 0.1
+        # one tenth of A: 10 / 100 rounds to the float32 nearest to 0.1, which as a 64-bit number is
+        # above 0.1
         ("ii", [9, 0, 30, 10], 0.1),
         # |A ∩ p| = 40, |A ∪ p| = 100
         ("iou", [0, 0, 4, 10], 0.4),

@@ -1,66 +1,17 @@
-"""The hierarchical RPN: equality with Detectron2's RPN, order of filter and sampling, edge cases, gradients."""
+"""The hierarchical RPN: equality with Detectron2's RPN, the filter, edge cases, gradients."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from detectron2.modeling.matcher import Matcher
-from detectron2.modeling.proposal_generator import RPN, build_proposal_generator
-from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.structures import Boxes
 
 from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.modeling.anchor_sampling import anchor_sampling_scores
-from msnet_d2.modeling.hrpn import HierarchicalRPN, OverlapMatcher
+from msnet_d2.modeling.hrpn import HierarchicalRPN
 
 LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_rpn_parent_cls", "loss_rpn_parent_loc"}
-
-
-@pytest.fixture
-def make_hrpn(tiny_cfg, input_shape):
-    """Keyword overrides of config keys (MODEL.HRPN unless dotted) -> HierarchicalRPN with reproducible weights."""
-
-    def make(seed: int = 0, **keys) -> HierarchicalRPN:
-        cfg = tiny_cfg.clone()
-        for key, value in keys.items():
-            full = key.replace("__", ".") if "__" in key else f"MODEL.HRPN.{key}"
-            cfg.merge_from_list([full, value])
-        torch.manual_seed(seed)
-        hrpn = build_proposal_generator(cfg, input_shape)
-        assert isinstance(hrpn, HierarchicalRPN)
-        # Weights as initialised predict the anchors themselves at probabilities of one half; spread them out.
-        for rpn in (hrpn, hrpn.parent_rpn):
-            torch.nn.init.normal_(rpn.rpn_head.objectness_logits.weight, std=0.1)
-            torch.nn.init.normal_(rpn.rpn_head.anchor_deltas.weight, std=0.05)
-        return hrpn
-
-    return make
-
-
-def fix_parents(monkeypatch, hrpn, boxes_per_image, logits=None, size=(96, 128)):
-    """Let the parent RPN propose just these boxes (best first)."""
-
-    def predict_proposals(anchors, pred_logits, deltas, image_sizes):
-        result = []
-        for boxes in boxes_per_image:
-            boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-            values = torch.zeros(len(boxes)) if logits is None else torch.tensor(logits)
-            result.append(Instances(size, proposal_boxes=Boxes(boxes), objectness_logits=values))
-        return result
-
-    monkeypatch.setattr(hrpn.parent_rpn, "predict_proposals", predict_proposals)
-
-
-def record_labels(monkeypatch, hrpn):
-    """What the part RPN's loss is given: a dict with "labels" and "matched", filled by forward."""
-    seen = {}
-    losses = hrpn.losses
-
-    def record(anchors, logits, labels, deltas, matched):
-        seen.update(labels=labels, matched=matched, anchors=Boxes.cat(anchors).tensor)
-        return losses(anchors, logits, labels, deltas, matched)
-
-    monkeypatch.setattr(hrpn, "losses", record)
-    return seen
 
 
 def stock_twin(cfg, input_shape, hrpn) -> RPN:
@@ -70,7 +21,7 @@ def stock_twin(cfg, input_shape, hrpn) -> RPN:
     return stock
 
 
-# --- equality with Detectron2's RPN ------------------------------------------------------------------------------
+# --- equality with Detectron2's RPN
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -105,7 +56,7 @@ def test_negative_threshold_equals_stock_rpn(
 def test_parents_equal_a_stock_rpn_of_their_own(
     tiny_cfg, input_shape, make_hrpn, make_inputs, storage, factories
 ):
-    """The parent RPN is an ordinary RPN on the distinct parent boxes, whatever the part RPN does."""
+    """It is trained and proposes as if it were alone, whatever the part RPN does."""
     hrpn = make_hrpn(THRESHOLD=-1.0)
     stock = RPN(tiny_cfg, input_shape)
     stock.load_state_dict(hrpn.parent_rpn.state_dict())
@@ -125,22 +76,22 @@ def test_parents_equal_a_stock_rpn_of_their_own(
         assert torch.equal(losses[f"loss_rpn_parent_{name}"], expected_losses[f"loss_rpn_{name}"])
 
 
-# --- which anchors propose ---------------------------------------------------------------------------------------
+# --- which anchors propose
 
 
 @pytest.mark.parametrize(("metric", "threshold"), [("ii", 0.5), ("iou", 0.2)])
 def test_proposals_come_from_kept_anchors_alone(
-    tiny_cfg, input_shape, make_hrpn, make_inputs, monkeypatch, metric, threshold
+    tiny_cfg, input_shape, make_hrpn, make_inputs, fix_parents, metric, threshold
 ):
     """Against Detectron2's RPN with the logits of dropped anchors moved below all others.
 
-    Kept and dropped proposals then tell apart by their logits; NMS within a level lets no dropped one suppress a kept
-    one, since it comes later. Top k must be large enough for all.
+    Kept and dropped proposals then tell apart by their logits; NMS within a level lets no dropped
+    one suppress a kept one, since it comes later. Top k must be large enough for all.
     """
     keys = {"MODEL__RPN__PRE_NMS_TOPK_TEST": 5000, "MODEL__RPN__POST_NMS_TOPK_TEST": 5000}
     hrpn = make_hrpn(METRIC=metric, THRESHOLD=threshold, **keys).eval()
     parents = [[[10, 10, 60, 50], [70, 40, 128, 96]], [[0, 0, 30, 90]]]
-    fix_parents(monkeypatch, hrpn, parents)
+    fix_parents(hrpn, parents)
     images, features = make_inputs(2)
     proposals, _ = hrpn(images, features)
 
@@ -166,13 +117,13 @@ def test_proposals_come_from_kept_anchors_alone(
         assert torch.equal(ours.proposal_boxes.tensor, theirs.proposal_boxes.tensor)
 
 
-def test_top_k_is_filled_by_kept_anchors(make_hrpn, make_inputs, monkeypatch):
-    """The best kept anchors are proposed even where better ones were dropped, and no dropped one fills up."""
+def test_top_k_is_filled_by_kept_anchors(make_hrpn, make_inputs, fix_parents):
+    """The best kept anchors are proposed where better ones were dropped; none of these fills up."""
     keys = {"MODEL__RPN__PRE_NMS_TOPK_TEST": 4, "MODEL__RPN__NMS_THRESH": 1.0}
     hrpn = make_hrpn(THRESHOLD=0.9, **keys).eval()
-    # Inside this parent lie small anchors alone: those of p2 (16 pixels) with their centre near its own. Those of
-    # p3 (32 pixels) and above cannot lie in it to 9 tenths.
-    fix_parents(monkeypatch, hrpn, [[[40, 40, 64, 64]]])
+    # Inside this parent lie small anchors alone: those of p2 (16 pixels) with their centre near its
+    # own. Those of p3 (32 pixels) and above cannot lie in it to 9 tenths.
+    fix_parents(hrpn, [[[40, 40, 64, 64]]])
     torch.nn.init.zeros_(hrpn.rpn_head.anchor_deltas.weight)  # proposals are the anchors
     images, features = make_inputs(1)
     proposals, _ = hrpn(images, features)
@@ -181,36 +132,38 @@ def test_top_k_is_filled_by_kept_anchors(make_hrpn, make_inputs, monkeypatch):
     assert (anchor_sampling_scores(boxes, torch.tensor([[40.0, 40, 64, 64]])) > 0.9).all()
 
 
-def test_a_tie_is_dropped(make_hrpn, make_inputs, monkeypatch):
-    """An anchor exactly half inside its parent is not kept at S = 0.5, and is at the next smaller S.
+def test_a_tie_is_dropped(make_hrpn, make_inputs, fix_parents):
+    """An anchor exactly half inside its parent is dropped at S = 0.5, kept at the next below.
 
-    Anchors of p6 at S = 64 pixels: the square one of 256 is centred on (0, 0), so it spans -128 to 128, and the parent
-    (0, -200, 300, 200) covers exactly its right half. Centres are 64 apart; those at x = 64 lie in it by 3/4.
+    Anchors of p6 at S = 64 pixels: the square one of 256 is centred on (0, 0), so it spans -128 to
+    128, and the parent (0, -200, 300, 200) covers exactly its right half. Centres are 64 apart;
+    those at x = 64 lie in it by 3/4.
     """
-    images, features = make_inputs(1)
+    _, features = make_inputs(1)
     kept = []
     for threshold in (0.5, torch.nextafter(torch.tensor(0.5), torch.tensor(0.0)).item()):
         hrpn = make_hrpn(THRESHOLD=threshold).eval()
-        fix_parents(monkeypatch, hrpn, [[[0, -200, 300, 200]]])
+        fix_parents(hrpn, [[[0, -200, 300, 200]]])
         anchors = hrpn.anchor_generator([features[f] for f in hrpn.in_features])
         levels = hrpn._keep_anchors(anchors, hrpn.parent_rpn.predict_proposals(*[None] * 4))[0]
         kept.append(levels[-1].tolist())
-    # p6 is 2 x 2 positions x 3 anchors (ratios 0.5, 1, 2), in rows. All of the left column are halved by the parent's
-    # edge, up to rounding of the widths of ratios 0.5 and 2; the square one (index 1 of each position) exactly.
+    # p6 is 2 x 2 positions x 3 anchors (ratios 0.5, 1, 2), in rows. All of the left column are
+    # halved by the parent's edge, up to rounding of the widths of ratios 0.5 and 2; the square one
+    # (index 1 of each position) exactly.
     assert 1 not in kept[0]
     assert 1 in kept[1]
     assert {3, 4, 5} <= set(kept[0])  # the right column's first row
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_parents_can_be_limited(make_hrpn, make_inputs, storage, factories, monkeypatch, training):
-    """By number (train, test), best first, and by probability: sigmoid(0) = 0.5 exactly passes 0.5."""
+def test_parents_can_be_limited(make_hrpn, make_inputs, storage, factories, fix_parents, training):
+    """By number (train, test), best first, and by probability: sigmoid(0) = 0.5 passes 0.5."""
     parents = [[[0, 0, 40, 40], [50, 0, 90, 40], [90, 50, 128, 96]]]
-    images, features = make_inputs(1)
+    _, features = make_inputs(1)
 
     def kept_parents(**keys):
         hrpn = make_hrpn(THRESHOLD=0.9, **keys).train(training)
-        fix_parents(monkeypatch, hrpn, parents, logits=[2.0, 0.0, -1.0])
+        fix_parents(hrpn, parents, logits=[2.0, 0.0, -1.0])
         anchors = hrpn.anchor_generator([features[f] for f in hrpn.in_features])
         levels = hrpn._keep_anchors(anchors, hrpn.parent_rpn.predict_proposals(*[None] * 4))[0]
         boxes = torch.cat([a.tensor[i] for a, i in zip(anchors, levels)])
@@ -224,242 +177,7 @@ def test_parents_can_be_limited(make_hrpn, make_inputs, storage, factories, monk
     assert kept_parents(MIN_PARENT_OBJECTNESS=0.51) == [True, False, False]
 
 
-# --- labels and losses -------------------------------------------------------------------------------------------
-
-
-def test_labels_are_sampled_after_the_filter(
-    make_hrpn, make_inputs, storage, factories, monkeypatch
-):
-    """All of the 64 labels of an image are spent on kept anchors, though these are a few percent of all."""
-    hrpn = make_hrpn(THRESHOLD=0.5)
-    parent = [24.0, 24, 76, 70]
-    fix_parents(monkeypatch, hrpn, [[parent]])
-    seen = record_labels(monkeypatch, hrpn)
-    images, features = make_inputs(1)
-    hrpn(images, features, [factories.two_parts_one_parent()])
-    labelled = seen["labels"][0] >= 0
-    kept = anchor_sampling_scores(seen["anchors"], torch.tensor([parent])) > 0.5
-    assert 64 < kept.sum() < 0.3 * len(kept)
-    assert labelled.sum() == 64
-    assert not (labelled & ~kept).any()
-    assert storage.latest()["hrpn/kept_anchors"][0] == pytest.approx(kept.float().mean().item())
-
-
-def test_every_ground_truth_keeps_its_best_kept_anchor(
-    make_hrpn, make_inputs, storage, factories, monkeypatch
-):
-    """A long thin part: no anchor reaches IoU 0.7, so the best kept one is its only positive (with its ties)."""
-    hrpn = make_hrpn(THRESHOLD=0.95)
-    parent = [20.0, 20, 100, 48]  # the part lies along its lower edge
-    fix_parents(monkeypatch, hrpn, [[parent]])
-    seen = record_labels(monkeypatch, hrpn)
-    images, features = make_inputs(1)
-    part = [30, 40, 90, 48]
-    hrpn(images, features, [factories.make_gt([part], [parent])])
-    anchors, labels = seen["anchors"], seen["labels"][0]
-    quality = pairwise_iou(Boxes(torch.tensor([part]).float()), Boxes(anchors))[0]
-    kept = anchor_sampling_scores(anchors, torch.tensor([parent])) > 0.95
-    best = quality[kept].max()
-    assert 0 < best < 0.7
-    # The best of all anchors is not among the kept ones, else this would show nothing.
-    assert quality.max() > best
-    positive = labels == 1
-    assert positive.any()
-    assert (quality[positive] == best).all()
-    assert kept[positive].all()
-    assert (seen["matched"][0][positive] == torch.tensor(part)).all()
-
-
-def test_ground_truth_outside_all_parents_claims_nothing(
-    make_hrpn, make_inputs, storage, factories, monkeypatch
-):
-    """Its best kept anchor has IoU 0, as all kept anchors have: with a plain matcher all would be positive."""
-    hrpn = make_hrpn(THRESHOLD=0.9)
-    fix_parents(monkeypatch, hrpn, [[[0, 0, 30, 30]]])
-    seen = record_labels(monkeypatch, hrpn)
-    images, features = make_inputs(1)
-    hrpn(images, features, [factories.make_gt([[90, 70, 110, 90]], [[80, 60, 120, 94]])])
-    labels = seen["labels"][0]
-    assert (labels == 1).sum() == 0
-    assert (labels == 0).sum() > 0
-
-
-def test_overlap_matcher():
-    """Quality of 3 ground truths (rows) and 4 predictions; the second row overlaps none.
-
-    Plain matcher, thresholds 0.3 and 0.7: maxima 0.8, 0.2, 0, 0.5 -> 1, 0, 0, -1; the rows' best: row 0: prediction 0;
-    row 2: prediction 3 -> 1; row 1: its best is 0, which predictions 0 to 3 all have -> all 1.
-    """
-    quality = torch.tensor([[0.8, 0.2, 0, 0.1], [0, 0, 0, 0], [0, 0, 0, 0.5]])
-    arguments = ([0.3, 0.7], [0, -1, 1], True)
-    assert Matcher(*arguments)(quality)[1].tolist() == [1, 1, 1, 1]
-    matches, labels = OverlapMatcher(*arguments)(quality)
-    assert labels.tolist() == [1, 0, 0, 1]
-    assert matches.tolist() == [0, 0, 0, 2]
-    # nothing overlapped at all
-    assert OverlapMatcher(*arguments)(torch.zeros(2, 3))[1].tolist() == [0, 0, 0]
-
-
-def test_a_parent_of_several_parts_is_one_ground_truth(
-    make_hrpn, make_inputs, storage, factories, monkeypatch
-):
-    """Distinct rows, and no row without area or with NaN: such a part has no known parent."""
-    hrpn = make_hrpn()
-    seen = []
-    label = hrpn.parent_rpn.label_and_sample_anchors
-
-    def record(anchors, gts):
-        seen.extend(gts)
-        return label(anchors, gts)
-
-    monkeypatch.setattr(hrpn.parent_rpn, "label_and_sample_anchors", record)
-    images, features = make_inputs(1)
-    nan = float("nan")
-    parts = [[30, 30, 50, 46]] * 6
-    parents = [
-        [60, 20, 90, 70],
-        [24, 24, 76, 70],
-        [60, 20, 90, 70],
-        [0, 0, 0, 0],
-        [nan, 0, 10, 10],
-        [24, 24, 76, 70],
-    ]
-    hrpn(images, features, [factories.make_gt(parts, parents)])
-    assert len(seen) == 1
-    assert sorted(seen[0].gt_boxes.tensor.tolist()) == [[24, 24, 76, 70], [60, 20, 90, 70]]
-
-
-@pytest.mark.parametrize("threshold", [-1.0, 0.1])
-def test_weight_of_the_parent_losses(make_hrpn, make_inputs, storage, factories, threshold):
-    images, features = make_inputs(1)
-    results = []
-    for weight in (1.0, 0.25):
-        hrpn = make_hrpn(THRESHOLD=threshold, LOSS_WEIGHT=weight)
-        torch.manual_seed(5)
-        results.append(hrpn(images, features, [factories.two_parts_one_parent()])[1])
-    for name in LOSSES:
-        factor = 0.25 if "parent" in name else 1.0
-        torch.testing.assert_close(results[1][name], results[0][name] * factor)
-
-
-def test_scalars(make_hrpn, make_inputs, storage, factories):
-    """Stock names for the part RPN, names of their own for the parent RPN."""
-    images, features = make_inputs(1)
-    make_hrpn()(images, features, [factories.two_parts_one_parent()])
-    assert set(storage.latest()) == {
-        "hrpn/kept_anchors",
-        "rpn/num_pos_anchors",
-        "rpn/num_neg_anchors",
-        "rpn_parent/rpn/num_pos_anchors",
-        "rpn_parent/rpn/num_neg_anchors",
-    }
-
-
-# --- nothing there -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("empty", ["all", "one"])
-def test_images_without_parent_proposals(
-    make_hrpn, make_inputs, storage, factories, monkeypatch, empty
-):
-    """No part proposals there, no error, all losses present, and backward reaches every parameter."""
-    hrpn = make_hrpn(THRESHOLD=0.1)
-    fix_parents(monkeypatch, hrpn, [[], [] if empty == "all" else [[20, 20, 80, 80]]])
-    images, features = make_inputs(2)
-    gts = [factories.two_parts_one_parent(), factories.two_parts_one_parent()]
-    proposals, losses = hrpn(images, features, gts)
-    assert [len(p) > 0 for p in proposals] == [False, empty == "one"]
-    assert proposals[0].proposal_boxes.tensor.shape == (0, 4)
-    assert set(losses) == LOSSES
-    if empty == "all":
-        assert losses["loss_rpn_cls"] == 0
-        assert losses["loss_rpn_loc"] == 0
-    sum(losses.values()).backward()
-    for name, parameter in hrpn.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-
-    hrpn.eval()
-    proposals, losses = hrpn(images, features)
-    assert [len(p) > 0 for p in proposals] == [False, empty == "one"]
-    assert losses == {}
-
-
-@pytest.mark.parametrize("threshold", [-1.0, 0.1])
-def test_no_ground_truth(make_hrpn, make_inputs, storage, factories, threshold):
-    """Beside an image with some and alone: objectness is trained (all background), boxes are not."""
-    hrpn = make_hrpn(THRESHOLD=threshold)
-    for gts in ([factories.make_gt(), factories.two_parts_one_parent()], [factories.make_gt()]):
-        images, features = make_inputs(len(gts))
-        _, losses = hrpn(images, features, gts)
-        assert set(losses) == LOSSES
-        assert all(torch.isfinite(v) for v in losses.values())
-        assert losses["loss_rpn_cls"] > 0
-        assert losses["loss_rpn_parent_cls"] > 0
-    assert losses["loss_rpn_loc"] == 0
-    assert losses["loss_rpn_parent_loc"] == 0
-    sum(losses.values()).backward()
-
-
-def test_parts_without_known_parents(make_hrpn, make_inputs, storage, factories):
-    images, features = make_inputs(1)
-    gt = factories.make_gt([[30, 30, 50, 46]], [[0, 0, 0, 0]])
-    _, losses = make_hrpn()(images, features, [gt])
-    assert losses["loss_rpn_parent_loc"] == 0
-
-
-# --- not finite --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("threshold", [-1.0, 0.1])
-def test_not_finite_features(make_hrpn, make_inputs, storage, factories, value, threshold):
-    """In training an error, in inference left out, as in Detectron2."""
-    hrpn = make_hrpn(THRESHOLD=threshold)
-    images, features = make_inputs(2)
-    features["p2"][0, :, 3:6, 3:6] = value
-    gts = [factories.two_parts_one_parent(), factories.two_parts_one_parent()]
-    with pytest.raises(FloatingPointError, match="diverged"):
-        hrpn(images, features, gts)
-    hrpn.eval()
-    proposals, parents, _ = hrpn.forward_with_parents(images, features)
-    for result in (*proposals, *parents):
-        assert len(result) > 0
-        assert torch.isfinite(result.proposal_boxes.tensor).all()
-        assert torch.isfinite(result.objectness_logits).all()
-
-    features = {name: torch.full_like(level, value) for name, level in features.items()}
-    proposals, parents, _ = hrpn.forward_with_parents(images, features)
-    assert [len(x) for x in (*proposals, *parents)] == [0, 0, 0, 0]
-
-
-# --- gradients ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("which", ["part", "parent"])
-def test_each_loss_reaches_its_own_head_and_the_features(
-    make_hrpn, make_inputs, storage, factories, which
-):
-    """Nothing flows from the part RPN's loss through the parent proposals."""
-    hrpn = make_hrpn()
-    images, features = make_inputs(1)
-    features = {name: level.requires_grad_() for name, level in features.items()}
-    proposals, parents, losses = hrpn.forward_with_parents(
-        images, features, [factories.two_parts_one_parent()]
-    )
-    sum(v for k, v in losses.items() if ("parent" in k) == (which == "parent")).backward()
-    own, other = hrpn.rpn_head, hrpn.parent_rpn.rpn_head
-    if which == "parent":
-        own, other = other, own
-    assert all(p.grad.abs().sum() > 0 for p in own.parameters())
-    assert all(p.grad is None for p in other.parameters())
-    assert features["p2"].grad.abs().sum() > 0
-    for result in (*proposals, *parents):
-        assert not result.proposal_boxes.tensor.requires_grad
-        assert not result.objectness_logits.requires_grad
-
-
-# --- settings ----------------------------------------------------------------------------------------------------
+# --- settings
 
 
 @pytest.mark.parametrize(
