@@ -97,15 +97,16 @@ class Face:
     ids: np.ndarray | None = None  # uint16 like textures[0]: 0 or the part's number in the flight
     solid: np.ndarray | None = None  # uint8 like textures[0]: 0 where the surface is missing
 
-    @property
-    def size(self) -> np.ndarray:
-        """Width and height in metres."""
-        return self.polygon.max(0)
+    def __post_init__(self):
+        self.place(self.origin, self.u, self.v)
+        self.size = self.polygon.max(0)  # width and height in metres
 
-    @property
-    def normal(self) -> np.ndarray:
-        """Outward unit normal."""
-        return np.cross(self.v, self.u)
+    def place(self, origin: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
+        """Set where the face is; ``normal`` (outward, unit) follows."""
+        self.origin, self.u, self.v = origin, u, v
+        self.normal = np.array(
+            [v[1] * u[2] - v[2] * u[1], v[2] * u[0] - v[0] * u[2], v[0] * u[1] - v[1] * u[0]]
+        )
 
     @property
     def corners(self) -> np.ndarray:
@@ -131,8 +132,8 @@ def _rotate(vector: np.ndarray, angle: float) -> np.ndarray:
 def to_world_faces(faces: list[Face], plan: BuildingPlan) -> list[Face]:
     """Move ``faces`` from the building's frame into the world, in place."""
     for face in faces:
-        face.origin = _rotate(face.origin, plan.angle) + np.array([*plan.centre, 0.0])
-        face.u, face.v = _rotate(face.u, plan.angle), _rotate(face.v, plan.angle)
+        origin = _rotate(face.origin, plan.angle) + np.array([*plan.centre, 0.0])
+        face.place(origin, _rotate(face.u, plan.angle), _rotate(face.v, plan.angle))
     return faces
 
 
@@ -242,8 +243,8 @@ def block_faces(block: Block, index: int) -> list[Face]:
                 faces.append(_face("trim", (x, y, ze), u, (0, 0, -1), strip, name=name))
     turn = np.pi / 2 * block.along
     for face in faces:
-        face.origin = _rotate(face.origin, turn) + np.array([block.x, block.y, 0.0])
-        face.u, face.v = _rotate(face.u, turn), _rotate(face.v, turn)
+        origin = _rotate(face.origin, turn) + np.array([block.x, block.y, 0.0])
+        face.place(origin, _rotate(face.u, turn), _rotate(face.v, turn))
         face.block = index
     return faces
 

@@ -36,7 +36,7 @@ class SceneConfig:
     seconds: float = 8.0
     seed: int = 0
     video: int = 1
-    supersample: float = 1.5
+    supersample: float = 4 / 3
     ppm: int = 20
 
     def __post_init__(self):
@@ -115,7 +115,7 @@ class Style:
                 np.sin(elevation),
             ]
         )
-        green = np.array([66.0, 146, 110]) * rng.uniform(0.82, 1.12) * rng.uniform(0.93, 1.07, 3)
+        green = np.array([76.0, 144, 112]) * rng.uniform(0.82, 1.12) * rng.uniform(0.93, 1.07, 3)
         straw = np.array([104.0, 160, 150]) * rng.uniform(0.85, 1.1)
         warm = rng.uniform(-0.05, 0.06)
         grey = rng.uniform(105, 185)
@@ -123,9 +123,9 @@ class Style:
         # Pilots zoom or fly so that a house is a good part of the picture: the width of ground across the middle of the
         # frame is drawn first, the field of view follows from it and the height.
         pitch = -rng.uniform(39, 51)
-        across = rng.uniform(46, 80)
+        across = rng.uniform(42, 72)
         hfov = np.degrees(2 * np.arctan(across / 2 / (altitude / np.sin(-np.radians(pitch)))))
-        rural = rng.random() < 0.35
+        rural = rng.random() < 0.25
         return cls(
             sun=sun,
             ambient=rng.uniform(0.82, 0.93) if overcast else rng.uniform(0.5, 0.68),
@@ -137,8 +137,8 @@ class Style:
             road=np.array([grey, grey, grey]) * rng.uniform(0.97, 1.03, 3),
             lot=(rng.uniform(30, 40), rng.uniform(42, 52))
             if rural
-            else (rng.uniform(19, 25), rng.uniform(31, 38)),
-            trees=rng.uniform(1.6, 5.0),
+            else (rng.uniform(18, 23), rng.uniform(28, 35)),
+            trees=rng.uniform(3.0, 9.0),
             bare=float(rng.choice([0.25, 0.6, 0.85])),
             storm=rng.uniform(0.5, 1.6),
             damaged=rng.uniform(0.33, 0.52),
@@ -150,8 +150,8 @@ class Style:
             street_angle=rng.uniform(0, np.pi),
             haze=rng.uniform(0.02, 0.16),
             exposure=rng.uniform(0.94, 1.2),
-            contrast=rng.uniform(0.88, 1.1),
-            saturation=rng.uniform(0.8, 1.2),
+            contrast=rng.uniform(0.88, 1.05),
+            saturation=rng.uniform(0.78, 1.08),
             noise=rng.uniform(0.8, 3.0),
             shutter=1 / rng.uniform(110, 600),
             sharpen=rng.uniform(0.0, 0.6),

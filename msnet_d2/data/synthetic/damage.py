@@ -123,13 +123,13 @@ def _place(face: Face, level: int, kind: str, rng: np.random.Generator) -> Damag
     width, height = face.size
     whole = abs(_polygon_area(face.polygon))
     median, spread, least = {
-        "shingles": (22.0, 0.75, 2.0),
-        "tarp": (18.0, 0.5, 5.0),
-        "hole": (3.0, 0.5, 1.0),
-        "siding": (9.0, 0.5, 2.5),
-        "caved": (42.0, 0.4, 14.0),
-        "torn": (42.0, 0.45, 14.0),
-        "wall": (18.0, 0.35, 9.0),
+        "shingles": (36.0, 0.75, 3.0),
+        "tarp": (24.0, 0.5, 6.0),
+        "hole": (4.0, 0.5, 1.5),
+        "siding": (12.0, 0.5, 3.0),
+        "caved": (62.0, 0.35, 20.0),
+        "torn": (62.0, 0.4, 20.0),
+        "wall": (24.0, 0.35, 12.0),
     }[kind]
     area = float(np.clip(median * np.exp(spread * rng.standard_normal()), least, 0.8 * whole))
     aspect = rng.uniform(0.9, 2.4)

@@ -35,11 +35,27 @@ def furnish_street(
 ) -> None:
     """Add one street: its surface in pieces, and poles along one side."""
     a = np.arange(a0, a1 + 12, 12.0)
-    left, right = (streets.world(np.stack([a, np.full_like(a, b + d * half)], 1)) for d in (-1, 1))
-    for i in range(len(a) - 1):
-        quad = np.stack([left[i], left[i + 1], right[i + 1], right[i]])
-        if near(quad.mean(0)):
-            world.ground.append(GroundFeature("road", quad, style.road))
+    sand = style.road * 0.5 + np.array([64.0, 74, 80])
+    bands = [("road", -half, half, style.road), ("verge", -half - 1.3, half + 1.3, sand)]
+    # Wheels polish two lines on each side.
+    bands += [("wear", m - 0.45, m + 0.45, style.road * 0.8) for m in (-2.2, -0.8, 0.8, 2.2)]
+    for kind, low, high, colour in bands:
+        left, right = (streets.world(np.stack([a, np.full_like(a, b + d)], 1)) for d in (low, high))
+        for i in range(len(a) - 1):
+            quad = np.stack([left[i], left[i + 1], right[i + 1], right[i]])
+            if near(quad.mean(0)):
+                world.ground.append(GroundFeature(kind, quad, colour))
+    for at in np.arange(a0, a1, 25.0):
+        start, width = at + rng.uniform(0, 20), rng.uniform(0.8, 2.6)
+        low = b + rng.uniform(-half, half - width)
+        corners = [
+            (start, low),
+            (start + rng.uniform(1, 9), low),
+            (start + rng.uniform(1, 9), low + width),
+            (start, low + width),
+        ]
+        tone = style.road * rng.choice([0.7, 0.85, 1.12])
+        world.ground.append(GroundFeature("patch", streets.world(np.array(corners)), tone))
     side = rng.choice([-1, 1])
     broken = rng.uniform(0.05, 0.4)
     previous = None
@@ -62,8 +78,18 @@ def furnish_street(
                 car(rng, *spot, streets.direction(at, b) + rng.normal(0, 0.1)).lit(_light(style))
             )
             _shade(world, style, _circle(*spot, 2.4, 1.1, streets.direction(at, b)), 1.2, 1.0)
+        if previous is not None:
+            _wires(world, previous, place, angle)
         previous = place
-    del previous
+
+
+def _wires(world: World, start: np.ndarray, end: np.ndarray, angle: float) -> None:
+    """Hang two wires between poles at ``start`` and ``end`` (2,)."""
+    t = np.linspace(0, 1, 7)[:, None]
+    across = np.array([np.cos(angle), np.sin(angle)])
+    for offset in (-1.0, 1.0):
+        line = start + (end - start) * t + across * offset
+        world.wires.append(np.concatenate([line, 9.0 - 3.2 * t * (1 - t)], 1))
 
 
 def _shade(world: World, style: Style, base: np.ndarray, height: float, amount: float) -> None:
@@ -226,6 +252,15 @@ def furnish_lot(
         shape = _ragged(rng, spot, rng.uniform(2, 6))
         world.ground.append(
             GroundFeature("mud", shape, np.array([96.0, 126, 152]) * rng.uniform(0.75, 1.2))
+        )
+    for _ in range(rng.poisson(0.35)):
+        spot = at(rng.uniform(2, width - 2), rng.uniform(1, depth - 2))
+        world.ground.append(
+            GroundFeature(
+                "puddle",
+                _ragged(rng, spot, rng.uniform(0.8, 3)),
+                np.array([150.0, 152, 150]) * rng.uniform(0.75, 1.1),
+            )
         )
     if rng.random() < 0.12:
         place = at(rng.uniform(3, width - 3), rng.uniform(4, depth))

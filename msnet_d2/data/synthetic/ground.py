@@ -7,8 +7,8 @@ from collections import OrderedDict
 import cv2
 import numpy as np
 
-from . import textures as tx
 from .config import Style
+from .rubble_texture import rubble
 from .noise import fractal_noise, sample_tiled
 from .vegetation import draw_fallen_tree
 from .world import GroundFeature
@@ -22,13 +22,23 @@ CACHE = 120  # tiles kept
 
 # Hardness of the edge in texels, and how far noise moves it.
 SURFACES = {
+    "verge": (5.0, 1.3),
+    "wear": (6.0, 0.6),
+    "puddle": (2.0, 1.5),
+    "leaves": (9.0, 1.4),
     "road": (1.2, 0.18),
     "drive": (0.8, 0.10),
     "path": (0.8, 0.1),
     "patio": (0.7, 0.03),
     "gravel": (2.5, 0.5),
-    "mud": (6.0, 0.9),
+    "mud": (6.0, 1.1),
+    "patch": (0.6, 0.05),
 }
+# How far a surface hides what is below it.
+STRENGTH = {"verge": 0.75, "wear": 0.3, "puddle": 0.6, "leaves": 0.7, "mud": 0.85, "patch": 0.6}
+
+
+JOINED = ("road", "verge", "wear")
 
 
 class Ground:
@@ -48,6 +58,7 @@ class Ground:
         self._broad = fractal_noise(rng, 256, 1.2, longest=110)
         self._patches = fractal_noise(rng, 512, 1.5, longest=200)
         self._middle = fractal_noise(rng, 512, 0.9, longest=64)
+        self._worn = float(np.quantile(self._patches, 1 - style.dry))
         self._fine = fractal_noise(rng, 1024, 0.25, longest=40)
         self._tiles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
         self._window: tuple | None = None
@@ -112,8 +123,23 @@ class Ground:
             "fine": sample_tiled(self._fine, left, top, size, size, 1),
         }
         canvas = self._lawn(noise, [f for f in features if f.kind == "lot"], texels)
-        for kind in ("mud", "path", "gravel", "drive", "road", "patio"):
-            self._surface(canvas, noise, kind, [f for f in features if f.kind == kind], texels)
+        for kind in (
+            "leaves",
+            "mud",
+            "puddle",
+            "verge",
+            "path",
+            "gravel",
+            "drive",
+            "road",
+            "patch",
+            "wear",
+            "patio",
+        ):
+            chosen = [f for f in features if f.kind == kind]
+            # Scattered ones are cheaper one by one, each in its own window.
+            for group in [chosen] if kind in JOINED else [[f] for f in chosen]:
+                self._surface(canvas, noise, kind, group, texels)
         self._pools(canvas, noise, [f for f in features if f.kind == "pool"], texels)
         out = np.clip(canvas, 0, 255).astype(np.uint8)
         for feature in features:
@@ -135,49 +161,85 @@ class Ground:
 
     def _lawn(self, noise, lots, texels) -> np.ndarray:
         size = noise["fine"].shape[0]
-        tint = np.zeros((size, size, 3), np.float32)
-        dryness = np.full((size, size), 0.5, np.float32)
+        # Colours change slowly: four texels a cell. Only the grain needs every texel.
+        cells = size // 4
+        tint = np.zeros((cells, cells, 3), np.float32)
+        dryness = np.full((cells, cells), 0.5, np.float32)
         for lot in lots:
-            polygon = [np.round(texels(lot.polygon) * 16).astype(np.int32)]
-            cv2.fillPoly(tint, polygon, (lot.colour * (3.5, 7, 7)).tolist(), cv2.LINE_8, 4)
+            polygon = [np.round(texels(lot.polygon) * 4).astype(np.int32)]
+            cv2.fillPoly(tint, polygon, (lot.colour * (3.0, 3.5, 4.5)).tolist(), cv2.LINE_8, 4)
             cv2.fillPoly(dryness, polygon, lot.amount, cv2.LINE_8, 4)
+        broad, patches, middle = (noise[k][2::4, 2::4] for k in ("broad", "patches", "middle"))
         a, b = self.style.lawn.astype(np.float32)
-        mix = np.clip(
-            0.5 + 0.28 * noise["broad"] + 0.25 * noise["patches"] + 0.5 * (dryness - 0.5), 0, 1
-        )[..., None]
-        canvas = a + (b - a) * mix + cv2.blur(tint, (5, 5))
+        mix = np.clip(0.5 + 0.28 * broad + 0.25 * patches + 0.5 * (dryness - 0.5), 0, 1)
+        cell = a + (b - a) * mix[..., None] + tint
         # Worn and muddy places, the more the drier.
-        level = np.quantile(self._patches, 1 - self.style.dry)
-        worn = np.clip(
-            1.6 * (noise["patches"] + 0.35 * noise["middle"] + 0.8 * (dryness - 0.5) - level), 0, 1
-        )[..., None]
+        worn = np.clip(1.6 * (patches + 0.35 * middle + 0.8 * (dryness - 0.5) - self._worn), 0, 1)
         soil = np.array([104, 138, 152], np.float32)
-        canvas += (soil - canvas) * worn * 0.75
+        cell += (soil - cell) * (0.75 * worn[..., None])
+        canvas = cv2.resize(cell, (size, size))
         canvas *= (1 + 0.05 * noise["middle"] + 0.075 * noise["fine"])[..., None]
         return canvas
 
     def _surface(self, canvas, noise, kind, features, texels) -> None:
         if not features:
             return
-        size = canvas.shape[0]
-        mask = np.zeros((size, size), np.float32)
-        colour = np.zeros((size, size, 3), np.float32)
-        for feature in features:
-            polygon = [np.round(texels(feature.polygon) * 16).astype(np.int32)]
-            cv2.fillPoly(mask, polygon, 1.0, cv2.LINE_8, 4)
-            cv2.fillPoly(colour, polygon, np.asarray(feature.colour, float).tolist(), cv2.LINE_8, 4)
         hard, jitter = SURFACES[kind]
-        reach = int(4 * hard) | 1
-        colour = cv2.dilate(colour, np.ones((reach + 2, reach + 2), np.uint8))
-        soft = cv2.GaussianBlur(mask, (0, 0), hard * 1.6)
-        edge = np.clip(
-            (soft - 0.5 + jitter * 0.22 * noise["middle"]) * (2.2 / max(jitter, 0.25)) + 0.5, 0, 1
-        )
-        tone = 1 + 0.03 * noise["fine"] + 0.05 * noise["patches"] + 0.03 * noise["middle"]
+        polygons = [texels(f.polygon) for f in features]
+        window = _around(polygons, int(5 * hard) + 4, canvas.shape[0])
+        if window is None:
+            return
+        (y0, y1), (x0, x1) = window
+        cut = (slice(y0, y1), slice(x0, x1))
+        # Soft edges need no fine mask.
+        coarse = 4 if hard >= 2 else 1
+        shape = ((y1 - y0) // coarse + 1, (x1 - x0) // coarse + 1)
+        mask = np.zeros(shape, np.float32)
+        # Where a rough edge outgrows its polygon there must be a colour too.
+        colours = np.array([f.colour for f in features], np.float32)
+        mixed = len(colours) > 1 and float(np.ptp(colours, 0).max()) > 1
+        colour = colours.mean(0)
+        if mixed:
+            paint = np.empty((*shape, 3), np.float32)
+            paint[...] = colour
+        for feature, polygon in zip(features, polygons):
+            fixed = [np.round((polygon - (x0, y0)) * (16 / coarse)).astype(np.int32)]
+            cv2.fillPoly(mask, fixed, 1.0, cv2.LINE_8, 4)
+            if mixed:
+                cv2.fillPoly(
+                    paint, fixed, np.asarray(feature.colour, float).tolist(), cv2.LINE_8, 4
+                )
+        if mixed:
+            colour = cv2.dilate(paint, np.ones((3, 3), np.uint8)) if coarse == 1 else paint
+        soft = cv2.GaussianBlur(mask, (0, 0), hard * 1.6 / coarse)
+        if coarse > 1:
+            full = (shape[1] * coarse, shape[0] * coarse)
+            soft = cv2.resize(soft, full)[: y1 - y0, : x1 - x0]
+            if mixed:
+                colour = cv2.resize(colour, full)[: y1 - y0, : x1 - x0]
+        elif mixed:
+            colour = colour[: y1 - y0, : x1 - x0]
+        soft = soft[: y1 - y0, : x1 - x0]
+        middle, patches = noise["middle"][cut], noise["patches"][cut]
+        edge = middle * (0.22 * jitter)
+        edge += soft
+        edge -= 0.5
+        edge *= 2.2 / max(jitter, 0.25)
+        edge += 0.5
+        np.clip(edge, 0, 1, out=edge)
+        # Far from the surface the noise alone must not paint it.
+        edge *= soft > 0.04
+        edge *= STRENGTH.get(kind, 1.0)
+        tone = 1 + 0.03 * noise["fine"][cut]
+        tone += 0.05 * patches
+        tone += 0.03 * middle
         if kind in ("road", "drive"):
             # Cracks: where noise passes zero.
-            tone = tone - 0.12 * (np.abs(noise["middle"] + 0.4 * noise["patches"]) < 0.025)
-        canvas += (colour * tone[..., None] - canvas) * edge[..., None]
+            tone -= 0.12 * (np.abs(middle + 0.4 * patches) < 0.025)
+        tone *= edge
+        view = canvas[cut]
+        view *= (1 - edge)[..., None]
+        view += colour * tone[..., None]
 
     def _pools(self, canvas, noise, features, texels) -> None:
         for feature in features:
@@ -201,7 +263,7 @@ class Ground:
     def _rubble(out, polygon, seed) -> None:
         low, high = np.floor(polygon.min(0)).astype(int), np.ceil(polygon.max(0)).astype(int) + 1
         rng = np.random.default_rng(seed)
-        patch = tx.rubble(rng, (int(high[1] - low[1]), int(high[0] - low[0])), 1 / TEXEL)
+        patch = rubble(rng, (int(high[1] - low[1]), int(high[0] - low[0])), 1 / TEXEL)
         mask = np.zeros(patch.shape[:2], np.uint8)
         cv2.fillPoly(mask, [np.round((polygon - low) * 16).astype(np.int32)], 255, cv2.LINE_8, 4)
         x0, y0 = np.maximum(low, 0)
@@ -225,5 +287,13 @@ class Ground:
                 np.maximum(shade, layer, out=shade)
         soft = cv2.GaussianBlur(shade, (0, 0), max(self.style.shadow_blur / TEXEL * 0.6, 0.8))
         # Little sky is seen from right beside a wall.
-        contact = cv2.GaussianBlur(contact, (0, 0), 0.7 / TEXEL)
-        return np.clip(soft + 0.5 * contact * (1 - soft), 0, 1.2)
+        contact = cv2.GaussianBlur(contact, (0, 0), 0.35 / TEXEL)
+        return np.clip(soft + 0.4 * contact * (1 - soft), 0, 1.2)
+
+
+def _around(polygons: list[np.ndarray], margin: int, size: int):
+    """Return the rows and columns ``((y0, y1), (x0, x1))`` that polygons touch, or None if there are none."""
+    points = np.concatenate(polygons)
+    x0, y0 = np.clip(np.floor(points.min(0)).astype(int) - margin, 0, size).tolist()
+    x1, y1 = np.clip(np.ceil(points.max(0)).astype(int) + margin, 0, size).tolist()
+    return ((y0, y1), (x0, x1)) if x0 < x1 and y0 < y1 else None

@@ -14,6 +14,7 @@ from .world import GroundFeature, World
 __all__ = ["Streets", "build_world"]
 
 ROAD_HALF = 3.4  # metres
+SAND = np.array([128.0, 146, 156])  # BGR
 # Colours of roofs (BGR) and how often: dark asphalt foremost, browns, greys, a few light, red, green ones.
 SHINGLE_COLOURS = [
     ((88, 84, 82), 5), ((72, 70, 70), 5), ((108, 104, 102), 4), ((88, 98, 112), 4), ((84, 108, 134), 3),
@@ -92,7 +93,7 @@ def build_world(
     low, high = local.min(0) - 45, local.max(0) + 45
     lot_width, lot_depth = style.lot
     block = 2 * (lot_depth + ROAD_HALF)
-    cross = rng.uniform(120, 190)
+    cross = rng.uniform(150, 260)
     wind_angle = rng.uniform(0, 2 * np.pi)
     wind = np.array([np.cos(wind_angle), np.sin(wind_angle)])
     world = World()
@@ -104,14 +105,19 @@ def build_world(
         b = row * block
         furnish_street(world, streets, style, rng, b, low[0], high[0], ROAD_HALF, near)
         for side in (-1, 1):
-            a = low[0] - rng.uniform(0, lot_width)
-            while a < high[0]:
-                width = lot_width * rng.uniform(0.85, 1.25)
-                middle = (a + width / 2, b + side * (ROAD_HALF + lot_depth / 2))
-                on_cross = abs((middle[0] + cross / 2) % cross - cross / 2) < width / 2 + ROAD_HALF
-                if not on_cross and near(streets.world(np.array(middle))):
-                    _lot(world, streets, style, config, rng, a, b, side, width, lot_depth, wind)
-                a += width
+            for column in range(
+                int(np.floor(low[0] / cross)) - 1, int(np.ceil(high[0] / cross)) + 1
+            ):
+                # Lots fill the stretch between two cross streets.
+                start, length = column * cross + ROAD_HALF + 0.5, cross - 2 * ROAD_HALF - 1
+                count = max(int(length / lot_width), 1)
+                shares = rng.uniform(0.85, 1.2, count)
+                edges = start + np.concatenate([[0.0], np.cumsum(shares / shares.sum() * length)])
+                for a, end in zip(edges[:-1], edges[1:]):
+                    middle = ((a + end) / 2, b + side * (ROAD_HALF + lot_depth / 2))
+                    if near(streets.world(np.array(middle))):
+                        lot = (float(a), b, side, float(end - a), lot_depth)
+                        _lot(world, streets, style, config, rng, *lot, wind)
     for column in range(int(np.floor(low[0] / cross)), int(np.ceil(high[0] / cross)) + 1):
         a = column * cross
         line = np.stack([np.full(40, a), np.linspace(low[1], high[1], 40)], 1)
@@ -120,6 +126,8 @@ def build_world(
             quad = np.stack([left[i], right[i], right[i + 1], left[i + 1]])
             if near(quad.mean(0)):
                 world.ground.append(GroundFeature("road", quad, style.road))
+                wide = quad.mean(0) + (quad - quad.mean(0)) * 1.35
+                world.ground.append(GroundFeature("verge", wide, style.road * 0.5 + SAND * 0.5))
     _number(world, config)
     return world
 
@@ -179,7 +187,7 @@ def _lot(world: World, streets, style, config, rng, a, b, side, width, depth, wi
     )
 
 
-LEVELS = (0.56, 0.32, 0.12)
+LEVELS = (0.60, 0.32, 0.08)
 
 
 def _roofing(rng: np.random.Generator):
@@ -194,7 +202,7 @@ def _walls(rng: np.random.Generator):
 
 
 def _house(style, streets, rng, a, b, side, width, level) -> BuildingPlan:
-    half_x = min(rng.uniform(6.0, 11.0), width / 2 - 2.2)
+    half_x = min(rng.uniform(6.0, 11.0), width / 2 - 1.4)
     half_y = rng.uniform(4.0, 6.2)
     storeys = 2 if rng.random() < 0.2 else 1
     height = 2.75 * storeys + rng.uniform(-0.1, 0.5)
@@ -238,7 +246,7 @@ def _house(style, streets, rng, a, b, side, width, level) -> BuildingPlan:
         top = height + blocks[0].rise + rng.uniform(0.3, 1.0)
         blocks.append(Block(float(rng.uniform(-0.6, 0.6) * half_x), float(rng.uniform(-0.3, 0.3) * half_y), 0,
                             (rng.uniform(0.4, 0.6), 0.4), top, "flat", 0.0, 0.0, 1))  # fmt: skip
-    setback = rng.uniform(7.0, 10.5) + half_y + (4.0 if len(blocks) > 1 else 0.0)
+    setback = rng.uniform(5.0, 8.5) + half_y + (4.0 if len(blocks) > 1 else 0.0)
     x, y = a + width / 2 + rng.uniform(-1, 1), b + side * (ROAD_HALF + setback)
     angle = streets.direction(x, y) + (0 if side > 0 else np.pi) + rng.normal(0, 0.04)
     roof_kind, roof_colour = _roofing(rng)
@@ -265,7 +273,7 @@ def _outbuilding(
     if gap < house.radius + 0.6 * max(half):
         return None
     hit = rng.random() < (0.6 if level else 0.15)
-    own = int(rng.choice([1, 2, 3], p=(0.62, 0.24, 0.14))) if hit else 0
+    own = int(rng.choice([1, 2, 3], p=(0.74, 0.20, 0.06))) if hit else 0
     match = rng.random() < 0.6
     roof_kind, roof_colour = (house.roof_kind, house.roof_colour) if match else _roofing(rng)
     wall_kind, wall_colour = (house.wall_kind, house.wall_colour) if match else _walls(rng)

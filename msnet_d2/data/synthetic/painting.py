@@ -113,7 +113,7 @@ def _roof_furniture(rng, texture, face: Face, plan: BuildingPlan, ppm: float) ->
             (40, 40, 44) if rng.random() < 0.5 else (165, 170, 172),
             -1,
         )
-    if rng.random() < 0.12:
+    if rng.random() < 0.06:
         for _ in range(rng.integers(1, 4)):
             x, y = rng.uniform(0.25, 0.75) * width, rng.uniform(0.3, 0.6) * height
             w, h = 0.7 * ppm, 1.1 * ppm
@@ -125,7 +125,7 @@ def _roof_furniture(rng, texture, face: Face, plan: BuildingPlan, ppm: float) ->
                 (150, 118, 96),
                 -1,
             )
-    if rng.random() < 0.07 and not level:
+    if rng.random() < 0.03 and not level:
         columns, rows = rng.integers(2, 6), rng.integers(1, 3)
         w, h = 1.0 * ppm, 1.65 * ppm
         x0, y0 = rng.uniform(0.2, 0.35) * width, rng.uniform(0.12, 0.3) * height

@@ -22,7 +22,8 @@ class Film:
         h, w = intrinsics.height + NOISE_MARGIN, intrinsics.width + NOISE_MARGIN
         grain = rng.standard_normal((h, w), dtype=np.float32)
         grain = cv2.GaussianBlur(grain, (0, 0), 0.7)
-        self._noise = np.clip(grain / grain.std() * style.noise, -20, 20).astype(np.int8)
+        self._noise = np.round(np.clip(grain / grain.std() * style.noise, -20, 20))
+        self._noise = cv2.merge([self._noise.astype(np.int16)] * 3)
         self._offsets = rng.integers(0, NOISE_MARGIN, (997, 2))
         self._drift = (rng.uniform(0.02, 0.09), rng.uniform(4, 14), rng.uniform(0, 2 * np.pi))
         self._flicker = (rng.uniform(0.0, 0.02), rng.uniform(0.7, 2.0), rng.uniform(0, 2 * np.pi))
@@ -32,7 +33,7 @@ class Film:
             np.arange(intrinsics.height) / intrinsics.width
             - 0.5 * intrinsics.height / intrinsics.width
         )[:, None]
-        self._vignette = rng.uniform(0.0, 0.35) * (x * x + y * y)
+        self._vignette = (1 - rng.uniform(0.0, 0.35) * (x * x + y * y)).astype(np.float32)
 
     def exposure(self, time: float) -> float:
         """Return the exposure at a time, 1 being neutral."""
@@ -44,16 +45,10 @@ class Film:
     def expose(self, frame: np.ndarray, pose: Pose, velocity: np.ndarray, index: int) -> np.ndarray:
         """Return the recorded frame (H, W, 3) uint8 from the rendered one of the same size."""
         frame = self._blur(frame, pose, velocity)
-        frame = self._develop(frame, pose)
         if self.style.sharpen > 0.05:
-            soft = cv2.GaussianBlur(frame, (0, 0), 1.1)
+            soft = cv2.GaussianBlur(frame, (5, 5), 1.1)
             frame = cv2.addWeighted(frame, 1 + self.style.sharpen, soft, -self.style.sharpen, 0)
-        oy, ox = self._offsets[index % len(self._offsets)]
-        h, w = frame.shape[:2]
-        noise = self._noise[oy : oy + h, ox : ox + w]
-        plus, minus = np.maximum(noise, 0).astype(np.uint8), np.maximum(-noise, 0).astype(np.uint8)
-        frame = cv2.add(frame, cv2.merge([plus] * 3))
-        return cv2.subtract(frame, cv2.merge([minus] * 3))
+        return self._develop(frame, pose, index)
 
     def _blur(self, frame, pose, velocity) -> np.ndarray:
         """Blur along the motion of the ground at the frame's middle while the shutter is open."""
@@ -86,26 +81,22 @@ class Film:
         kernel = cv2.resize(kernel, (size, size), interpolation=cv2.INTER_AREA)
         return cv2.filter2D(frame, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
 
-    def _develop(self, frame, pose) -> np.ndarray:
-        """Apply haze by distance, vignette, exposure, contrast and saturation."""
+    def _develop(self, frame, pose, index: int) -> np.ndarray:
+        """Apply saturation, contrast, exposure, haze by distance, vignette and grain."""
         style, cam = self.style, self.intrinsics
+        gain = self.exposure(pose.time) * style.contrast
+        grey = np.array([[0.114, 0.587, 0.299]]).repeat(3, 0)
+        colour = gain * (style.saturation * np.eye(3) + (1 - style.saturation) * grey)
+        matrix = np.concatenate([colour, np.full((3, 1), 118 * (1 - style.contrast))], 1)
+        frame = cv2.transform(frame, matrix.astype(np.float32))
         rows = np.arange(cam.height) + 0.5
         down = np.radians(-pose.pitch) + np.arctan((rows - cam.height / 2) / cam.focal)
         distance = pose.position[2] / np.maximum(np.sin(down), 0.1)
-        clear = np.power(1 - style.haze, distance / 100.0)
-        gain = self.exposure(pose.time) * style.contrast
-        lift = 118 * (1 - style.contrast)
-        keep = (gain * clear)[:, None] * (1 - self._vignette)
-        add = (gain * (1 - clear))[:, None] * self._air + lift  # (H, 3)
-        # Fixed point: 8 bits of fraction.
-        factor = np.clip(keep * 256, 0, 65535).astype(np.uint16)
-        offset = np.clip(add * 256, -8000, 65535)
-        if abs(style.saturation - 1) > 0.02:
-            grey = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
-            frame = cv2.addWeighted(
-                frame, style.saturation, cv2.merge([grey] * 3), 1 - style.saturation, 0
-            )
-        wide = frame.astype(np.float32)
-        wide *= (factor.astype(np.float32) / 256)[..., None]
-        wide += (offset / 256).astype(np.float32)[:, None, :]
-        return cv2.convertScaleAbs(np.maximum(wide, 0, out=wide))
+        clear = np.power(1 - style.haze, distance / 100.0).astype(np.float32)
+        keep = clear[:, None] * self._vignette
+        frame = cv2.multiply(frame, cv2.merge([keep] * 3), dtype=cv2.CV_8U)
+        veil = ((1 - clear)[:, None] * (gain * self._air)).astype(np.int16)  # (H, 3)
+        veil = cv2.resize(veil[:, None], (cam.width, cam.height), interpolation=cv2.INTER_NEAREST)
+        oy, ox = self._offsets[index % len(self._offsets)]
+        noise = self._noise[oy : oy + cam.height, ox : ox + cam.width]
+        return cv2.add(frame, cv2.add(veil, noise), dtype=cv2.CV_8U)

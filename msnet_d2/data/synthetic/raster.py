@@ -57,7 +57,7 @@ class Raster:
             return False
         depth = max(depth, 1.0)
         focal = self.camera[0, 0]
-        slack = radius * focal / depth * 1.5
+        slack = radius * focal / depth * 1.15
         return (
             abs(x) * focal / depth < self.width / 2 + slack
             and abs(y) * focal / depth < self.height / 2 + slack
@@ -115,12 +115,11 @@ class Raster:
         )
 
     def draw_face(self, face: Face, owner: int) -> None:
-        """Draw one face if its outside is towards the camera."""
-        if float(face.normal @ (self.position - face.origin)) <= 0.0:
-            return
-        basis = np.stack([face.u, face.v, face.origin - self.position], 1)
+        """Draw one face, whose outside must be towards the camera."""
+        offset = face.origin - self.position
+        basis = np.array([face.u, face.v, offset]).T
         plane = self.view @ basis  # metres on the face to raster pixels
-        corners = plane @ np.concatenate([face.polygon, np.ones((len(face.polygon), 1))], 1).T
+        corners = plane[:, :2] @ face.polygon.T + plane[:, 2:]
         if corners[2].min() < 1.0:
             return
         pixels = (corners[:2] / corners[2]).T
@@ -264,7 +263,7 @@ class Raster:
             size,
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,
-            borderValue=(255,) * 3,
+            borderValue=255,
         )
         near = 1 / max(float(depth.mean()), 1.0)
         hidden = cv2.compare(self.nearness[window], near, cv2.CMP_GT)
@@ -272,8 +271,16 @@ class Raster:
             colour[hidden > 0] = 0
             clear[hidden > 0] = 255
         target = self.colour[window]
-        kept = cv2.multiply(target, clear, scale=1 / 255)
+        kept = cv2.multiply(target, cv2.merge([clear] * 3), scale=1 / 255)
         target[...] = cv2.addWeighted(kept, 1.0, colour, tone, 0.0)
         if self.ids is not None:
             covers = cv2.warpAffine(sprite.covers, matrix, size, flags=cv2.INTER_NEAREST) & ~hidden
             self.ids[window][covers > 127] = 0
+
+    def draw_wire(self, points: np.ndarray) -> None:
+        """Draw a thin dark line (N, 3) over everything: wires hang above all that they cross."""
+        pixels, depth = self.project(points)
+        if depth.min() < 1.0 or self._clip(pixels.min(0), pixels.max(0)) is None:
+            return
+        fixed = np.round(pixels * 2**SHIFT).astype(np.int32)
+        cv2.polylines(self.colour, [fixed], False, (58, 58, 60), 1, cv2.LINE_AA, SHIFT)

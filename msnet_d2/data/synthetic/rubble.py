@@ -9,6 +9,7 @@ from .buildings import BuildingPlan, Face, to_world
 from .config import Style
 from .meshes import Mesh, planks
 from .noise import blob_field
+from .rubble_texture import rubble
 
 __all__ = ["heap", "rubble_building"]
 
@@ -48,13 +49,12 @@ def rubble_building(
     (cx, cy), (hx, hy) = part.centre, part.radii
     faces = []
     accents = np.stack([plan.roof_colour, plan.wall_colour, plan.trim])
-    accent = accents[rng.integers(3)]
     for z, grow in ((0.12, 1.5), (0.7, -0.4), (1.3, -0.3 * min(hx, hy))):
         half = (hx + grow, hy + grow)
         if min(half) < 1.2:
             continue
         shape = (int(2 * half[1] * ppm), int(2 * half[0] * ppm))
-        texture = tx.rubble(rng, shape, ppm, accent) * light.astype(np.float32) * (0.86 + 0.1 * z)
+        texture = rubble(rng, shape, ppm, accents) * light.astype(np.float32) * (0.86 + 0.1 * z)
         centre = (cx + rng.normal(0, 0.3), cy + rng.normal(0, 0.3))
         faces.append(_layer(rng, plan, centre, half, z, part.code, texture, 1.2 * ppm, 0.3))
     for _ in range(rng.integers(1, 4)):  # slabs of roof
@@ -72,8 +72,8 @@ def rubble_building(
         )
     meshes = []
     centre = to_world(np.array([[cx, cy]]), plan.centre, plan.angle)[0]
-    palette = np.concatenate([tx.PLANK_COLOURS, accents, accents, np.full((3, 3), 225.0)])
-    count = int(np.clip(1.3 * hx * hy, 40, 260))
+    palette = np.concatenate([tx.PLANK_COLOURS[:12], tx.PLANK_COLOURS[:8], accents])
+    count = int(np.clip(1.1 * hx * hy, 30, 200))
     local = planks(
         rng,
         np.zeros(2),

@@ -81,7 +81,9 @@ class Flight:
         entry = self._built.get(number)
         if entry is None:
             faces, meshes = build(self.buildings[number], self.style, self.config)
-            entry = self._built[number] = [faces, meshes, now]
+            normals = np.stack([f.normal for f in faces])
+            planes = np.einsum("ij,ij->i", normals, np.stack([f.origin for f in faces]))
+            entry = self._built[number] = [faces, meshes, now, normals, planes]
         entry[2] = now
         return entry
 
@@ -95,6 +97,8 @@ class Flight:
             if raster.sees(mesh.centre, mesh.radius):
                 raster.draw_mesh(mesh)
         self._draw_trees(raster)
+        for wire in self.world.wires:
+            raster.draw_wire(wire)
         size = (self.config.width, self.config.height)
         image = raster.colour
         if image.shape[1::-1] != size:
@@ -120,9 +124,9 @@ class Flight:
         for _, number in sorted(
             seen, reverse=True
         ):  # far ones first: rubble is drawn without a test within itself
-            faces, meshes, _ = self._build(number, index)
-            for face in faces:
-                raster.draw_face(face, number + 1)
+            faces, meshes, _, normals, planes = self._build(number, index)
+            for i in np.nonzero(normals @ raster.position > planes)[0]:
+                raster.draw_face(faces[i], number + 1)
             for mesh in meshes:
                 raster.draw_mesh(mesh, number + 1)
         for number in [n for n, entry in self._built.items() if abs(entry[2] - index) > KEEP]:

@@ -18,7 +18,7 @@ __all__ = [
     "interior",
     "metal_roof",
     "plywood",
-    "rubble",
+    "scatter_planks",
     "shingles",
     "siding",
     "stucco",
@@ -26,11 +26,12 @@ __all__ = [
 ]
 
 Shape = tuple[int, int]
+# Wood foremost, plasterboard and paper, roofing; colours are rare.
 PLANK_COLOURS = np.array(
     [
-        [120, 165, 200], [150, 180, 205], [95, 130, 160], [200, 205, 210], [225, 228, 230], [60, 70, 80],
-        [95, 100, 110], [45, 50, 55], [150, 150, 155], [70, 85, 140], [165, 150, 215], [120, 190, 215],
-        [140, 120, 90], [110, 140, 150], [235, 235, 235], [80, 110, 135],
+        [112, 148, 182], [132, 162, 190], [92, 122, 152], [78, 100, 124], [150, 174, 196], [104, 130, 150],
+        [112, 148, 182], [92, 122, 152], [196, 202, 206], [214, 218, 220], [228, 230, 232], [160, 170, 178],
+        [62, 66, 70], [84, 88, 92], [50, 54, 58], [150, 142, 192], [150, 116, 90], [84, 90, 142],
     ],
     np.float32,
 )  # fmt: skip
@@ -170,7 +171,7 @@ def interior(rng: np.random.Generator, shape: Shape, ppm: float, light: float = 
     texture = _fill(shape, (44, 48, 54))
     field = value_noise(rng, shape, 1.4 * ppm, 2)
     texture[field > 0.5] = (150, 158, 164)  # plasterboard
-    texture[field > 0.9] = (150, 140, 205)  # pink insulation
+    texture[field > 1.15] = (158, 150, 196)  # pink insulation
     texture[field < -0.8] = (26, 28, 32)
     planks = 0.35 * shape[0] * shape[1] / ppm**2
     scatter_planks(
@@ -216,31 +217,6 @@ def scatter_planks(
         cv2.fillConvexPoly(
             texture, fixed[i], picks[i].tolist(), cv2.LINE_AA if texture.dtype == np.uint8 else 8, 4
         )
-
-
-def rubble(rng: np.random.Generator, shape: Shape, ppm: float, accent=None) -> np.ndarray:
-    """A house that has become boards, plasterboard, insulation and household goods, seen from above."""
-    texture = _fill(shape, (82, 94, 108))
-    texture += (22.0 * value_noise(rng, shape, 1.6 * ppm, 4))[..., None]
-    area = shape[0] * shape[1] / ppm**2
-    colours = PLANK_COLOURS
-    if accent is not None:
-        colours = np.concatenate([colours, np.repeat(np.asarray(accent, np.float32)[None], 4, 0)])
-    for lengths, width, density in (
-        ((0.5, 1.6), 0.5, 0.7),
-        ((0.4, 3.0), 0.16, 2.2),
-        ((0.15, 0.7), 0.14, 5.0),
-    ):
-        scatter_planks(
-            rng,
-            texture,
-            int(density * area) + 1,
-            (lengths[0] * ppm, lengths[1] * ppm),
-            width * ppm,
-            0.5,
-            colours,
-        )
-    return _grain(rng, texture, 7.0)
 
 
 def add_openings(

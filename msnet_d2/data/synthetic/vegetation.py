@@ -18,7 +18,7 @@ class Sprite:
 
     Attributes:
         colour: (h, w, 3) uint8, premultiplied by the coverage.
-        clear: (h, w, 3) uint8, 255 where one sees through it: what remains of the background.
+        clear: (h, w) uint8, 255 where one sees through it: what remains of the background.
         covers: (h, w) uint8, 255 where it hides damage from a person who outlines it; lone twigs do not.
         foot: (x, y) texel of the trunk's foot.
         texels: texels per unit of the tree's height, from the foot to the top.
@@ -37,7 +37,7 @@ class Sprite:
 def _finish(bgr: np.ndarray, alpha: np.ndarray, foot, texels: float, levels: int = 3) -> Sprite:
     alpha = np.clip(alpha, 0, 1)
     colour = np.clip(bgr * alpha[..., None], 0, 255).astype(np.uint8)
-    clear = np.repeat((255 - alpha * 255).astype(np.uint8)[..., None], 3, 2)
+    clear = (255 - alpha * 255).astype(np.uint8)
     # A frame of nothing around the sprite, so that a warp with constant border fades out.
     covers = ((cv2.blur(alpha, (13, 13)) > 0.5) * 255).astype(np.uint8)
     sprite = Sprite(colour, clear, covers, foot, texels)
@@ -74,7 +74,7 @@ def leafy(rng: np.random.Generator, sunny: float) -> Sprite:
     lobes = rng.normal(0, 0.36, (rng.integers(5, 11), 3))
     lobes[:, 2] = np.abs(lobes[:, 2]) * 0.8
     radii = rng.uniform(0.28, 0.5, len(lobes))
-    count = 900
+    count = 1700
     pick = rng.integers(len(lobes), size=count)
     direction = rng.standard_normal((count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
@@ -85,9 +85,10 @@ def leafy(rng: np.random.Generator, sunny: float) -> Sprite:
     screen_y = size * (0.52 - 0.34 * points[:, 2] - 0.3 * points[:, 1])
     depth = points[:, 1] - points[:, 2]
     top = 0.5 * direction[:, 2] + 0.25 * points[:, 2] + 0.3 * sunny * direction[:, 0]
+    lift = rng.standard_normal(len(lobes))
     for i in np.argsort(-depth):
-        tone = green * (0.82 + 0.42 * top[i] + 0.13 * rng.standard_normal())
-        axes = (int(rng.integers(4, 9)), int(rng.integers(3, 7)))
+        tone = green * (0.84 + 0.5 * top[i] + 0.1 * rng.standard_normal() + 0.16 * lift[pick[i]])
+        axes = (int(rng.integers(2, 7)), int(rng.integers(2, 5)))
         at = (int(screen_x[i]), int(screen_y[i]))
         angle = float(rng.uniform(0, 180))
         cv2.ellipse(bgr, at, axes, angle, 0, 360, tone.tolist(), -1)
@@ -97,7 +98,8 @@ def leafy(rng: np.random.Generator, sunny: float) -> Sprite:
     ragged = cv2.resize(ragged, (size, size))
     edge = cv2.blur(alpha, (9, 9)) + 0.16 * ragged
     alpha = np.where(edge > 0.5, alpha, 0)
-    alpha = cv2.GaussianBlur(alpha, (3, 3), 0)
+    bgr = cv2.GaussianBlur(bgr, (0, 0), 0.8)
+    alpha = cv2.GaussianBlur(alpha, (0, 0), 1.0)
     return _finish(bgr, alpha, foot, size * 0.84)
 
 
@@ -117,7 +119,7 @@ def bare(rng: np.random.Generator, broken: bool) -> Sprite:
         bend = angle + rng.normal(0, 0.12)
         x1, y1 = x + length * np.sin(bend), y - length * np.cos(bend)
         p, q = (int(x), int(y)), (int(x1), int(y1))
-        cv2.line(alpha, p, q, 255, max(int(width), 1), cv2.LINE_AA)
+        cv2.line(alpha, p, q, 255, max(int(width), 2), cv2.LINE_AA)
         cv2.line(tone, p, q, int(np.clip(rng.normal(120, 30), 30, 220)), max(int(width), 1))
         if broken and depth >= 2 and rng.random() < 0.45:
             return
@@ -132,7 +134,7 @@ def bare(rng: np.random.Generator, broken: bool) -> Sprite:
             )
 
     trunk = rng.uniform(0.2, 0.3) * size * scale
-    grow(foot[0] * scale, foot[1] * scale, rng.normal(0, 0.1), trunk, 13 if broken else 10, 0)
+    grow(foot[0] * scale, foot[1] * scale, rng.normal(0, 0.1), trunk, 17 if broken else 14, 0)
     alpha = cv2.resize(alpha, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     tone = cv2.resize(tone, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
     colour = np.array([92.0, 108, 120]) * rng.uniform(0.75, 1.2)
@@ -142,7 +144,7 @@ def bare(rng: np.random.Generator, broken: bool) -> Sprite:
         for x, y in tips:
             cv2.circle(haze, (int(x / scale), int(y / scale)), int(rng.integers(4, 10)), 1.0, -1)
         grain = rng.random((size, size), dtype=np.float32)
-        twigs = cv2.GaussianBlur(haze, (0, 0), 3) * (0.12 + 0.5 * (grain > 0.62)) * 0.55
+        twigs = cv2.GaussianBlur(haze, (0, 0), 3) * (0.2 + 0.6 * (grain > 0.6)) * 0.75
         leaf = np.array([70.0, 105, 100]) * rng.uniform(0.8, 1.2)
         share = (twigs / np.maximum(alpha + twigs, 1e-3))[..., None]
         bgr = bgr * (1 - share) + share * leaf * (0.7 + 0.6 * grain[..., None])

@@ -55,3 +55,4 @@ class World:
     trees: list[Tree] = field(default_factory=list)
     meshes: list[Mesh] = field(default_factory=list)
     ground: list[GroundFeature] = field(default_factory=list)
+    wires: list[np.ndarray] = field(default_factory=list)  # (N, 3) polylines
