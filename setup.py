@@ -38,6 +38,7 @@ setup(
         "opencv-python-headless",
         "pillow",
         "pycocotools>=2.0.6",
+        "shapely",  # Detectron2 crops polygons with it
         "tabulate",
         "tqdm",
     ],
