@@ -90,10 +90,12 @@ def _add_srn_config(cfg: CN) -> None:
     cfg.MODEL.SRN.NEIGHBOUR = "previous"
     # Frames further apart than this, by their number in the video, are not adjacent.
     cfg.MODEL.SRN.MAX_GAP = 30
-    # Frames that look more different than this, in [0, 1], are of different shots and not adjacent (see
-    # RefinementFrame.difference). 0: cuts are not looked for. Beyond the paper.
-    cfg.MODEL.SRN.CUT_THRESHOLD = 0.15
-    # Give detections a track_id, a hint which of a video's detections are one object. Beyond the paper.
+    # Frames that differ more than this are of different shots and not adjacent: 1 minus the
+    # correlation of thumbnails at the best shift, see modeling/cuts.py. Flights of one frame a
+    # second or less need 0: cuts are not looked for. Beyond the paper.
+    cfg.MODEL.SRN.CUT_THRESHOLD = 0.7
+    # Give detections a track_id, a hint which of a video's detections are one object. Beyond the
+    # paper.
     cfg.MODEL.SRN.TRACK = True
     # Beyond the paper, off by default: match only detections of one class; ignore matches less
     # similar than this.

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.structures import Boxes
 from torch import Tensor
+
+from msnet_d2.modeling.cuts import shot_difference, thumbnail
 
 if TYPE_CHECKING:
     from msnet_d2.modeling.srn import ScoreRefinementNetwork
@@ -18,10 +19,6 @@ __all__ = ["FRAME_KEY", "RefinementFrame", "attach_refinement_frames"]
 
 # Under this key a model's output carries its frame to the refiner, which takes it out.
 FRAME_KEY = "refinement_frame"
-
-# The thumbnail that cuts are found on: side in pixels, and blocks per side.
-_THUMBNAIL = 64
-_BLOCKS = 4
 
 
 class RefinementFrame:
@@ -52,7 +49,7 @@ class RefinementFrame:
         self._features = {name: features[name] for name in srn.in_features}
         self._embeddings: Tensor | None = None
         self.image_size = (int(image_size[0]), int(image_size[1]))
-        self.look = None if image is None else _look(image)
+        self.thumbnail = None if image is None else thumbnail(image)
 
     @torch.no_grad()
     def embed(self, boxes: Boxes, output_size: tuple[int, int]) -> Tensor:
@@ -75,20 +72,14 @@ class RefinementFrame:
         return self._embeddings
 
     def difference(self, other: RefinementFrame) -> float:
-        """How different two frames look, in [0, 1]; large at a cut.
-
-        Thumbnails are compared in 4 × 4 blocks, and in each block the sorted values of each colour:
-        the mean distance between them is the earth mover's distance of their histograms. Sorting
-        forgets where in a block a pixel is, so the motion of a camera counts little; each frame's
-        mean brightness is taken out first, so that a change of exposure counts little. It cannot
-        tell two shots that look alike.
+        """How different two frames look, see :func:`msnet_d2.modeling.cuts.shot_difference`.
 
         Returns:
             0 if either frame came without its picture.
         """
-        if self.look is None or other.look is None:
+        if self.thumbnail is None or other.thumbnail is None:
             return 0.0
-        return float((self.look - other.look.to(self.look.device)).abs().mean())
+        return shot_difference(self.thumbnail, other.thumbnail.to(self.thumbnail.device))
 
 
 def attach_refinement_frames(
@@ -110,15 +101,3 @@ def attach_refinement_frames(
             own = {name: features[name][i : i + 1] for name in srn.in_features}
             image = inputs["image"]
             output[FRAME_KEY] = RefinementFrame(srn, own, image.shape[-2:], image)
-
-
-def _look(image: Tensor) -> Tensor:
-    """(3, blocks, pixels of a block) sorted values of the blocks of a thumbnail, brightness taken
-    out, in [-1, 1]."""
-    step = max(1, min(image.shape[-2:]) // (2 * _THUMBNAIL))
-    small = image[None, :, ::step, ::step].float() / 255
-    small = F.adaptive_avg_pool2d(small, _THUMBNAIL)[0]
-    small = small - small.mean()
-    side = _THUMBNAIL // _BLOCKS
-    blocks = small.unfold(1, side, side).unfold(2, side, side)
-    return blocks.reshape(len(small), _BLOCKS**2, side**2).sort(dim=-1).values

@@ -196,7 +196,7 @@ class ScoreRefiner:
                 frames refine. "both" averages with the more similar of the two matches.
             max_gap: largest difference of ``frame_index`` of adjacent frames.
             cut_threshold: frames that differ more than this are of different shots, see
-                :meth:`RefinementFrame.difference`; 0: cuts are not looked for.
+                :func:`~msnet_d2.modeling.cuts.shot_difference`; 0: cuts are not looked for.
             same_class: match only detections of equal class. Beyond the paper.
             min_similarity: smallest similarity of a match. Beyond the paper.
             track: give ``track_id``; otherwise it is -1, and frames without scores in the range are
