@@ -101,7 +101,8 @@ def _add_srn_config(cfg: CN) -> None:
     # similar than this.
     cfg.MODEL.SRN.SAME_CLASS = False
     cfg.MODEL.SRN.MIN_SIMILARITY = -1.0
-    # What triplets are drawn from: video files, folders of a video's frames, folders of these, data sets.
+    # What triplets are drawn from: video files, folders of a video's frames, folders of these, data
+    # sets.
     cfg.DATASETS.SRN_VIDEOS = ()
     # Frames a second of folders of frames (a video file knows its own).
     cfg.DATASETS.SRN_FRAME_RATE = 30.0
