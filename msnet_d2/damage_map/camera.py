@@ -200,23 +200,18 @@ class Camera:
         return pixels
 
 
-def camera_to_world(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
-    """Matrix (3, 3) from camera axes to east, north, up.
+def camera_to_world(yaw_deg, pitch_deg, roll_deg) -> np.ndarray:
+    """Matrix (3, 3) from camera axes to east, north, up; (N, 3, 3) for angles of shape (N,).
 
     Angles as in :mod:`msnet_d2.damage_map`. Its columns are where the picture's right, its lower
     edge and the line of sight point.
     """
-    yaw, pitch, roll = np.radians([yaw_deg, pitch_deg, roll_deg])
-    cos, sin = np.cos, np.sin
-    # Forward, right, down in north, east, down: Rz(yaw) Ry(pitch) Rx(roll), multiplied out.
-    forward = np.array([cos(pitch) * cos(yaw), cos(pitch) * sin(yaw), -sin(pitch)])
-    right = np.array(
-        [
-            sin(roll) * sin(pitch) * cos(yaw) - cos(roll) * sin(yaw),
-            sin(roll) * sin(pitch) * sin(yaw) + cos(roll) * cos(yaw),
-            sin(roll) * cos(pitch),
-        ]
-    )
-    down = np.cross(forward, right)
-    north_east_down = np.stack([right, down, forward], axis=1)
-    return north_east_down[[1, 0, 2]] * np.array([[1.0], [1.0], [-1.0]])
+    yaw, pitch, roll = np.radians(np.broadcast_arrays(yaw_deg, pitch_deg, roll_deg))
+    (cy, sy), (cp, sp), (cr, sr) = ((np.cos(a), np.sin(a)) for a in (yaw, pitch, roll))
+    # Right, down and forward in north, east, down: Rz(yaw) Ry(pitch) Rx(roll), multiplied out;
+    # then rows to east, north, up.
+    north = [sr * sp * cy - cr * sy, cr * sp * cy + sr * sy, cp * cy]
+    east = [sr * sp * sy + cr * cy, cr * sp * sy - sr * cy, cp * sy]
+    down = [sr * cp, cr * cp, -sp]
+    rows = [np.stack(row, axis=-1) for row in (east, north, down)]
+    return np.stack([rows[0], rows[1], -rows[2]], axis=-2)

@@ -240,7 +240,7 @@ def fit_pose(
     loss = {"loss": "soft_l1", "f_scale": 3 * pixel} if len(points) >= MANY_POINTS else {}
 
     def solve(start: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-        return least_squares(residuals, start, args=(names,), xtol=1e-12, **loss).x
+        return least_squares(residuals, start, args=(names,), xtol=1e-10, **loss).x
 
     names, values, dropped = _choose(residuals, len(points), solve)
     final = residuals(values, names)
@@ -274,6 +274,7 @@ class _Fitting:
         self.points, self.samples, self.cameras = points, samples, cameras
         self.ground = {"terrain": terrain, "ground_m": ground_m}
         self.pixels = np.array([[p.x, p.y] for p in points])
+        self.angles = np.array([[s.yaw, s.pitch, s.roll] for s in samples])
         self.there = np.concatenate(
             [
                 GroundProjector(c, s, **self.ground).directions(
@@ -300,12 +301,8 @@ class _Fitting:
             rays[members] = offset.apply_camera(camera).rays(self.pixels[members])
         there = self.there - (0.0, 0.0, offset.altitude)
         there = there / np.linalg.norm(there, axis=1, keepdims=True)
-        turns = np.stack(
-            [
-                camera_to_world(s.yaw + offset.yaw, s.pitch + offset.pitch, s.roll + offset.roll)
-                for s in self.samples
-            ]
-        )
+        change = np.array([offset.yaw, offset.pitch, offset.roll])
+        turns = camera_to_world(*(self.angles + change).T)
         seen = np.einsum("ni,nij->nj", there, turns)
         # Two axes square to the ray, the first along the picture's rows.
         side = np.stack([rays[:, 2], np.zeros(len(rays)), -rays[:, 0]], axis=1)

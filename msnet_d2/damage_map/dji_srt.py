@@ -29,7 +29,7 @@ from msnet_d2.errors import InputError
 
 _STAMP = r"(\d{1,3}):(\d{1,2}):(\d{1,2})[,.:](\d{1,3})"
 _CUE = re.compile(rf"{_STAMP}[ \t]*-->[ \t]*{_STAMP}")
-_CUE_NUMBER = re.compile(r"\n\s*\d+\s*$")
+_CUE_NUMBER = re.compile(r"\n[ \t]{0,8}\d{1,9}$")
 _TAG = re.compile(r"<[^<>]{0,200}>")
 _FIELD = re.compile(
     r"(?<![A-Za-z_])(latitude|long?titude|longitude|rel_alt|abs_alt|altitude|gb_yaw|gb_pitch|"
@@ -188,7 +188,7 @@ def parse_dji_srt(text: str, source: str, gps_order: str | None = None) -> Fligh
     rows, row_places, clocks, digits, empty, crowded = [], [], [], 0, 0, 0
     for cue, following in zip(cues, [*cues[1:], None]):
         body = _TAG.sub(" ", text[cue.end() : following.start() if following else len(text)])
-        frames = _frames_of(_CUE_NUMBER.sub("", body) if following else body)
+        frames = _frames_of(_CUE_NUMBER.sub("", body.rstrip()) if following else body)
         crowded += len(frames) > 1
         read = [_read_frame(frame) for frame in frames]
         stamps = cue.groups()

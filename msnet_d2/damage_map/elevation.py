@@ -235,7 +235,7 @@ class Terrain:
         stop = ~(gap > 0)  # below the ground, or unknown
         first = np.argmax(stop, axis=0)
         # The first known height at or below the ground, with known ground all the way there.
-        met = stop.any(axis=0) & (first > 0) & np.isfinite(gap[first, np.arange(azimuth.size)])
+        met = stop.any(axis=0) & np.isfinite(gap[first, np.arange(azimuth.size)])
         low, high = share[np.maximum(first - 1, 0), 0], share[first, 0]
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2

@@ -42,6 +42,9 @@ ASSUMED_ROLL_DEG = 1.0
 # The nose of the drone is near where the gimbal points, which follows it with a lag.
 FLIGHT_YAW_DEG = 5.0
 
+# A height that is a difference of two heights above sea level.
+SEA_LEVEL_M = 3.0
+
 DIALECT_NOISE = {
     # One record a frame, gimbal angles to 0.1 degree.
     "dji-srt": TelemetryNoise(),

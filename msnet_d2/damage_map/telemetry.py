@@ -27,6 +27,10 @@ from msnet_d2.damage_map.quality import clean_rows, describe_spans, find_spans, 
 from msnet_d2.damage_map.sample import TelemetrySample
 from msnet_d2.errors import InputError
 
+NO_HEIGHT = (
+    "no height above take-off in the log, only above sea level; --takeoff-altitude says what the "
+    "log would show on the ground"
+)
 SUFFIXES = (".srt", ".gpx", ".csv", ".tsv", ".txt")
 
 
@@ -124,9 +128,7 @@ class Telemetry:
         notes += describe_spans(find_spans(columns))
         if not np.isfinite(columns["alt"]).any():
             notes.append(
-                "no height above take-off in the log, only above sea level"
-                if np.isfinite(columns["abs_alt"]).any()
-                else "no altitude in the log"
+                NO_HEIGHT if np.isfinite(columns["abs_alt"]).any() else "no altitude in the log"
             )
         elif np.nanmax(columns["alt"]) < 2:
             notes.append("the drone never rises above 2 m over take-off")
@@ -216,6 +218,30 @@ class Telemetry:
             if have:
                 notes.append(f"--{name} is used only where the log has none ({1 - have:.0%})")
         return replace(self, assumed=assumed, notes=tuple(notes))
+
+    def with_takeoff_altitude(self, abs_alt_m: float) -> Telemetry:
+        """Take heights above take-off from those above sea level, where the log has only these.
+
+        Args:
+            abs_alt_m: what the log shows on the ground at take-off. Drones are wrong about the sea
+                level by tens of metres, so a map's elevation will not do.
+
+        Raises:
+            InputError: if it is not a number.
+        """
+        if not (np.isfinite(abs_alt_m) and abs(abs_alt_m) < 10_000):
+            raise InputError(f"--takeoff-altitude {abs_alt_m}: expected metres above sea level")
+        alt, abs_alt = self.columns["alt"], self.columns["abs_alt"]
+        columns = {**self.columns, "alt": np.where(np.isfinite(alt), alt, abs_alt - abs_alt_m)}
+        vague = float(np.hypot(self.noise.altitude_m, noise.SEA_LEVEL_M))
+        return replace(
+            self,
+            columns=columns,
+            noise=replace(
+                self.noise, altitude_m=vague if np.isnan(alt).any() else self.noise.altitude_m
+            ),
+            notes=tuple(note for note in self.notes if note != NO_HEIGHT),
+        )
 
     @overload
     def at(self, times: float) -> TelemetrySample: ...

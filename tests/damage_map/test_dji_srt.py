@@ -4,7 +4,7 @@ from datetime import datetime
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msnet_d2.damage_map import Quality, Telemetry
@@ -353,6 +353,7 @@ PIECES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(PIECES, st.text(max_size=8)), max_size=30).map("".join),
     st.sampled_from(["a.srt", "a.gpx", "a.csv", "a.txt"]),

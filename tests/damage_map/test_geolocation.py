@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msnet_d2.damage_map import (
@@ -170,6 +170,7 @@ def test_without_angles_it_is_the_point_under_the_drone(camera, kwargs):
     assert unknown.error_m[0] == pytest.approx(480, abs=1)
 
 
+@settings(deadline=None)
 @given(
     st.floats(-85, 85),
     st.floats(-180, 180),
@@ -219,14 +220,13 @@ def test_radius_of_the_90_percent_circle():
         (-10, 80, (480, 270), 40),
     ],
 )
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_error_radius_holds_the_truth_nine_times_of_ten(pitch, alt, pixel, hfov, seed):
-    rng = np.random.default_rng(seed)
+def test_the_error_radius_holds_the_truth_nine_times_of_ten(pitch, alt, pixel, hfov):
+    rng = np.random.default_rng(0)
     camera = Camera.from_hfov(hfov, 960, 540)
     logged = drone(alt=alt, pitch=pitch, yaw=30.0)
     noise = logged.noise
     stated = GroundProjector(camera, logged).to_ground([pixel])
-    n, hits = 600, 0
+    n, hits = 400, 0
     for _ in range(n):
         e = rng.standard_normal(9)
         foot = geodesy.destination(
@@ -246,5 +246,5 @@ def test_the_error_radius_holds_the_truth_nine_times_of_ten(pitch, alt, pixel, h
         place = where_it_is.to_ground([np.array(pixel) + e[7:]]).lat_lon[0]
         _, off = geodesy.azimuth_and_distance(*stated.lat_lon[0], *place)
         hits += bool(off <= stated.error_m[0])  # False where the truth is above the horizon
-    # 600 draws of 90%: one sigma is 1.2 points. Not below, and not much above either.
-    assert 0.87 <= hits / n <= 0.96
+    # 400 draws of 90%: one sigma is 1.5 points. Not below, and not much above either.
+    assert 0.865 <= hits / n <= 0.965

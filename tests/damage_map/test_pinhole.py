@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msnet_d2.damage_map import Camera, TelemetrySample
@@ -49,6 +49,7 @@ def test_angles_turn_the_camera(angles, right, down, forward):
     assert camera_to_world(*angles) == pytest.approx(np.array([right, down, forward]).T, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.floats(-360, 360), st.floats(-90, 90), st.floats(-180, 180))
 def test_the_matrix_is_a_rotation(yaw, pitch, roll):
     matrix = camera_to_world(yaw, pitch, roll)
@@ -68,6 +69,7 @@ def test_distortion_as_opencv_has_it():
     assert pixel == pytest.approx([500 + 700 * 0.470797, 400 + 700 * 0.00025], abs=1e-2)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1000), st.floats(0, 800))
 def test_distortion_round_trip(x, y):
     camera = Camera(1000, 800, 700, 700, 500, 400, LENS)

@@ -1,16 +1,17 @@
 """Telemetry between its records, its flaws, and its place on a video's time."""
 
+import sys
 from datetime import datetime, timezone
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msnet_d2.damage_map import Quality, Telemetry, find_telemetry, geodesy
 from msnet_d2.damage_map.flight_log import FlightLog
 from msnet_d2.damage_map.interpolation import interpolate_angle, interpolate_step
-from msnet_d2.errors import InputError
+from msnet_d2.errors import DependencyError, InputError
 
 NORTH_10_M = 10 / 111_195  # degrees of latitude, nearly
 
@@ -102,6 +103,26 @@ def test_gimbal_yaw_goes_before_flight_yaw_and_hand_given_angles_fill_gaps():
     assert not sample.flags & (Quality.ASSUMED_ANGLES | Quality.FLIGHT_YAW)
     with pytest.raises(InputError, match="--pitch -95: expected degrees from -90 to 90"):
         telemetry.with_angles(pitch=-95)
+
+
+def test_heights_above_sea_level_need_the_take_off_s():
+    rows = [{"time_s": t, "lat": 1 + t * 1e-5, "lon": 2, "abs_alt": 500.0 + t} for t in range(3)]
+    telemetry = make(rows)
+    assert np.isnan(telemetry.at(1.0).alt)
+    assert Quality.NO_ALTITUDE in telemetry.at(1.0).flags
+    assert any("only above sea level" in note for note in telemetry.notes)
+    mended = telemetry.with_takeoff_altitude(440.0)
+    assert mended.at(1.0).alt == 61.0
+    assert mended.noise.altitude_m > telemetry.noise.altitude_m
+    assert not any("only above sea level" in note for note in mended.notes)
+    with pytest.raises(InputError, match="--takeoff-altitude nan"):
+        telemetry.with_takeoff_altitude(float("nan"))
+
+
+def test_without_pyproj_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyproj", None)
+    with pytest.raises(DependencyError, match="pyproj.*msnet_d2.map"):
+        geodesy.import_pyproj()
 
 
 def test_repeated_fixes_do_not_make_the_drone_move_in_steps():
@@ -260,6 +281,7 @@ FLOATS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS), max_size=12),
     st.lists(st.floats(-300, 300), min_size=1, max_size=4),
