@@ -17,7 +17,7 @@ from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessRaisedException
 
 from msnet_d2.engine import evaluate, train
-from msnet_d2.engine.setup import find_config, load_config, trained_weights
+from msnet_d2.engine.setup import checkpoint_to_resume, find_config, load_config, trained_weights
 from msnet_d2.engine.worker_errors import error_of_worker
 from msnet_d2.errors import ConfigError, MSNetError
 
@@ -26,6 +26,8 @@ def main(args: argparse.Namespace) -> OrderedDict:
     """Train or evaluate in this process, one of ``--num-gpus``; return the figures."""
     cfg = load_config(args.config_file, args.opts)
     args.config_file = str(find_config(args.config_file))
+    if args.resume:
+        checkpoint_to_resume(cfg)  # before a wrong OUTPUT_DIR is made
     _set_up_logging(cfg, args)
     if not args.eval_only:
         return train(cfg, resume=args.resume)
@@ -65,7 +67,8 @@ def _set_up_logging(cfg, args: argparse.Namespace) -> None:
         logging.getLogger(name).handlers.clear()
     # With the same arguments as in default_setup, which would otherwise add a second handler.
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank())
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="msnet_d2")
+    ours = setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="msnet_d2")
+    ours.setLevel(logging.DEBUG if getattr(args, "verbose", False) else logging.INFO)
     console = [
         handler
         for handler in logging.getLogger("detectron2").handlers
@@ -82,4 +85,5 @@ if __name__ == "__main__":
     try:
         run(default_argument_parser().parse_args())
     except MSNetError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

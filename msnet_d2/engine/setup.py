@@ -19,6 +19,7 @@ from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.files import write_text
 
 __all__ = [
+    "checkpoint_to_resume",
     "find_config",
     "last_checkpoint",
     "load_config",
@@ -119,6 +120,21 @@ def last_checkpoint(folder: str | Path) -> str | None:
     return str(path)
 
 
+def checkpoint_to_resume(cfg: CfgNode) -> str:
+    """The last checkpoint in ``OUTPUT_DIR``.
+
+    Raises:
+        ConfigError: if there is none. (Detectron2 starts afresh then.)
+    """
+    checkpoint = last_checkpoint(cfg.OUTPUT_DIR)
+    if checkpoint is None:
+        raise ConfigError(
+            f"nothing to resume: OUTPUT_DIR {cfg.OUTPUT_DIR} holds no checkpoint; leave out "
+            "--resume, or set OUTPUT_DIR to the folder of the run to continue"
+        )
+    return checkpoint
+
+
 def trained_weights(
     cfg: CfgNode, config_file: str | Path, opts: Sequence[str] = (), *, resume: bool = False
 ) -> str:
@@ -137,10 +153,7 @@ def trained_weights(
         ConfigError: if ``resume`` and there is no checkpoint.
     """
     if resume:
-        checkpoint = last_checkpoint(cfg.OUTPUT_DIR)
-        if checkpoint is None:
-            raise ConfigError(f"--resume: OUTPUT_DIR {cfg.OUTPUT_DIR} holds no checkpoint")
-        return checkpoint
+        return checkpoint_to_resume(cfg)
     path = find_config(config_file)
     if path.name == CONFIG_FILE and "MODEL.WEIGHTS" not in list(opts)[::2]:
         checkpoint = last_checkpoint(path.parent)

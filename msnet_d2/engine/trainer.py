@@ -33,7 +33,7 @@ from msnet_d2.data.triplets import build_joint_loader, build_triplet_loader
 from msnet_d2.engine.hooks import FiniteWeights, ProgressBar, ProgressLoader, on_terminal
 from msnet_d2.engine.loops import RememberLastBatch, build_loop
 from msnet_d2.engine.optimizer import build_optimizer
-from msnet_d2.engine.setup import last_checkpoint, resolve_datasets, write_config
+from msnet_d2.engine.setup import checkpoint_to_resume, resolve_datasets, write_config
 from msnet_d2.engine.weights import load_trained_weights
 from msnet_d2.errors import ConfigError, DatasetError, MSNetError, TrainingError
 from msnet_d2.evaluation import ISBDAEvaluator, undefined_as_none
@@ -89,11 +89,8 @@ class MSNetTrainer(DefaultTrainer):
         Raises:
             ConfigError: if ``resume`` and there is no checkpoint. (Detectron2 starts afresh.)
         """
-        if resume and last_checkpoint(self.cfg.OUTPUT_DIR) is None:
-            raise ConfigError(
-                f"nothing to resume: OUTPUT_DIR {self.cfg.OUTPUT_DIR} holds no checkpoint; train "
-                "without --resume, or set OUTPUT_DIR to the folder of the run to continue"
-            )
+        if resume:
+            checkpoint_to_resume(self.cfg)
         super().resume_or_load(resume)
 
     def train(self) -> OrderedDict:
@@ -269,6 +266,8 @@ def train(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
     Raises:
         MSNetError: if the config, the data or the weights cannot be used, or training diverged.
     """
+    if resume:
+        checkpoint_to_resume(cfg)  # before minutes go into building the model
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
     trainer = MSNetTrainer(cfg)
     trainer.resume_or_load(resume=resume)

@@ -108,7 +108,7 @@ def test_results_of_another_tool(tiny_data, tmp_path, capsys):
         (["train", "--config-file", "CONFIG", "--num-gpus", "0"], "--num-gpus is 0"),
         (["train", "--config-file", "CONFIG", "DATASETS.TRAIN", "x:y"], "no data set 'x:y'"),
         (["eval", "--config-file", "CONFIG", "--weights", "w.pth"], "w.pth"),
-        (["eval", "--config-file", "CONFIG", "--resume"], "--resume: OUTPUT_DIR"),
+        (["eval", "--config-file", "CONFIG", "--resume"], "nothing to resume"),
         (["eval", "--config-file", "CONFIG", "--parents", "p.json"], "goes with --predictions"),
         (["eval", "--predictions", "p.json"], "--predictions needs --dataset"),
         (["eval", "--predictions", "p.json", "--dataset", "DATA:val"], "cannot read p.json"),

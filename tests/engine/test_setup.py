@@ -145,7 +145,7 @@ def test_weights_beside_the_config_that_training_wrote(train_cfg, tmp_path):
     # Nothing was saved yet.
     assert trained_weights(train_cfg, path) == "start.pth"
     assert last_checkpoint(run) is None
-    with pytest.raises(ConfigError, match="--resume: OUTPUT_DIR"):
+    with pytest.raises(ConfigError, match="nothing to resume: OUTPUT_DIR"):
         trained_weights(train_cfg, path, resume=True)
     (run / "last_checkpoint").write_text("model_final.pth")
     with pytest.raises(InputError, match="names model_final.pth, which is not there"):
