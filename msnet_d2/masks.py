@@ -6,6 +6,7 @@ kept, drawn or encoded of a frame here is the part inside the boxes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,13 +88,12 @@ def box_pixels(
     Returns:
         x0, y0, x1, y1, the last two exclusive; x1 <= x0 or y1 <= y0 where the box is outside.
     """
-    x0, y0 = np.floor(box[:2]) - margin
-    x1, y1 = np.ceil(box[2:]) + margin
+    x0, y0, x1, y1 = box.tolist()
     return (
-        int(min(max(x0, 0), width)),
-        int(min(max(y0, 0), height)),
-        int(min(max(x1, 0), width)),
-        int(min(max(y1, 0), height)),
+        min(max(math.floor(x0) - margin, 0), width),
+        min(max(math.floor(y0) - margin, 0), height),
+        min(max(math.ceil(x1) + margin, 0), width),
+        min(max(math.ceil(y1) + margin, 0), height),
     )
 
 

@@ -42,9 +42,9 @@ _SHOWN_CHANGE = 0.005
 
 @dataclass
 class _Item:
-    """One object to draw: box (4,) XYXY in pixels, class index, label text, arrow (-1, 0, 1)."""
+    """One object to draw: pixels x0, y0, x1, y1 of its box, class index, text, arrow (-1, 0, 1)."""
 
-    box: np.ndarray
+    box: tuple[int, int, int, int]
     level: int
     text: str
     short_text: str
@@ -111,6 +111,7 @@ def draw_instances(
     kept = kept[np.argsort(-scores[kept], kind="stable")]
     masks = MaskCropper(getattr(instances, "pred_masks", None), len(scores), canvas.shape[:2])
     names = _names(metadata, classes)
+    height, width = canvas.shape[:2]
     items = []
     for i in kept:
         score = f"{scores[i]:.2f}"
@@ -119,7 +120,14 @@ def draw_instances(
             arrow = 1 if scores[i] > raw[i] else -1
         level = int(classes[i])
         items.append(
-            _Item(boxes[i], level, f"{names[level]} {score}", score, arrow, masks.crop(i, boxes[i]))
+            _Item(
+                box_pixels(boxes[i], width, height),
+                level,
+                f"{names[level]} {score}",
+                score,
+                arrow,
+                masks.crop(i, boxes[i]),
+            )
         )
     parent_boxes = _parent_boxes(
         instances, parents, kept, min_score if parent_min_score is None else parent_min_score
@@ -174,7 +182,8 @@ def draw_ground_truth(
         level = int(annotation["category_id"])
         box = _finite(to_xyxy(annotation["bbox"], mode), "annotation")
         mask = annotation_mask(annotation.get("segmentation"), scale, (height, width))
-        items.append(_Item(box, level, names[level], names[level], 0, mask))
+        pixels = box_pixels(box, width, height)
+        items.append(_Item(pixels, level, names[level], names[level], 0, mask))
         if annotation.get("parent_bbox") is not None:
             parent = _finite(to_xyxy(annotation["parent_bbox"], mode), "building")
             parents[annotation.get("parent_id", tuple(parent))] = parent
@@ -277,7 +286,6 @@ def _draw(
     """Draw ``items`` (the most important first) and buildings on ``canvas``."""
     layout = Layout.for_image(canvas)
     colors = level_colors(metadata)
-    height, width = canvas.shape[:2]
     for box in parent_boxes:
         corner_marks(canvas, box, layout)
     # The most important last: it lies on top.
@@ -285,7 +293,7 @@ def _draw(
         if item.mask is not None:
             blend_mask(canvas, item.mask.mask, item.mask.x, item.mask.y, colors[item.level], layout)
     for item in reversed(items):
-        x0, y0, x1, y1 = box_pixels(item.box, width, height)
+        x0, y0, x1, y1 = item.box
         if x1 > x0 and y1 > y0:
             cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colors[item.level], layout.box_line)
     if legend:
@@ -298,7 +306,7 @@ def _draw(
     if caption:
         _draw_caption(canvas, caption, layout)
     for item in items:
-        box = box_pixels(item.box, width, height)
+        box = item.box
         if box[2] <= box[0] or box[3] <= box[1]:
             continue
         color = colors[item.level]
