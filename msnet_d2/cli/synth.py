@@ -1,7 +1,8 @@
 """Render drone flights over damaged neighbourhoods and write them in ISBDA's layout.
 
-The data set goes to DIR/train, DIR/val, DIR/annotations, DIR/videos (.mp4 and DJI-style .srt) and DIR/ground_truth.json
-(buildings in world coordinates, camera poses). The same seed gives the same bytes.
+The data set goes to DIR/train, DIR/val, DIR/annotations, DIR/videos (.mp4 and DJI-style .srt) and
+DIR/ground_truth.json (buildings in world coordinates, camera poses). The same seed gives the same
+bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import re
 HELP = "render an aerial data set in ISBDA's layout"
 
 
-def _size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of "960x540"."""
     match = re.fullmatch(r"(\d+)[xX×](\d+)", text)
     if not match:
         raise argparse.ArgumentTypeError(
@@ -48,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--size",
-        type=_size,
+        type=parse_size,
         default=(960, 540),
         metavar="WxH",
         help="size of the frames (default: 960x540)",
