@@ -331,6 +331,11 @@ def _check_trainable(cfg: CfgNode) -> None:
     only_triplets = cfg.MODEL.SRN.ENABLED and cfg.MODEL.SRN.FREEZE_DETECTOR
     if not cfg.DATASETS.TRAIN and not only_triplets:
         raise ConfigError("DATASETS.TRAIN is empty: name a data set, such as FOLDER:train")
+    if only_triplets and not cfg.MODEL.WEIGHTS:
+        raise ConfigError(
+            "MODEL.WEIGHTS is empty: the score refinement network is trained on the features of a "
+            "trained detector; give its checkpoint, or set MODEL.SRN.FREEZE_DETECTOR False"
+        )
     if cfg.SOLVER.MAX_ITER < 1:
         raise ConfigError(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}; at least 1 is needed")
     batch, processes = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()

@@ -108,6 +108,8 @@ def srn_cfg(tiny_cfg, videos, tmp_path):
     cfg.SOLVER.WARMUP_ITERS = 0
     cfg.SOLVER.BASE_LR = 0.001
     cfg.OUTPUT_DIR = str(tmp_path / "run")
+    cfg.MODEL.WEIGHTS = str(tmp_path / "detector.pth")
+    save_detector(cfg, cfg.MODEL.WEIGHTS)
     return cfg
 
 
@@ -127,10 +129,9 @@ def results_of(cfg):
     )
 
 
-def test_f_is_trained_and_the_detector_stays_bit_identical(srn_cfg, tmp_path):
+def test_f_is_trained_and_the_detector_stays_bit_identical(srn_cfg):
     srn_cfg.MODEL.RESNETS.NORM = "BN"  # statistics that training would change
-    detector = save_detector(srn_cfg, tmp_path / "detector.pth")
-    srn_cfg.MODEL.WEIGHTS = str(tmp_path / "detector.pth")
+    detector = save_detector(srn_cfg, srn_cfg.MODEL.WEIGHTS)
     figures = train(srn_cfg)
     assert "isbda_bbox" in figures
     saved = torch.load(Path(srn_cfg.OUTPUT_DIR) / "model_final.pth", weights_only=True)["model"]
@@ -166,6 +167,12 @@ def test_joint_training(srn_cfg, videos):
 def test_joint_training_needs_annotated_images(srn_cfg):
     srn_cfg.MODEL.SRN.FREEZE_DETECTOR = False
     with pytest.raises(ConfigError, match=r"DATASETS\.TRAIN is empty"):
+        train(srn_cfg)
+
+
+def test_f_alone_needs_a_trained_detector(srn_cfg):
+    srn_cfg.MODEL.WEIGHTS = ""
+    with pytest.raises(ConfigError, match="on the features of a trained detector"):
         train(srn_cfg)
 
 
