@@ -11,7 +11,15 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-__all__ = ["Layout", "blend_mask", "corner_marks", "legend_sprite", "paste", "text_sprite"]
+__all__ = [
+    "Layout",
+    "blend_mask",
+    "corner_marks",
+    "legend_sprite",
+    "paste",
+    "render_text",
+    "text_sprite",
+]
 
 Color = tuple[int, int, int]
 
@@ -174,11 +182,22 @@ def _ink(background: Color) -> Color:
     return (0, 0, 0) if 0.114 * blue + 0.587 * green + 0.299 * red > 128 else (255, 255, 255)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def text_sprite(
     text: str, cap: int, background: Color, arrow: int = 0, ink: Color | None = None
 ) -> np.ndarray:
-    """A line of text on a plate, (h, w, 3) uint8; do not write to it.
+    """A line of text on a plate as :func:`render_text` makes it, kept for the next time; do not
+    write to it.
+    """
+    sprite = render_text(text, cap, background, arrow, ink)
+    sprite.flags.writeable = False
+    return sprite
+
+
+def render_text(
+    text: str, cap: int, background: Color, arrow: int = 0, ink: Color | None = None
+) -> np.ndarray:
+    """A line of text on a plate, (h, w, 3) uint8.
 
     Args:
         text: ASCII; other characters become question marks in OpenCV's fonts.
@@ -214,9 +233,7 @@ def text_sprite(
         cv2.rectangle(
             plate, (middle - stem, min(head, tail)), (middle + stem, max(head, tail)), ink, -1
         )
-    sprite = cv2.resize(plate, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
-    sprite.flags.writeable = False
-    return sprite
+    return cv2.resize(plate, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
 
 
 def legend_sprite(
@@ -233,7 +250,7 @@ def legend_sprite(
     return _legend(rows, buildings, arrows, layout.text, layout.mask_line)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def _legend(
     rows: tuple[tuple[str, int, Color], ...], buildings: int, arrows: bool, cap: int, line: int
 ) -> np.ndarray:

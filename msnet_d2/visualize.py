@@ -20,6 +20,7 @@ from msnet_d2.drawing import (
     corner_marks,
     legend_sprite,
     paste,
+    render_text,
     text_sprite,
 )
 from msnet_d2.errors import InputError
@@ -321,7 +322,8 @@ def _draw(
 
 
 def _draw_caption(canvas: np.ndarray, caption: str, layout: Layout) -> None:
-    sprite = text_sprite(caption, layout.text, (32, 32, 32))
+    # Not kept: a caption that tells the time is another in every frame.
+    sprite = render_text(caption, layout.text, (32, 32, 32))
     x, y = layout.pad, max(0, canvas.shape[0] - layout.pad - sprite.shape[0])
     paste(canvas, sprite, x, y, opacity=0.75)
     layout.occupy(x, y, sprite.shape[1], sprite.shape[0])

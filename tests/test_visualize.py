@@ -256,6 +256,17 @@ def test_a_frame_smaller_than_the_legend_is_drawn_all_the_same():
     )
 
 
+def test_captions_of_a_long_video_are_not_kept():
+    from msnet_d2.drawing import text_sprite
+
+    found = instances([[100, 100, 140, 140]], [0.9], [0])
+    draw_instances(image(), found, metadata=METADATA, caption="frame 0")
+    before = text_sprite.cache_info().currsize
+    for i in range(1, 30):
+        draw_instances(image(), found, metadata=METADATA, caption=f"frame {i}")
+    assert text_sprite.cache_info().currsize == before
+
+
 def test_in_place_draws_on_the_given_image():
     canvas = image()
     found = instances([[100, 100, 140, 140]], [0.9], [0])
