@@ -65,16 +65,16 @@ def anchor_sampling_scores(
         ConfigError: if the metric is unknown.
     """
     check_metric(metric)
-    anchors = _box_tensor(anchors)
-    proposals = _box_tensor(proposals)
+    anchors = box_tensor(anchors)
+    proposals = box_tensor(proposals)
     scores = anchors.new_zeros(len(anchors))
     # No selection by a mask here: it would make the host wait for the device. What must not count
     # is made empty.
-    anchor_areas = _areas(anchors)
+    anchor_areas = box_areas(anchors)
     proposals = _without_invalid(proposals)
     if len(proposals) == 0 or len(anchors) == 0:
         return scores
-    proposal_areas = _areas(proposals)
+    proposal_areas = box_areas(proposals)
 
     if block_elements is None:
         block_elements = _BLOCK_ELEMENTS_CUDA if anchors.is_cuda else _BLOCK_ELEMENTS_CPU
@@ -116,19 +116,19 @@ def sample_anchors(
         ConfigError: if the metric is unknown.
     """
     check_metric(metric)
-    anchors = _box_tensor(anchors)
+    anchors = box_tensor(anchors)
     if threshold < 0:
         return torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
     return anchor_sampling_scores(anchors, proposals, metric) > threshold
 
 
-def _box_tensor(boxes: Boxes | torch.Tensor) -> torch.Tensor:
+def box_tensor(boxes: Boxes | torch.Tensor) -> torch.Tensor:
     """(N, 4) float32 without gradient; mixed precision has too few bits for pixel coordinates."""
     tensor = boxes.tensor if isinstance(boxes, Boxes) else boxes
     return tensor.detach().reshape(-1, 4).to(torch.float32)
 
 
-def _areas(boxes: torch.Tensor) -> torch.Tensor:
+def box_areas(boxes: torch.Tensor) -> torch.Tensor:
     """(N,) areas; 0 for inverted boxes and those with a coordinate that is not finite."""
     width = (boxes[:, 2] - boxes[:, 0]).clamp_(min=0)
     height = (boxes[:, 3] - boxes[:, 1]).clamp_(min=0)

@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
 from detectron2.structures import Boxes, ImageList, Instances
@@ -34,6 +35,7 @@ from detectron2.utils.events import get_event_storage
 
 from msnet_d2.errors import ConfigError, InputError
 
+from .anchor_grid import sample_anchor_grid
 from .anchor_sampling import check_metric, sample_anchors
 
 __all__ = ["HierarchicalRPN", "OverlapMatcher", "parent_head_sources"]
@@ -191,7 +193,8 @@ class HierarchicalRPN(RPN):
         parent_outputs = _predict(self.parent_rpn, features)
         parents = self.parent_rpn.predict_proposals(*parent_outputs, images.image_sizes)
         anchors, logits, deltas = _predict(self, features)
-        kept = self._keep_anchors(anchors, parents)
+        grid_sizes = [tuple(features[name].shape[-2:]) for name in self.in_features]
+        kept = self._keep_anchors(anchors, grid_sizes, parents)
 
         losses = {}
         if self.training:
@@ -203,23 +206,23 @@ class HierarchicalRPN(RPN):
 
     @torch.no_grad()
     def _keep_anchors(
-        self, anchors: list[Boxes], parents: list[Instances]
+        self,
+        anchors: list[Boxes],
+        grid_sizes: list[tuple[int, int]],
+        parents: list[Instances],
     ) -> list[list[torch.Tensor]] | None:
         """The one place that turns parent proposals into kept anchors (see the module's head).
 
         Args:
             anchors: per level, Hi * Wi * A boxes.
+            grid_sizes: per level, (Hi, Wi).
             parents: N Instances.
         """
         if self.threshold < 0:
             return None
-        all_anchors = Boxes.cat(anchors)
         level_sizes = [len(level) for level in anchors]
         masks = torch.stack(
-            [
-                sample_anchors(all_anchors, self._sampling_parents(p), self.metric, self.threshold)
-                for p in parents
-            ]
+            [self._sample(anchors, grid_sizes, self._sampling_parents(p)) for p in parents]
         )
         # The host needs the counts; asking for all of them at once makes it wait for the device
         # twice a batch, not twice a level and image.
@@ -238,6 +241,17 @@ class HierarchicalRPN(RPN):
             share = sum(map(sum, counts)) / max(masks.numel(), 1)
             get_event_storage().put_scalar("hrpn/kept_anchors", share)
         return kept
+
+    def _sample(
+        self, anchors: list[Boxes], grid_sizes: list[tuple[int, int]], parents: Boxes
+    ) -> torch.Tensor:
+        """Which anchors of an image are kept, (R,) bool, by the way that suits."""
+        settings = (self.metric, self.threshold)
+        # On CUDA the plain way is fewer launches, and never makes the host wait.
+        on_cpu = parents.device.type == "cpu"
+        if on_cpu and type(self.anchor_generator) is DefaultAnchorGenerator:
+            return sample_anchor_grid(anchors, grid_sizes, parents, *settings)
+        return sample_anchors(Boxes.cat(anchors), parents, *settings)
 
     def _sampling_parents(self, parents: Instances) -> Boxes:
         """The parent proposals of an image that keep anchors: (P, 4)."""

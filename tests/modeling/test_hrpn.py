@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.structures import Boxes
 
@@ -12,6 +13,14 @@ from msnet_d2.modeling.anchor_sampling import anchor_sampling_scores
 from msnet_d2.modeling.hrpn import HierarchicalRPN
 
 LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_rpn_parent_cls", "loss_rpn_parent_loc"}
+
+
+def kept_anchors(hrpn, features):
+    """Anchors of the only image, and by level the indices of those kept."""
+    levels = [features[f] for f in hrpn.in_features]
+    anchors = hrpn.anchor_generator(levels)
+    parents = hrpn.parent_rpn.predict_proposals(None, None, None, None)
+    return anchors, hrpn._keep_anchors(anchors, [x.shape[-2:] for x in levels], parents)[0]
 
 
 def stock_twin(cfg, input_shape, hrpn) -> RPN:
@@ -132,6 +141,23 @@ def test_top_k_is_filled_by_kept_anchors(make_hrpn, make_inputs, fix_parents):
     assert (anchor_sampling_scores(boxes, torch.tensor([[40.0, 40, 64, 64]])) > 0.9).all()
 
 
+def test_other_anchor_generators(make_hrpn, make_inputs, fix_parents):
+    """One not known to make regular grids is sampled by the definition, with equal result."""
+
+    class Other(DefaultAnchorGenerator):
+        pass
+
+    parents = [[[10, 10, 60, 50], [70, 40, 128, 96]]]
+    _, features = make_inputs(1)
+    hrpn = make_hrpn(THRESHOLD=0.5).eval()
+    fix_parents(hrpn, parents)
+    grid = kept_anchors(hrpn, features)[1]
+    hrpn.anchor_generator.__class__ = Other
+    plain = kept_anchors(hrpn, features)[1]
+    assert sum(map(len, plain)) > 50
+    assert all(torch.equal(a, b) for a, b in zip(grid, plain, strict=True))
+
+
 def test_a_tie_is_dropped(make_hrpn, make_inputs, fix_parents):
     """An anchor exactly half inside its parent is dropped at S = 0.5, kept at the next below.
 
@@ -144,8 +170,7 @@ def test_a_tie_is_dropped(make_hrpn, make_inputs, fix_parents):
     for threshold in (0.5, torch.nextafter(torch.tensor(0.5), torch.tensor(0.0)).item()):
         hrpn = make_hrpn(THRESHOLD=threshold).eval()
         fix_parents(hrpn, [[[0, -200, 300, 200]]])
-        anchors = hrpn.anchor_generator([features[f] for f in hrpn.in_features])
-        levels = hrpn._keep_anchors(anchors, hrpn.parent_rpn.predict_proposals(*[None] * 4))[0]
+        _, levels = kept_anchors(hrpn, features)
         kept.append(levels[-1].tolist())
     # p6 is 2 x 2 positions x 3 anchors (ratios 0.5, 1, 2), in rows. All of the left column are
     # halved by the parent's edge, up to rounding of the widths of ratios 0.5 and 2; the square one
@@ -164,8 +189,7 @@ def test_parents_can_be_limited(make_hrpn, make_inputs, storage, factories, fix_
     def kept_parents(**keys):
         hrpn = make_hrpn(THRESHOLD=0.9, **keys).train(training)
         fix_parents(hrpn, parents, logits=[2.0, 0.0, -1.0])
-        anchors = hrpn.anchor_generator([features[f] for f in hrpn.in_features])
-        levels = hrpn._keep_anchors(anchors, hrpn.parent_rpn.predict_proposals(*[None] * 4))[0]
+        anchors, levels = kept_anchors(hrpn, features)
         boxes = torch.cat([a.tensor[i] for a, i in zip(anchors, levels)])
         scores = [anchor_sampling_scores(boxes, torch.tensor([p]).float()) for p in parents[0]]
         return [bool((s > 0.9).any()) for s in scores]
