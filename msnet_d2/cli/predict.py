@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.min_score <= 1:
         raise InputError(f"--min-score is a probability from 0 to 1, got {args.min_score}")
     # Before the model, which takes seconds to load.
-    pictures = find_pictures(args.pictures)
+    pictures = find_pictures(args.pictures, leave_out=args.out)
     opts = [*args.opts, *(["MODEL.WEIGHTS", args.weights] if args.weights else [])]
     cfg = load_config(args.config_file, opts, device=args.device)
     cfg.defrost()

@@ -41,23 +41,30 @@ class Picture:
     name: str
 
 
-def find_pictures(sources: Sequence[str | Path]) -> list[Picture]:
+def find_pictures(
+    sources: Sequence[str | Path], *, leave_out: str | Path | None = None
+) -> list[Picture]:
     """The pictures that files and folders stand for, each once, those of a folder by name.
 
     Args:
         sources: files of any name, and folders, which are searched with their subfolders for
             :data:`PICTURE_SUFFIXES`.
+        leave_out: a folder below them that is not searched: that of the results, which a run
+            before may have filled with drawings.
 
     Raises:
         InputError: if one does not exist, or a folder holds no picture.
     """
     pictures: dict[Path, Picture] = {}
+    drawings = None if leave_out is None else Path(leave_out).resolve()
     for source in map(Path, sources):
         if source.is_dir():
             found = [
                 Picture(path, path.relative_to(source).as_posix())
                 for path in sorted(source.rglob("*"))
-                if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+                if path.suffix.lower() in PICTURE_SUFFIXES
+                and path.is_file()
+                and (source.resolve() == drawings or drawings not in path.resolve().parents)
             ]
             if not found:
                 raise InputError(

@@ -119,7 +119,9 @@ def metadata_for(cfg: CfgNode) -> Metadata:
     Those of the first data set of ``DATASETS.TEST`` if it is registered, ISBDA's levels for a model
     of three classes, and numbers otherwise. No data set is looked for on the disk.
     """
-    classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    heads = cfg.MODEL.ROI_HEADS
+    # A class of parents is none of the damage, and does not appear among the instances.
+    classes = heads.NUM_CLASSES - (heads.PARENT_CLASS >= 0)
     for name in cfg.DATASETS.TEST[:1]:
         if name in MetadataCatalog.list():
             metadata = MetadataCatalog.get(name)

@@ -8,7 +8,7 @@ from msnet_d2 import errors
 
 __all__ = ["error_of_worker"]
 
-_OURS = re.compile(r"^msnet_d2\.errors\.(\w+): (.*)", re.MULTILINE | re.DOTALL)
+_OURS = re.compile(r"^msnet_d2\.errors\.(\w+): ", re.MULTILINE)
 
 
 def error_of_worker(error: BaseException) -> errors.MSNetError | None:
@@ -26,8 +26,9 @@ def error_of_worker(error: BaseException) -> errors.MSNetError | None:
     matches = list(_OURS.finditer(str(error)))
     if not matches:
         return None
-    name, message = matches[-1].groups()
-    kind = getattr(errors, name, None)
+    # The last of a chain of errors is the one that ended it.
+    message = str(error)[matches[-1].end() :]
+    kind = getattr(errors, matches[-1][1], None)
     if not (isinstance(kind, type) and issubclass(kind, errors.MSNetError)):
         return None
     return kind(message.strip())

@@ -136,6 +136,10 @@ def test_names_of_the_levels(tiny_cfg):
     tiny_cfg.DATASETS.TEST = ("nowhere:val",)
     assert metadata_for(tiny_cfg).thing_classes == ["Slight", "Severe", "Debris"]
     assert len(metadata_for(tiny_cfg).thing_colors) == 3
+    tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES = 4
+    tiny_cfg.MODEL.ROI_HEADS.PARENT_CLASS = 3
+    assert metadata_for(tiny_cfg).thing_classes == ["Slight", "Severe", "Debris"]
+    tiny_cfg.MODEL.ROI_HEADS.PARENT_CLASS = -1
     tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES = 2
     assert metadata_for(tiny_cfg).thing_classes == ["class 0", "class 1"]
 
@@ -191,6 +195,9 @@ def test_finds_pictures_once(tmp_path):
         (tmp_path / name).touch()
     found = find_pictures([tmp_path / "b", tmp_path / "b" / "1.jpg", tmp_path])
     assert [p.name for p in found] == ["1.jpg", "2.PNG", "a.tif"]
+    # Results below the pictures are no pictures to look at, unless they are what was asked for.
+    assert [p.name for p in find_pictures([tmp_path], leave_out=tmp_path / "b")] == ["a.tif"]
+    assert len(find_pictures([tmp_path / "b"], leave_out=tmp_path / "b")) == 2
     # A file that was named is taken whatever it is called.
     assert [p.name for p in find_pictures([tmp_path / "b" / "notes.txt"])] == ["notes.txt"]
     with pytest.raises(InputError, match="there is no picture or folder .*c.jpg"):

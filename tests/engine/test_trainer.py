@@ -14,6 +14,7 @@ from msnet_d2.engine import MSNetTrainer, evaluate, train
 from msnet_d2.engine.loops import CPUAutocastTrainer, build_loop
 from msnet_d2.engine.optimizer import build_optimizer
 from msnet_d2.engine.setup import last_checkpoint
+from msnet_d2.engine.worker_errors import error_of_worker
 from msnet_d2.errors import ConfigError, DatasetError, TrainingError, WeightsError
 from msnet_d2.evaluation import TASKS, ISBDAEvaluator
 
@@ -44,6 +45,15 @@ def test_trains_evaluates_and_leaves_everything_in_its_folder(train_cfg):
     again = evaluate(train_cfg, last_checkpoint(run))
     for task in TASKS:
         assert again[task] == pytest.approx(results[task], nan_ok=True, abs=1e-6)
+
+
+def test_a_stock_mask_rcnn_goes_the_same_way(train_cfg):
+    train_cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
+    train_cfg.MODEL.PROPOSAL_GENERATOR.NAME = "RPN"
+    train_cfg.SOLVER.MAX_ITER = 1
+    results = train(train_cfg)
+    assert list(results) == ["bbox", "segm", "isbda_bbox", "isbda_segm"]
+    assert list(evaluate(train_cfg, last_checkpoint(train_cfg.OUTPUT_DIR))) == list(results)
 
 
 def test_training_lowers_the_loss(train_cfg):
@@ -256,6 +266,29 @@ def test_a_picture_that_breaks_during_training_is_named(train_cfg, tiny_data, wo
         train(train_cfg)
     assert "\n" not in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+def test_errors_of_other_processes_are_told_apart_from_their_tracebacks():
+    text = """
+
+-- Process 1 terminated with the following error:
+Traceback (most recent call last):
+  File "train_net.py", line 40, in main
+    raise DatasetError("first")
+msnet_d2.errors.DatasetError: first
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "train_net.py", line 41, in main
+msnet_d2.errors.ConfigError: SOLVER.MAX_ITER is 0: odd
+"""
+    error = error_of_worker(RuntimeError(text))
+    assert type(error) is ConfigError
+    assert str(error) == "SOLVER.MAX_ITER is 0: odd"
+    assert error_of_worker(RuntimeError("Traceback …\nValueError: no error of ours")) is None
+    assert error_of_worker(RuntimeError("msnet_d2.errors.Unheard: of")) is None
+    assert error_of_worker(ConfigError("plain")) is None
 
 
 def test_evaluation_needs_data_and_weights(train_cfg):
