@@ -122,8 +122,8 @@ def run(args: argparse.Namespace) -> int:
         s = summary[side]
         slight, severe, debris = s["levels"]
         print(
-            f"{side}: {s['videos']} videos, {s['images']} pictures, {s['annotations']} damaged parts "
-            f"(Slight {slight}, Severe {severe}, Debris {debris})"
+            f"{side}: {s['videos']} videos, {s['images']} pictures, "
+            f"{s['annotations']} damaged parts (Slight {slight}, Severe {severe}, Debris {debris})"
         )
     if summary["codec"] == "mp4v":
         print("videos are MPEG-4 part 2: install the package av for H.264")

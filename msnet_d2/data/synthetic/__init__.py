@@ -1,8 +1,8 @@
 """Rendered drone flights over damaged neighbourhoods: a data set that can be made anywhere.
 
-A scene is true 3-D: a painted ground plane, buildings of textured planes, meshes and tree sprites, seen by a moving camera
-through a depth buffer and an id buffer, with numpy and OpenCV alone. See :func:`write_dataset` for a data set on disk and
-:func:`render_flight` for frames in memory.
+A scene is true 3-D: a painted ground plane, buildings of textured planes, meshes and tree sprites,
+seen by a moving camera through a depth buffer and an id buffer, with numpy and OpenCV alone. See
+:func:`write_dataset` for a data set on disk and :func:`render_flight` for frames in memory.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Buildings: plans made of rectangular blocks, and the planar faces (walls, roofs, trim) they turn into.
+"""Buildings: plans made of rectangular blocks, and the planar faces (walls, roofs, trim) they turn
+into.
 
-A plan is decided when the neighbourhood is laid out; its faces are painted when it first comes into view.
+A plan is decided when the neighbourhood is laid out; its faces are painted when it first comes
+into view.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ __all__ = ["Block", "BuildingPlan", "Face", "block_faces", "outline_of_blocks", 
 class Block:
     """A box with a roof, in the building's own frame (x along the street, y away from it), metres.
 
-    ``along`` is the direction of the ridge: 0 along x, 1 along y. ``half`` are the half sides along and across it.
+    ``along`` is the direction of the ridge: 0 along x, 1 along y. ``half`` are the half sides
+    along and across it.
     """
 
     x: float
@@ -70,7 +73,9 @@ class BuildingPlan:
 
     @property
     def radius(self) -> float:
-        """Radius of a circle around ``centre`` that holds the building, its eaves and its rubble."""
+        """Radius of a circle around ``centre`` that holds the building, its eaves and its
+        rubble.
+        """
         corners = [
             np.hypot(x, y) for b in self.blocks for x in b.extent[::2] for y in b.extent[1::2]
         ]
@@ -81,8 +86,9 @@ class BuildingPlan:
 class Face:
     """A planar polygon with a texture.
 
-    ``origin + u * x + v * y`` is the place of the texture's metres (x, y), y downwards in the texture; all in world
-    coordinates once :func:`to_world_faces` has been applied. ``v × u`` points outwards.
+    ``origin + u * x + v * y`` is the place of the texture's metres (x, y), y downwards in the
+    texture; all in world coordinates once :func:`to_world_faces` has been applied. ``v × u``
+    points outwards.
     """
 
     kind: str  # roof, wall, trim, inside, rubble
@@ -250,7 +256,9 @@ def block_faces(block: Block, index: int) -> list[Face]:
 
 
 def inside_faces(block: Block, index: int) -> list[Face]:
-    """Return what shows through holes in a block: the ceiling below the roof, the floor, and the walls' inner sides."""
+    """Return what shows through holes in a block: the ceiling below the roof, the floor, and the
+    walls' inner sides.
+    """
     x0, y0, x1, y1 = block.extent
     w, d = x1 - x0 - 0.3, y1 - y0 - 0.3
     faces = []
@@ -278,7 +286,8 @@ def inside_faces(block: Block, index: int) -> list[Face]:
 
 
 def outline_of_blocks(extents: list[tuple[float, float, float, float]]) -> np.ndarray:
-    """Return the outline (N, 2), counter-clockwise, of the union of axis-aligned rectangles that hang together.
+    """Return the outline (N, 2), counter-clockwise, of the union of axis-aligned rectangles that
+    hang together.
 
     If they do not, it is that of the largest piece. Holes are left out.
     """
@@ -289,7 +298,8 @@ def outline_of_blocks(extents: list[tuple[float, float, float, float]]) -> np.nd
         i0, i1 = np.searchsorted(xs, (x0, x1))
         j0, j1 = np.searchsorted(ys, (y0, y1))
         full[j0 + 1 : j1 + 1, i0 + 1 : i1 + 1] = True
-    # Directed edges with the inside on their left; cell (j, i) spans xs[i-1]..xs[i], ys[j-1]..ys[j].
+    # Directed edges with the inside on their left; cell (j, i) spans xs[i-1]..xs[i],
+    # ys[j-1]..ys[j].
     follow: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for j, i in zip(*np.nonzero(full)):
         for near, start, end in (

@@ -1,7 +1,8 @@
 """The camera: intrinsics, poses, projection, and the flight path.
 
-World: metres, x east, y north, z up, the ground is z = 0. Camera axes: x right, y down, z forward. Image coordinates are
-continuous, (0, 0) is the upper left corner of the frame, so that the centre of the first pixel is (0.5, 0.5).
+World: metres, x east, y north, z up, the ground is z = 0. Camera axes: x right, y down, z forward.
+Image coordinates are continuous, (0, 0) is the upper left corner of the frame, so that the centre
+of the first pixel is (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ class Intrinsics:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the camera is (x, y, z in metres) and looks, angles in degrees as DJI's gimbals give them.
+    """Where the camera is (x, y, z in metres) and looks, angles in degrees as DJI's gimbals give
+    them.
 
-    ``yaw`` is clockwise from north, ``pitch`` is 0 at the horizon and -90 straight down, ``roll`` is positive when the
-    camera's right side dips.
+    ``yaw`` is clockwise from north, ``pitch`` is 0 at the horizon and -90 straight down, ``roll``
+    is positive when the camera's right side dips.
     """
 
     time: float
@@ -76,8 +78,8 @@ def project(
     """Project world ``points`` (..., 3) into the frame.
 
     Returns:
-        Image coordinates (..., 2) and depths (...) along the optical axis; coordinates mean nothing where the depth is
-        not positive.
+        Image coordinates (..., 2) and depths (...) along the optical axis; coordinates mean
+        nothing where the depth is not positive.
     """
     camera = (np.asarray(points, np.float64) - pose.position) @ rotation_matrix(pose).T
     depth = camera[..., 2]
@@ -134,7 +136,8 @@ class FlightPath:
 
 
 def ground_footprint(pose: Pose, intrinsics: Intrinsics, margin: float = 0.0) -> np.ndarray:
-    """Return where the frame's corners meet the ground: (4, 2), clockwise from the upper left; ``margin`` in pixels.
+    """Return where the frame's corners meet the ground: (4, 2), clockwise from the upper left;
+    ``margin`` in pixels.
 
     Rays that rise are cut off at ten times the height.
     """

@@ -10,7 +10,8 @@ from msnet_d2.errors import InputError
 
 __all__ = ["GENERATOR_VERSION", "SceneConfig", "Style", "scene_rng"]
 
-# Raised whenever the same seed gives other pixels or labels than before, so that figures can name their data.
+# Raised whenever the same seed gives other pixels or labels than before, so that figures can name
+# their data.
 GENERATOR_VERSION = 1
 
 LEVEL_NAMES = ("undamaged", "Slight", "Severe", "Debris")
@@ -42,7 +43,8 @@ class SceneConfig:
     def __post_init__(self):
         if not (32 <= self.width <= 4096 and 32 <= self.height <= 4096):
             raise InputError(
-                f"a frame of {self.width}x{self.height} cannot be rendered: both sides must lie in 32..4096"
+                f"a frame of {self.width}x{self.height} cannot be rendered: both sides must lie in "
+                "32..4096"
             )
         if not (0 < self.fps <= 240):
             raise InputError(f"{self.fps} frames per second: expected more than 0, at most 240")
@@ -50,7 +52,8 @@ class SceneConfig:
             raise InputError(f"a flight of {self.seconds} s: expected more than 0, at most 600 s")
         if self.seed < 0 or self.video < 1:
             raise InputError(
-                f"seed {self.seed}, video {self.video}: expected a seed of at least 0 and a video from 1"
+                f"seed {self.seed}, video {self.video}: expected a seed of at least 0 and a video "
+                "from 1"
             )
 
     @property
@@ -62,15 +65,17 @@ class SceneConfig:
 def scene_rng(config: SceneConfig, *stream: int) -> np.random.Generator:
     """Return the generator of a scene, or of one ``stream`` of it (a building, say).
 
-    A stream does not depend on how much was drawn from others, so that what is built late, when it first comes into
-    view, is the same whichever frames are asked for.
+    A stream does not depend on how much was drawn from others, so that what is built late, when it
+    first comes into view, is the same whichever frames are asked for.
     """
     return np.random.default_rng(np.random.SeedSequence((config.seed, config.video, *stream)))
 
 
 @dataclass
 class Style:
-    """What one flight has in common: light, season, neighbourhood, camera, film. Colours are BGR, 0..255."""
+    """What one flight has in common: light, season, neighbourhood, camera, film. Colours are BGR,
+    0..255.
+    """
 
     sun: np.ndarray  # unit vector towards the sun
     ambient: float  # share of the light that comes from the whole sky; near 1: overcast
@@ -120,8 +125,9 @@ class Style:
         warm = rng.uniform(-0.05, 0.06)
         grey = rng.uniform(105, 185)
         altitude = rng.uniform(42, 86)
-        # Pilots zoom or fly so that a house is a good part of the picture: the width of ground across the middle of the
-        # frame is drawn first, the field of view follows from it and the height.
+        # Pilots zoom or fly so that a house is a good part of the picture: the width of ground
+        # across the middle of the frame is drawn first, the field of view follows from it and the
+        # height.
         pitch = -rng.uniform(39, 51)
         across = rng.uniform(42, 72)
         hfov = np.degrees(2 * np.arctan(across / 2 / (altitude / np.sin(-np.radians(pitch)))))

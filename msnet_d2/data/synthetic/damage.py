@@ -1,7 +1,9 @@
-"""What a storm does to a building: which parts are damaged, and how that looks in the texture of a roof or wall.
+"""What a storm does to a building: which parts are damaged, and how that looks in the texture of a
+roof or wall.
 
-A part is one damaged region of one surface. It is planned with the building (kind, place, size, seed of its outline) and
-painted into the surface's texture together with its number, so that picture and mask cannot disagree.
+A part is one damaged region of one surface. It is planned with the building (kind, place, size,
+seed of its outline) and painted into the surface's texture together with its number, so that
+picture and mask cannot disagree.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ def _choose(rng: np.random.Generator, table: dict[str, float]) -> str:
 
 
 def plan_parts(plan: BuildingPlan, wind: np.ndarray, rng: np.random.Generator) -> None:
-    """Decide ``plan.parts`` from ``plan.level``, in place. ``wind`` (2,) is where the wind blew to, in the world.
+    """Decide ``plan.parts`` from ``plan.level``, in place. ``wind`` (2,) is where the wind blew
+    to, in the world.
 
     Parts of one surface do not overlap: a later part that would is left out.
     """
@@ -177,7 +180,9 @@ def _place(face: Face, level: int, kind: str, rng: np.random.Generator) -> Damag
 def paint_part(
     part: DamagePart, face: Face, texture: np.ndarray, ppm: float, rng: np.random.Generator
 ) -> None:
-    """Paint ``part`` on ``texture`` (float32) and into ``face.ids`` and ``face.solid``, in place; set its outlines."""
+    """Paint ``part`` on ``texture`` (float32) and into ``face.ids`` and ``face.solid``, in place;
+    set its outlines.
+    """
     shape = texture.shape[:2]
     scale = np.array(shape[::-1]) / face.size
     inside = np.zeros(shape, np.uint8)

@@ -19,7 +19,9 @@ __all__ = ["VideoSink", "write_bytes", "write_json", "write_picture"]
 
 @contextmanager
 def replacing(path: Path):
-    """Yield a temporary path beside ``path`` that replaces it on success and vanishes on failure."""
+    """Yield a temporary path beside ``path`` that replaces it on success and vanishes on
+    failure.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -57,7 +59,8 @@ def write_picture(path: Path, image: np.ndarray, quality: int) -> None:
 
 
 class VideoSink:
-    """Writes an .mp4: H.264 by PyAV where that is installed and has the encoder, MPEG-4 part 2 by OpenCV otherwise.
+    """Writes an .mp4: H.264 by PyAV where that is installed and has the encoder, MPEG-4 part 2 by
+    OpenCV otherwise.
 
     A context manager; the file appears under its name only if the block ends well.
     """
@@ -102,7 +105,8 @@ class VideoSink:
         )
         if not self._writer.isOpened():
             raise VideoError(
-                f"{self.path}: no encoder for mp4 video was found (neither PyAV's libx264 nor OpenCV's mp4v); "
+                f"{self.path}: no encoder for mp4 video was found (neither PyAV's libx264 nor "
+                "OpenCV's mp4v); "
                 "install the package av, or leave the videos out with --no-video"
             )
 

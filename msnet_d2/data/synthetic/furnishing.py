@@ -1,4 +1,6 @@
-"""Furnishes streets and lots: drives, paths, pools, trees, cars, fences, litter, and the shadows of all that stands."""
+"""Furnishes streets and lots: drives, paths, pools, trees, cars, fences, litter, and the shadows
+of all that stands.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,11 @@ def furnish_street(
         angle = streets.direction(at, b) + np.pi / 2
         world.meshes.append(pole(place[0], place[1], angle, lean).lit(_light(style)))
         _shade(
-            world, style, np.array([place - 0.15, place + 0.15, place + (0.15, -0.15)]), 9.0, 0.5
+            world,
+            style,
+            np.array([place - 0.15, place + 0.15, place + np.array([0.15, -0.15])]),
+            9.0,
+            0.5,
         )
         if rng.random() < 0.1:
             spot = streets.world(
@@ -111,7 +117,7 @@ def shadow_of_building(plan: BuildingPlan, style: Style) -> list[np.ndarray]:
         ridge = np.array([[-reach, 0.0], [reach, 0.0]])
         if block.along:
             ridge = ridge[:, ::-1]
-        ridge = ridge + (block.x, block.y)
+        ridge = ridge + np.array([block.x, block.y])
         shift = -style.sun[:2] / style.sun[2]
         world_eave = to_world(eave, plan.centre, plan.angle)
         world_ridge = to_world(ridge, plan.centre, plan.angle) + shift * (block.height + block.rise)
@@ -128,7 +134,9 @@ def furnish_lot(
     up = light(np.array([0.0, 0, 1]))
 
     def at(x: float, y: float) -> np.ndarray:
-        """World place: x metres along the lot from its corner, y metres from the edge of the road."""
+        """World place: x metres along the lot from its corner, y metres from the edge of the
+        road.
+        """
         return streets.world(np.array([a + x, b + side * (road_half + y)]))
 
     concrete = np.array([168.0, 172, 176]) * rng.uniform(0.82, 1.08)
@@ -327,9 +335,16 @@ def _add_tree(world, rng, style, place) -> None:
     }[kind]
     count = {"leafy": 6, "bare": 5, "broken": 4, "pine": 3}[kind]
     world.trees.append(
-        Tree(*place, float(height), kind, int(rng.integers(count)), bool(rng.integers(2)), rng.uniform(0.82, 1.15),
-             float(rng.normal(0, 0.05 if kind != "broken" else 0.16)))
-    )  # fmt: skip
+        Tree(
+            *place,
+            float(height),
+            kind,
+            int(rng.integers(count)),
+            bool(rng.integers(2)),
+            rng.uniform(0.82, 1.15),
+            float(rng.normal(0, 0.05 if kind != "broken" else 0.16)),
+        )
+    )
     strength = {"leafy": 1.0, "bare": 0.35, "broken": 0.25, "pine": 0.6}[kind]
     crown = height * (0.42 if kind == "leafy" else 0.3)
     centre = place - style.sun[:2] / style.sun[2] * height * 0.55

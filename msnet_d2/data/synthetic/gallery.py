@@ -14,7 +14,9 @@ COLOURS = {1: (80, 200, 60), 2: (0, 176, 255), 3: (48, 48, 235)}
 
 
 def draw_labels(image: np.ndarray, annotations: Sequence[dict], fill: float = 0.35) -> np.ndarray:
-    """Return a copy of a BGR picture with masks, damage boxes and (white) building boxes of ISBDA annotations."""
+    """Return a copy of a BGR picture with masks, damage boxes and (white) building boxes of ISBDA
+    annotations.
+    """
     out = image.copy()
     layer = image.copy()
     outlines = []

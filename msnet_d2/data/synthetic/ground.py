@@ -1,4 +1,6 @@
-"""The ground as an orthophoto in tiles: lawns, roads, drives, pools, litter and shadows, painted when first seen."""
+"""The ground as an orthophoto in tiles: lawns, roads, drives, pools, litter and shadows, painted
+when first seen.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ import cv2
 import numpy as np
 
 from .config import Style
-from .rubble_texture import rubble
 from .noise import fractal_noise, sample_tiled
+from .rubble_texture import rubble
 from .vegetation import draw_fallen_tree
 from .world import GroundFeature
 
@@ -44,8 +46,8 @@ JOINED = ("road", "verge", "wear")
 class Ground:
     """The ground of one scene.
 
-    :meth:`window` returns the orthophoto over a rectangle; tiles are painted on demand and do not depend on the order in
-    which they are asked for.
+    :meth:`window` returns the orthophoto over a rectangle; tiles are painted on demand and do not
+    depend on the order in which they are asked for.
     """
 
     def __init__(self, features: list[GroundFeature], style: Style, rng: np.random.Generator):
@@ -64,10 +66,12 @@ class Ground:
         self._window: tuple | None = None
 
     def window(self, x0: float, y0: float, x1: float, y1: float):
-        """Return the orthophoto over at least the given rectangle, at full, half and quarter resolution.
+        """Return the orthophoto over at least the given rectangle, at full, half and quarter
+        resolution.
 
         Returns:
-            ``(levels, (west, north))``: pictures with north up, and the world place of their upper left corner.
+            ``(levels, (west, north))``: pictures with north up, and the world place of their upper
+            left corner.
         """
         size = TILE * TEXEL
         i0, i1 = int(np.floor(x0 / size)), int(np.floor(x1 / size))
@@ -292,7 +296,9 @@ class Ground:
 
 
 def _around(polygons: list[np.ndarray], margin: int, size: int):
-    """Return the rows and columns ``((y0, y1), (x0, x1))`` that polygons touch, or None if there are none."""
+    """Return the rows and columns ``((y0, y1), (x0, x1))`` that polygons touch, or None if there
+    are none.
+    """
     points = np.concatenate(polygons)
     x0, y0 = np.clip(np.floor(points.min(0)).astype(int) - margin, 0, size).tolist()
     x1, y1 = np.clip(np.ceil(points.max(0)).astype(int) + margin, 0, size).tolist()

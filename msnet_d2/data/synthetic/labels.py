@@ -22,9 +22,9 @@ PIECE_SHARE = 0.04  # pieces smaller than this share of the largest are dropped
 def annotate(flight: Flight, frame: Frame) -> list[dict]:
     """Return the annotations of one frame, without ``id`` and ``image_id``, ordered by part.
 
-    ``segmentation`` are the visible pixels' outlines, ``damage_bbox`` (XYWH) their box, ``house_bbox`` the box of the
-    building's walls and roofs (or of its rubble) within the frame, whether trees hide some of it or not. An image
-    without visible damage has an empty list.
+    ``segmentation`` are the visible pixels' outlines, ``damage_bbox`` (XYWH) their box,
+    ``house_bbox`` the box of the building's walls and roofs (or of its rubble) within the frame,
+    whether trees hide some of it or not. An image without visible damage has an empty list.
     """
     if frame.ids is None:
         raise ValueError(f"frame {frame.index} was rendered without id buffers")
@@ -43,8 +43,6 @@ def annotate(flight: Flight, frame: Frame) -> list[dict]:
             continue
         points = np.concatenate(polygons)
         low, high = points.min(0), points.max(0)
-        house = building_box(flight, building, frame.pose)
-        house_low, house_high = np.minimum(house[:2], low), np.maximum(house[2:], high)
         area = sum(cv2.contourArea(p.astype(np.float32)) for p in polygons)
         found.append(
             {
@@ -53,13 +51,23 @@ def annotate(flight: Flight, frame: Frame) -> list[dict]:
                 "area": round(float(area), 2),
                 "iscrowd": 0,
                 "damage_bbox": _xywh(low, high),
-                "house_bbox": _xywh(house_low, house_high),
+                "house_bbox": None,
                 "building_id": building.id,
                 "parent_id": building.id,
                 "part_id": part.id,
                 "kind": part.kind,
             }
         )
+    # All parts of a building share its box, which holds them all.
+    for number in {a["building_id"] for a in found}:
+        parts = [a for a in found if a["building_id"] == number]
+        boxes = [building_box(flight, flight.by_id[number], frame.pose)]
+        boxes += [
+            np.array([x, y, x + w, y + h]) for x, y, w, h in (a["damage_bbox"] for a in parts)
+        ]
+        boxes = np.stack(boxes)
+        for annotation in parts:
+            annotation["house_bbox"] = _xywh(boxes[:, :2].min(0), boxes[:, 2:].max(0))
     return found
 
 
@@ -68,7 +76,9 @@ def _xywh(low: np.ndarray, high: np.ndarray) -> list[float]:
 
 
 def building_box(flight: Flight, plan: BuildingPlan, pose: Pose) -> np.ndarray:
-    """Return a building's box x0, y0, x1, y1 in the frame, cut at the frame's edge; all infinite if it is outside."""
+    """Return a building's box x0, y0, x1, y1 in the frame, cut at the frame's edge; all infinite
+    if it is outside.
+    """
     points = _solid_points(flight, plan)
     intrinsics: Intrinsics = flight.intrinsics
     pixels, depth = project(points, pose, intrinsics)
@@ -84,7 +94,7 @@ def building_box(flight: Flight, plan: BuildingPlan, pose: Pose) -> np.ndarray:
 
 def _solid_points(flight: Flight, plan: BuildingPlan) -> np.ndarray:
     if plan.level == 3:
-        faces, meshes = flight.build(flight.buildings.index(plan))
+        faces, _ = flight.build(flight.buildings.index(plan))
         corners = [f.corners[:, :] * 0.92 + f.corners.mean(0) * 0.08 for f in faces]
         return np.concatenate([*corners])
     faces = [f for i, b in enumerate(plan.blocks) for f in block_faces(b, i)]
@@ -92,10 +102,12 @@ def _solid_points(flight: Flight, plan: BuildingPlan) -> np.ndarray:
 
 
 def mask_polygons(mask: np.ndarray, closing: int = 3, least: float = 12) -> list[np.ndarray]:
-    """Return the outlines of a mask (H, W) of 0 and 1: polygons (N, 2) in continuous image coordinates.
+    """Return the outlines of a mask (H, W) of 0 and 1: polygons (N, 2) in continuous image
+    coordinates.
 
-    Scraps smaller than ``least`` pixels are left out, gaps narrower than ``closing`` pixels are bridged. Outlines run
-    along the outer edges of the pixels, not through their centres, so that areas and boxes are not half a pixel short.
+    Scraps smaller than ``least`` pixels are left out, gaps narrower than ``closing`` pixels are
+    bridged. Outlines run along the outer edges of the pixels, not through their centres, so that
+    areas and boxes are not half a pixel short.
     """
     ys, xs = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     if not len(xs):

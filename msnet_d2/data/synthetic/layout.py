@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from .buildings import Block, BuildingPlan, to_world
@@ -15,10 +17,12 @@ __all__ = ["Streets", "build_world"]
 
 ROAD_HALF = 3.4  # metres
 SAND = np.array([128.0, 146, 156])  # BGR
-# Colours of roofs (BGR) and how often: dark asphalt foremost, browns, greys, a few light, red, green ones.
+# Colours of roofs (BGR) and how often: dark asphalt foremost, browns, greys, a few light, red,
+# green ones.
 SHINGLE_COLOURS = [
-    ((88, 84, 82), 5), ((72, 70, 70), 5), ((108, 104, 102), 4), ((88, 98, 112), 4), ((84, 108, 134), 3),
-    ((122, 138, 152), 2), ((140, 140, 142), 2), ((96, 104, 98), 1), ((88, 96, 140), 1), ((166, 168, 170), 1),
+    ((88, 84, 82), 5), ((72, 70, 70), 5), ((108, 104, 102), 4), ((88, 98, 112), 4),
+    ((84, 108, 134), 3), ((122, 138, 152), 2), ((140, 140, 142), 2),
+    ((96, 104, 98), 1), ((88, 96, 140), 1), ((166, 168, 170), 1),
 ]  # fmt: skip
 TILE_COLOURS = [((86, 122, 182), 3), ((84, 110, 160), 3), ((104, 150, 204), 2)]
 METAL_COLOURS = [
@@ -113,7 +117,7 @@ def build_world(
                 count = max(int(length / lot_width), 1)
                 shares = rng.uniform(0.85, 1.2, count)
                 edges = start + np.concatenate([[0.0], np.cumsum(shares / shares.sum() * length)])
-                for a, end in zip(edges[:-1], edges[1:]):
+                for a, end in pairwise(edges):
                     middle = ((a + end) / 2, b + side * (ROAD_HALF + lot_depth / 2))
                     if near(streets.world(np.array(middle))):
                         lot = (float(a), b, side, float(end - a), lot_depth)
@@ -121,7 +125,7 @@ def build_world(
     for column in range(int(np.floor(low[0] / cross)), int(np.ceil(high[0] / cross)) + 1):
         a = column * cross
         line = np.stack([np.full(40, a), np.linspace(low[1], high[1], 40)], 1)
-        left, right = (streets.world(line + (d * ROAD_HALF * 0.9, 0)) for d in (-1, 1))
+        left, right = (streets.world(line + np.array([d * ROAD_HALF * 0.9, 0])) for d in (-1, 1))
         for i in range(len(line) - 1):
             quad = np.stack([left[i], right[i], right[i + 1], left[i + 1]])
             if near(quad.mean(0)):
@@ -225,10 +229,17 @@ def _house(style, streets, rng, a, b, side, width, level) -> BuildingPlan:
         steep = min(slope, blocks[0].rise * 0.97 / wing_half) if low == height else slope
         blocks.append(
             Block(
-                float(x), (y0 + y1) / 2, 1, ((y1 - y0) / 2, wing_half), low, "gable" if rng.random() < 0.7 else roof,
-                steep, 0.4, 1 if low < height else storeys,
+                float(x),
+                (y0 + y1) / 2,
+                1,
+                ((y1 - y0) / 2, wing_half),
+                low,
+                "gable" if rng.random() < 0.7 else roof,
+                steep,
+                0.4,
+                1 if low < height else storeys,
             )
-        )  # fmt: skip
+        )
         if blocks[-1].half[0] < blocks[-1].half[1]:
             blocks[-1].roof = "gable"
     elif rng.random() < 0.45:  # a lower annex at the end
@@ -236,16 +247,38 @@ def _house(style, streets, rng, a, b, side, width, level) -> BuildingPlan:
         sign = rng.choice([-1, 1])
         x = sign * (half_x + ax - 0.3)
         if half_x + 2 * ax < width / 2 - 0.5:
-            blocks.append(Block(float(x), 0.0, 0, (ax + 0.3, half_y * 0.8), height * 0.92 if storeys == 1 else 2.7,
-                                "gable" if roof == "gable" else "hip", slope * 0.9, 0.35, 1))  # fmt: skip
+            blocks.append(
+                Block(
+                    float(x),
+                    0.0,
+                    0,
+                    (ax + 0.3, half_y * 0.8),
+                    height * 0.92 if storeys == 1 else 2.7,
+                    "gable" if roof == "gable" else "hip",
+                    slope * 0.9,
+                    0.35,
+                    1,
+                )
+            )
             if blocks[-1].half[0] < blocks[-1].half[1]:
                 blocks[-1].along, blocks[-1].half = 1, blocks[-1].half[::-1]
     if (
         roof != "flat" and rng.random() < 0.35
     ):  # a chimney: a narrow block that rises through the roof
         top = height + blocks[0].rise + rng.uniform(0.3, 1.0)
-        blocks.append(Block(float(rng.uniform(-0.6, 0.6) * half_x), float(rng.uniform(-0.3, 0.3) * half_y), 0,
-                            (rng.uniform(0.4, 0.6), 0.4), top, "flat", 0.0, 0.0, 1))  # fmt: skip
+        blocks.append(
+            Block(
+                float(rng.uniform(-0.6, 0.6) * half_x),
+                float(rng.uniform(-0.3, 0.3) * half_y),
+                0,
+                (rng.uniform(0.4, 0.6), 0.4),
+                top,
+                "flat",
+                0.0,
+                0.0,
+                1,
+            )
+        )
     setback = rng.uniform(5.0, 8.5) + half_y + (4.0 if len(blocks) > 1 else 0.0)
     x, y = a + width / 2 + rng.uniform(-1, 1), b + side * (ROAD_HALF + setback)
     angle = streets.direction(x, y) + (0 if side > 0 else np.pi) + rng.normal(0, 0.04)
@@ -253,8 +286,19 @@ def _house(style, streets, rng, a, b, side, width, level) -> BuildingPlan:
     wall_kind, wall_colour = _walls(rng)
     trim = np.full(3, 228.0) if rng.random() < 0.75 else wall_colour * 0.6
     centre = streets.world(np.array([x, y]))
-    return BuildingPlan(0, "house", (float(centre[0]), float(centre[1])), float(angle), blocks, level,
-                        roof_kind, roof_colour, wall_kind, wall_colour, trim)  # fmt: skip
+    return BuildingPlan(
+        0,
+        "house",
+        (float(centre[0]), float(centre[1])),
+        float(angle),
+        blocks,
+        level,
+        roof_kind,
+        roof_colour,
+        wall_kind,
+        wall_colour,
+        trim,
+    )
 
 
 def _outbuilding(
@@ -289,8 +333,19 @@ def _outbuilding(
         1,
     )
     angle = streets.direction(x, y) + (0 if side > 0 else np.pi) + rng.normal(0, 0.05)
-    return BuildingPlan(0, "garage" if garage else "shed", (float(centre[0]), float(centre[1])), float(angle), [block],
-                        own, roof_kind, roof_colour, wall_kind, wall_colour, np.full(3, 220.0))  # fmt: skip
+    return BuildingPlan(
+        0,
+        "garage" if garage else "shed",
+        (float(centre[0]), float(centre[1])),
+        float(angle),
+        [block],
+        own,
+        roof_kind,
+        roof_colour,
+        wall_kind,
+        wall_colour,
+        np.full(3, 220.0),
+    )
 
 
 def building_frame(plan: BuildingPlan, points) -> np.ndarray:

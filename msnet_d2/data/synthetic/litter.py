@@ -1,4 +1,6 @@
-"""Litter on the ground: shingles, boards, insulation and paper that the wind left, thickest around hit buildings."""
+"""Litter on the ground: shingles, boards, insulation and paper that the wind left, thickest around
+hit buildings.
+"""
 
 from __future__ import annotations
 

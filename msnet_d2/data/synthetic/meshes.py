@@ -1,4 +1,6 @@
-"""Small things made of flat-coloured polygons: cars, containers, fences, poles, boards of a rubble heap."""
+"""Small things made of flat-coloured polygons: cars, containers, fences, poles, boards of a rubble
+heap.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def _place(local: np.ndarray, x: float, y: float, angle: float) -> np.ndarray:
 
 
 def box(x0, y0, z0, x1, y1, z1, shrink: float = 0.0) -> np.ndarray:
-    """Return five outward quads (5, 4, 3) of a box without its bottom; the top is smaller by ``shrink`` on each side."""
+    """Return five outward quads (5, 4, 3) of a box without its bottom; the top is smaller by
+    ``shrink`` on each side.
+    """
     b = np.array([[x0, y0, z0], [x1, y0, z0], [x1, y1, z0], [x0, y1, z0]], np.float64)
     s = shrink
     t = np.array(
@@ -124,7 +128,9 @@ def container(rng: np.random.Generator, x: float, y: float, angle: float) -> Mes
 
 
 def pole(x: float, y: float, angle: float, lean: np.ndarray, height: float = 9.5) -> Mesh:
-    """A wooden power pole with a cross-arm; ``lean`` (2,) is how far its top stands off its foot."""
+    """A wooden power pole with a cross-arm; ``lean`` (2,) is how far its top stands off its
+    foot.
+    """
     shaft = box(-0.15, -0.15, 0, 0.15, 0.15, height, 0.04)
     arm = box(-1.2, -0.08, height - 0.8, 1.2, 0.08, height - 0.62)
     quads = _place(np.concatenate([shaft, arm]), 0, 0, angle)
@@ -167,7 +173,9 @@ def planks(
     colours: np.ndarray | None = None,
     code: int = 0,
 ) -> Mesh:
-    """Boards and sheets strewn over a heap that is ``height`` high in its middle; half sides ``half`` metres."""
+    """Boards and sheets strewn over a heap that is ``height`` high in its middle; half sides
+    ``half`` metres.
+    """
     from .textures import PLANK_COLOURS
 
     palette = PLANK_COLOURS if colours is None else colours

@@ -1,4 +1,6 @@
-"""Random fields: tileable fractal noise for the ground, cheap value noise for textures, irregular regions for damage."""
+"""Random fields: tileable fractal noise for the ground, cheap value noise for textures, irregular
+regions for damage.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ def fractal_noise(
 ) -> np.ndarray:
     """Return tileable noise (size, size), float32, mean 0, deviation 1.
 
-    Its amplitude falls as ``frequency ** -exponent``; wavelengths outside ``shortest..longest`` cells are left out.
+    Its amplitude falls as ``frequency ** -exponent``; wavelengths outside ``shortest..longest``
+    cells are left out.
     """
     white = np.fft.rfft2(rng.standard_normal((size, size), dtype=np.float32))
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
@@ -32,7 +35,8 @@ def fractal_noise(
 def sample_tiled(
     field: np.ndarray, x0: int, y0: int, width: int, height: int, scale: int
 ) -> np.ndarray:
-    """Return the window ``x0, y0, width, height`` of ``field`` repeated for ever and enlarged ``scale`` times.
+    """Return the window ``x0, y0, width, height`` of ``field`` repeated for ever and enlarged
+    ``scale`` times.
 
     The value at a place depends on the place alone, so that windows that overlap agree.
     """
@@ -55,7 +59,9 @@ def sample_tiled(
 def value_noise(
     rng: np.random.Generator, shape: tuple[int, int], cell: float, octaves: int = 1
 ) -> np.ndarray:
-    """Return smooth noise of ``shape``, float32, deviation about 1, whose grains are ``cell`` texels (halved an octave)."""
+    """Return smooth noise of ``shape``, float32, deviation about 1, whose grains are ``cell``
+    texels (halved an octave).
+    """
     height, width = shape
     total = np.zeros(shape, np.float32)
     for octave in range(octaves):
@@ -75,9 +81,11 @@ def blob_field(
     roughness: float = 0.35,
     step: int = 5,
 ) -> np.ndarray:
-    """Return a field (float32) that is positive in an irregular region around ``centre`` (x, y), of half axes ``radii``.
+    """Return a field (float32) that is positive in an irregular region around ``centre`` (x, y),
+    of half axes ``radii``.
 
-    The border moves in steps of ``step`` texels, as shingles tear off by rows and sheets break at nails.
+    The border moves in steps of ``step`` texels, as shingles tear off by rows and sheets break at
+    nails.
     """
     height, width = shape
     rows, columns = (height + step - 1) // step, (width + step - 1) // step

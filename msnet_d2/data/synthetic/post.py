@@ -1,4 +1,6 @@
-"""From a clean rendering to what a drone's camera records: haze, exposure, motion blur, sharpening, noise."""
+"""From a clean rendering to what a drone's camera records: haze, exposure, motion blur,
+sharpening, noise.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ NOISE_MARGIN = 64
 
 
 class Film:
-    """The look of one flight. :meth:`expose` is a function of the frame, its pose and its number alone."""
+    """The look of one flight. :meth:`expose` is a function of the frame, its pose and its number
+    alone.
+    """
 
     def __init__(self, style: Style, intrinsics: Intrinsics, rng: np.random.Generator):
         self.style = style

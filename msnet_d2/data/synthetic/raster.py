@@ -1,11 +1,13 @@
-"""Draws faces, meshes and sprites into a frame with a depth buffer and id buffers; no GPU, numpy and OpenCV only."""
+"""Draws faces, meshes and sprites into a frame with a depth buffer and id buffers; no GPU, numpy
+and OpenCV only.
+"""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from .buildings import Face
+from .buildings import Face, signed_area
 from .camera import Intrinsics, Pose, rotation_matrix
 from .ground import TEXEL, Ground
 from .meshes import Mesh
@@ -26,7 +28,8 @@ class Raster:
         colour: (H, W, 3) uint8, BGR.
         nearness: (H, W) float32, 1 / depth along the optical axis; the ground's is not written.
         ids: (H, W) uint16, 0 or the number of the damaged part seen; None if not wanted.
-        owners: (H, W) uint16, 0 or the number of the building seen, trees left out; None if not wanted.
+        owners: (H, W) uint16, 0 or the number of the building seen, trees left out; None if not
+        wanted.
     """
 
     def __init__(self, intrinsics: Intrinsics, pose: Pose, supersample: float, with_ids: bool):
@@ -34,7 +37,8 @@ class Raster:
         self.height = round(intrinsics.height * supersample)
         self.scale = supersample
         sx, sy = self.width / intrinsics.width, self.height / intrinsics.height
-        # From continuous frame coordinates to the enlarged raster's pixel indices, whose centres are whole numbers.
+        # From continuous frame coordinates to the enlarged raster's pixel indices, whose centres
+        # are whole numbers.
         enlarge = np.array([[sx, 0, -0.5], [0, sy, -0.5], [0, 0, 1]])
         self.position = np.asarray(pose.position)
         self.rotation = rotation_matrix(pose)
@@ -83,7 +87,8 @@ class Raster:
         h = back @ np.stack([np.full(len(rows), self.width / 2), rows, np.ones(len(rows))])
         line = h[:2] / h[2]
         metres = np.linalg.norm(line[:, 2:] - line[:, :-2], axis=0) / 2
-        # A pixel is longer than wide on the ground; a level between both blurs across no more than it shimmers along.
+        # A pixel is longer than wide on the ground; a level between both blurs across no more than
+        # it shimmers along.
         wanted = np.clip(np.log2(np.maximum(metres / TEXEL * 0.62, 1e-3)), 0, len(levels) - 1)
         base = np.floor(wanted).astype(int)
         for level in range(base.min(), base.max() + 1):
@@ -126,6 +131,10 @@ class Raster:
         clip = self._clip(pixels.min(0), pixels.max(0))
         if clip is None:
             return
+        # Seen edge on, a plane is thinner than a pixel and its depth within that pixel means
+        # nothing.
+        if abs(signed_area(pixels)) < 0.8 * float(np.linalg.norm(np.ptp(pixels, 0))):
+            return
         x0, y0, x1, y1 = clip
         size = (x1 - x0, y1 - y0)
         inside = np.zeros((size[1], size[0]), np.uint8)
@@ -142,14 +151,15 @@ class Raster:
             gy * np.arange(y0, y1)
         ).astype(np.float32)[:, None]
         window = (slice(y0, y1), slice(x0, x1))
-        # Beyond a polygon's edge a plane seen nearly edge on would run off towards the camera within half a pixel.
+        # Beyond a polygon's edge a plane seen nearly edge on would run off towards the camera
+        # within half a pixel.
         near = np.clip(near, float(1 / corners[2].max()), float(1 / corners[2].min()), out=near)
         near *= NEARER.get(face.kind, 1.0)
         inside &= cv2.compare(near, self.nearness[window], cv2.CMP_GT)
         if not inside.any():
             return
         shift = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1.0]])
-        level, texture = self._level(face, plane, corners)
+        _, texture = self._level(face, plane, corners)
         solid = inside
         marks = None
         if face.ids is not None:
@@ -172,9 +182,12 @@ class Raster:
             self.colour[window][solid > 0] = texture[0, 0]
         else:
             patch = cv2.warpPerspective(
-                texture, shift @ plane @ self._texels(face, texture.shape), size,
-                flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
-            )  # fmt: skip
+                texture,
+                shift @ plane @ self._texels(face, texture.shape),
+                size,
+                flags=cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
             cv2.copyTo(patch, solid, self.colour[window])
         cv2.copyTo(near, written, self.nearness[window])
         if self.ids is not None:
@@ -184,7 +197,9 @@ class Raster:
 
     @staticmethod
     def _texels(face: Face, shape) -> np.ndarray:
-        """Map a texture's pixel indices to metres on the face; the texture covers the face's size."""
+        """Map a texture's pixel indices to metres on the face; the texture covers the face's
+        size.
+        """
         sx, sy = face.size[0] / shape[1], face.size[1] / shape[0]
         return np.array([[sx, 0, sx / 2], [0, sy, sy / 2], [0, 0, 1]])
 
@@ -232,11 +247,12 @@ class Raster:
         self, sprite: Sprite, foot: np.ndarray, height: float, flip: bool, lean: float, tone: float
     ) -> None:
         """Blend a tree over the frame; it hides what is farther and clears the ids it covers."""
-        ends, depth = self.project(np.array([foot, foot + (0, 0, height)]))
+        ends, depth = self.project(np.array([foot, foot + np.array([0, 0, height])]))
         if depth.min() < 1.0:
             return
         axis = ends[1] - ends[0]
-        # From 45 degrees above, the crown's breadth lifts the top of the picture above the trunk's end.
+        # From 45 degrees above, the crown's breadth lifts the top of the picture above the trunk's
+        # end.
         length = max(float(np.hypot(*axis)), height * self.camera[0, 0] / depth[0] * 0.7)
         angle = np.arctan2(axis[0], -axis[1]) + lean
         while sprite.smaller is not None and length / sprite.texels < 0.62:

@@ -1,4 +1,6 @@
-"""Buildings that collapsed: heaps of texture in layers, slabs of roof, stumps of walls, and boards on top."""
+"""Buildings that collapsed: heaps of texture in layers, slabs of roof, stumps of walls, and boards
+on top.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ __all__ = ["heap", "rubble_building"]
 
 
 def _layer(rng, plan, centre, half, z, code, texture, margin, roughness, tilt=(0.0, 0.0)) -> Face:
-    """Return one irregular sheet of rubble, parallel to the building's sides; ``tilt`` is rise per metre."""
+    """Return one irregular sheet of rubble, parallel to the building's sides; ``tilt`` is rise per
+    metre.
+    """
     from .painting import finish_face
 
     c, s = np.cos(plan.angle), np.sin(plan.angle)
@@ -41,7 +45,9 @@ def _layer(rng, plan, centre, half, z, code, texture, margin, roughness, tilt=(0
 def rubble_building(
     plan: BuildingPlan, style: Style, ppm: float, rng
 ) -> tuple[list[Face], list[Mesh]]:
-    """Return the faces and meshes of a building of level Debris; all of them carry its part's number."""
+    """Return the faces and meshes of a building of level Debris; all of them carry its part's
+    number.
+    """
     from .painting import lighting
 
     part = plan.parts[0]
@@ -96,7 +102,7 @@ def rubble_building(
 def _stumps(rng, plan: BuildingPlan, part, lighting, style) -> Mesh:
     """Return what is left of the walls: jagged stretches of 0.4 to 2.2 m."""
     (cx, cy), (hx, hy) = part.centre, part.radii
-    corners = np.array([[-hx, -hy], [hx, -hy], [hx, hy], [-hx, hy]]) + (cx, cy)
+    corners = np.array([[-hx, -hy], [hx, -hy], [hx, hy], [-hx, hy]]) + np.array([cx, cy])
     quads, colours = [], []
     for i in range(4):
         p, q = corners[i], corners[(i + 1) % 4]
@@ -120,7 +126,7 @@ def _stumps(rng, plan: BuildingPlan, part, lighting, style) -> Mesh:
 
 
 def _ground_outline(plan: BuildingPlan, cx, cy, hx, hy) -> np.ndarray:
-    corners = np.array([[-hx, -hy], [hx, -hy], [hx, hy], [-hx, hy]]) + (cx, cy)
+    corners = np.array([[-hx, -hy], [hx, -hy], [hx, hy], [-hx, hy]]) + np.array([cx, cy])
     return np.concatenate([to_world(corners, plan.centre, plan.angle), np.zeros((4, 1))], 1)
 
 

@@ -1,4 +1,6 @@
-"""The texture of a collapsed house seen from above: zones of boards, plasterboard, roofing and insulation, in relief."""
+"""The texture of a collapsed house seen from above: zones of boards, plasterboard, roofing and
+insulation, in relief.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ ODDS = np.array(
 def rubble(
     rng: np.random.Generator, shape: tuple[int, int], ppm: float, accents=None
 ) -> np.ndarray:
-    """Return a texture (height, width, 3), float32. ``accents`` (N, 3) are colours of the house that it was."""
+    """Return a texture (height, width, 3), float32. ``accents`` (N, 3) are colours of the house
+    that it was.
+    """
     height, width = shape
     texture = np.empty((height, width, 3), np.float32)
     texture[...] = np.array([92, 106, 120], np.float32) * rng.uniform(0.85, 1.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -31,8 +32,9 @@ class Frame:
         index: number of the frame, from 0.
         pose: the camera's.
         image: (H, W, 3) uint8, BGR.
-        ids: (H, W) uint16: 0, or the code of the damaged part seen there; None if it was not asked for.
-        owners: (H, W) uint16: 0, or 1 + the index of the building seen there (trees left out); None likewise.
+        ids: (H, W) uint16: 0, or the code of the damaged part seen there; None if it was not asked
+        for. owners: (H, W) uint16: 0, or 1 + the index of the building seen there (trees left out);
+        None likewise.
     """
 
     index: int
@@ -57,12 +59,26 @@ class Flight:
         self.world = build_world(
             config, self.style, self.path, self.intrinsics, scene_rng(config, 2)
         )
-        self.ground = Ground(self.world.ground, self.style, scene_rng(config, 3))
-        self.sprites = sprite_library(scene_rng(config, 4), 1 - self.style.ambient)
-        self.film = Film(self.style, self.intrinsics, scene_rng(config, 5))
         self.parts = {p.code: (b, p) for b in self.world.buildings for p in b.parts}
+        self.by_id = {b.id: b for b in self.world.buildings}
         self._built: dict[int, list] = {}
         self._tree_feet = np.array([(t.x, t.y, 0.0) for t in self.world.trees]).reshape(-1, 3)
+
+    # Made when first needed: plans and ground truth alone do not take them.
+    @cached_property
+    def ground(self) -> Ground:
+        """The ground."""
+        return Ground(self.world.ground, self.style, scene_rng(self.config, 3))
+
+    @cached_property
+    def sprites(self) -> dict:
+        """The trees' pictures by kind."""
+        return sprite_library(scene_rng(self.config, 4), 1 - self.style.ambient)
+
+    @cached_property
+    def film(self) -> Film:
+        """What the camera makes of a rendering."""
+        return Film(self.style, self.intrinsics, scene_rng(self.config, 5))
 
     @property
     def buildings(self) -> list[BuildingPlan]:
@@ -139,7 +155,7 @@ class Flight:
         for i in np.argsort(-depth, kind="stable"):
             tree = self.world.trees[i]
             foot = self._tree_feet[i]
-            if raster.sees(foot + (0, 0, tree.height / 2), tree.height * 0.75):
+            if raster.sees(foot + np.array([0, 0, tree.height / 2]), tree.height * 0.75):
                 sprite = self.sprites[tree.kind][tree.sprite]
                 raster.draw_sprite(sprite, foot, tree.height, tree.flip, tree.lean, tree.tone)
 

@@ -1,4 +1,6 @@
-"""Where the scene lies on the globe, and the subtitle files in which DJI's drones write their telemetry."""
+"""Where the scene lies on the globe, and the subtitle files in which DJI's drones write their
+telemetry.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,11 @@ def _metres_per_degree(latitude: float) -> tuple[float, float]:
 
 
 def to_latlon(points: np.ndarray, origin: tuple[float, float]) -> np.ndarray:
-    """Turn local metres (..., 2), east and north of ``origin`` (latitude, longitude), into latitudes and longitudes.
+    """Turn local metres (..., 2), east and north of ``origin`` (latitude, longitude), into
+    latitudes and longitudes.
 
-    The tangent plane: over the kilometre of a flight it is off by well under a centimetre per metre of height.
+    The tangent plane: over the kilometre of a flight it is off by well under a centimetre per
+    metre of height.
     """
     north, east = _metres_per_degree(origin[0])
     points = np.asarray(points, np.float64)
@@ -68,9 +72,11 @@ def srt_text(poses: Iterable[Pose], fps: float, style: Style, intrinsics: Intrin
             f"{_clock(index / fps)} --> {_clock((index + 1) / fps)}\n"
             f'<font size="28">FrameCnt: {index + 1}, DiffTime: {round(1000 / fps)}ms\n'
             f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d}\n"
-            f"[iso: 100] [shutter: 1/{1 / style.shutter:.1f}] [fnum: 2.8] [ev: 0] [color_md: default] "
+            f"[iso: 100] [shutter: 1/{1 / style.shutter:.1f}] [fnum: 2.8] [ev: 0] "
+            f"[color_md: default] "
             f"[focal_len: {focal:.2f}] [latitude: {latitude:.7f}] [longitude: {longitude:.7f}] "
             f"[rel_alt: {z:.3f} abs_alt: {z + style.ground_altitude:.3f}] [ct: 5500] "
-            f"[gb_yaw: {pose.yaw:.2f} gb_pitch: {pose.pitch:.2f} gb_roll: {pose.roll:.2f}] </font>\n"
+            f"[gb_yaw: {pose.yaw:.2f} gb_pitch: {pose.pitch:.2f} gb_roll: {pose.roll:.2f}] "
+            "</font>\n"
         )
     return "\n".join(blocks)

@@ -1,4 +1,5 @@
-"""Materials as pictures: each function returns a texture (height, width, 3), float32, BGR, 0..255, before light.
+"""Materials as pictures: each function returns a texture (height, width, 3), float32, BGR, 0..255,
+before light.
 
 ``ppm`` is texels per metre. Textures are painted once per surface and warped into every frame.
 """
@@ -29,12 +30,27 @@ Shape = tuple[int, int]
 # Wood foremost, plasterboard and paper, roofing; colours are rare.
 PLANK_COLOURS = np.array(
     [
-        [112, 148, 182], [132, 162, 190], [92, 122, 152], [78, 100, 124], [150, 174, 196], [104, 130, 150],
-        [112, 148, 182], [92, 122, 152], [196, 202, 206], [214, 218, 220], [228, 230, 232], [160, 170, 178],
-        [62, 66, 70], [84, 88, 92], [50, 54, 58], [150, 142, 192], [150, 116, 90], [84, 90, 142],
+        [112, 148, 182],
+        [132, 162, 190],
+        [92, 122, 152],
+        [78, 100, 124],
+        [150, 174, 196],
+        [104, 130, 150],
+        [112, 148, 182],
+        [92, 122, 152],
+        [196, 202, 206],
+        [214, 218, 220],
+        [228, 230, 232],
+        [160, 170, 178],
+        [62, 66, 70],
+        [84, 88, 92],
+        [50, 54, 58],
+        [150, 142, 192],
+        [150, 116, 90],
+        [84, 90, 142],
     ],
     np.float32,
-)  # fmt: skip
+)
 
 
 def _fill(shape: Shape, colour) -> np.ndarray:
@@ -119,7 +135,9 @@ def stucco(rng: np.random.Generator, shape: Shape, colour, ppm: float) -> np.nda
 
 
 def plywood(rng: np.random.Generator, shape: Shape, ppm: float, age: float = 0.0) -> np.ndarray:
-    """Bare roof decking: sheets of 2.4 m × 1.2 m with seams. ``age`` 0 is fresh orange, 1 is weathered grey brown."""
+    """Bare roof decking: sheets of 2.4 m × 1.2 m with seams. ``age`` 0 is fresh orange, 1 is
+    weathered grey brown.
+    """
     fresh, old = np.array([92.0, 158, 228]), np.array([112.0, 142, 172])
     colour = fresh * (1 - age) + old * age
     height, width = max(int(1.2 * ppm), 4), max(int(2.4 * ppm), 8)
@@ -190,7 +208,9 @@ def scatter_planks(
     shadow: float = 0.4,
     colours: np.ndarray = PLANK_COLOURS,
 ) -> None:
-    """Strew ``count`` boards over ``texture`` in place; each throws a small shadow. Lengths and widths in texels."""
+    """Strew ``count`` boards over ``texture`` in place; each throws a small shadow. Lengths and
+    widths in texels.
+    """
     height, breadth = texture.shape[:2]
     centres = rng.uniform(0, 1, (count, 2)) * (breadth, height)
     angles = rng.uniform(0, np.pi, count)
@@ -229,7 +249,9 @@ def add_openings(
     boarded: float,
     garage: bool,
 ) -> None:
-    """Paint windows, a door and perhaps a garage door on a wall, in place. ``top`` is the texel row of the eave."""
+    """Paint windows, a door and perhaps a garage door on a wall, in place. ``top`` is the texel
+    row of the eave.
+    """
     height, width = texture.shape[:2]
     storey = (height - top) / storeys
     trim = np.array([232.0, 234, 236])

@@ -15,8 +15,8 @@ __all__ = ["flight_truth"]
 def flight_truth(flight: Flight) -> dict:
     """Return what ``ground_truth.json`` holds about one flight.
 
-    Buildings that are in view in no frame are left out. ``outline_*`` are the walls' outlines on the ground, ``parts``
-    lists the damaged parts with their outlines in space.
+    Buildings that are in view in no frame are left out. ``outline_*`` are the walls' outlines on
+    the ground, ``parts`` lists the damaged parts with their outlines in space.
     """
     style, config = flight.style, flight.config
     origin = (style.latitude, style.longitude)
@@ -87,7 +87,7 @@ def _rounded(values: np.ndarray, digits: int) -> list:
 
 def _ever_seen(flight: Flight, plan, poses) -> bool:
     points = np.concatenate([plan.outline, np.zeros((len(plan.outline), 1))], 1)
-    points = np.concatenate([points, points + (0, 0, plan.height)])
+    points = np.concatenate([points, points + np.array([0, 0, plan.height])])
     size = (flight.intrinsics.width, flight.intrinsics.height)
     for pose in poses[:: max(1, int(flight.config.fps / 4))] + poses[-1:]:
         pixels, depth = project(points, pose, flight.intrinsics)

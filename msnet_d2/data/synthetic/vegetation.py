@@ -19,8 +19,8 @@ class Sprite:
     Attributes:
         colour: (h, w, 3) uint8, premultiplied by the coverage.
         clear: (h, w) uint8, 255 where one sees through it: what remains of the background.
-        covers: (h, w) uint8, 255 where it hides damage from a person who outlines it; lone twigs do not.
-        foot: (x, y) texel of the trunk's foot.
+        covers: (h, w) uint8, 255 where it hides damage from a person who outlines it; lone twigs
+        do not. foot: (x, y) texel of the trunk's foot.
         texels: texels per unit of the tree's height, from the foot to the top.
         aspect: width of the crown by its height.
         smaller: the same at half the size, or None.
@@ -104,7 +104,9 @@ def leafy(rng: np.random.Generator, sunny: float) -> Sprite:
 
 
 def bare(rng: np.random.Generator, broken: bool) -> Sprite:
-    """A tree without leaves: grey branches, a haze of twigs; ``broken`` ones have lost most of them."""
+    """A tree without leaves: grey branches, a haze of twigs; ``broken`` ones have lost most of
+    them.
+    """
     size = SIDE
     scale = 2
     alpha = np.zeros((size * scale, size * scale), np.uint8)
@@ -222,7 +224,9 @@ def draw_fallen_tree(
     length: float,
     leaves: float,
 ) -> None:
-    """Draw a tree that lies on the ground on ``canvas`` (uint8), in place. ``foot`` and ``length`` in texels."""
+    """Draw a tree that lies on the ground on ``canvas`` (uint8), in place. ``foot`` and ``length``
+    in texels.
+    """
     direction = np.array([np.cos(angle), np.sin(angle)])
     bark = np.array([72.0, 88, 100]) * rng.uniform(0.7, 1.15)
     leaf = np.array([60.0, 96, 78]) * rng.uniform(0.75, 1.15)

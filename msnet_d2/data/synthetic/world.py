@@ -16,8 +16,8 @@ __all__ = ["GroundFeature", "Tree", "World"]
 class GroundFeature:
     """Something painted on the ground: a polygon (N, 2) in world metres and what it is made of.
 
-    ``kind``: lot, road, drive, path, patio, pool, mud, gravel, scrap (one piece of litter), fallen (a tree from
-    ``polygon[0]`` to ``polygon[1]``), shade (a shadow), rubble.
+    ``kind``: lot, road, drive, path, patio, pool, mud, gravel, scrap (one piece of litter), fallen
+    (a tree from ``polygon[0]`` to ``polygon[1]``), shade (a shadow), rubble.
     """
 
     kind: str

@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 
 
 def default_val_videos(videos: int) -> int:
-    """Return how many of ``videos`` are for validation: a fifth, at least one unless there is one only."""
+    """Return how many of ``videos`` are for validation: a fifth, at least one unless there is one
+    only.
+    """
     return 0 if videos < 2 else max(1, round(0.2 * videos))
 
 
@@ -84,7 +86,8 @@ def write_dataset(plan: DatasetPlan, progress: Callable[[int], None] | None = No
         progress: called with a number of frames done, now and then.
 
     Returns:
-        Counts by side: ``{"train": {"videos", "images", "annotations", "levels"}, "val": …, "codec"}``.
+        Counts by side: ``{"train": {"videos", "images", "annotations", "levels"}, "val": …,
+        "codec"}``.
 
     Raises:
         InputError: if the folder holds something else and ``plan.overwrite`` is not set.
@@ -108,8 +111,11 @@ def write_dataset(plan: DatasetPlan, progress: Callable[[int], None] | None = No
                     annotations.append(
                         {"id": len(annotations) + 1, "image_id": image_id, **annotation}
                     )
-        info = {"description": "Rendered drone flights over damaged buildings", "generator_version": GENERATOR_VERSION,
-                "seed": plan.scene.seed}  # fmt: skip
+        info = {
+            "description": "Rendered drone flights over damaged buildings",
+            "generator_version": GENERATOR_VERSION,
+            "seed": plan.scene.seed,
+        }
         document = {
             "info": info,
             "images": images,
@@ -132,8 +138,9 @@ def write_dataset(plan: DatasetPlan, progress: Callable[[int], None] | None = No
             "generator": "msnet synth",
             "generator_version": GENERATOR_VERSION,
             "seed": plan.scene.seed,
-            "conventions": "local metres: x east, y north, z up from the origin on the ground; yaw clockwise from north, "
-            "pitch negative downwards, roll positive right side down, degrees; image (0, 0) is the upper left corner",
+            "conventions": "local metres: x east, y north, z up from the origin on the ground; yaw "
+            "clockwise from north, pitch negative downwards, roll positive right side down, "
+            "degrees; image (0, 0) is the upper left corner",
             "videos": [
                 {"split": plan.side(v), **r["truth"]} for v, r in enumerate(results, start=1)
             ],
@@ -150,8 +157,9 @@ def _prepare(plan: DatasetPlan) -> None:
         taken = out.is_dir() and any(out.iterdir())
         if taken and not (out / MARKER).is_file() and not plan.overwrite:
             raise InputError(
-                f"{out} is not empty and was not written by `msnet synth`; choose another folder, or let it replace "
-                f"train, val, annotations, videos and ground_truth.json in there with --overwrite"
+                f"{out} is not empty and was not written by `msnet synth`; choose another folder, "
+                f"or let it replace train, val, annotations, videos and ground_truth.json "
+                "in there with --overwrite"
             )
         out.mkdir(parents=True, exist_ok=True)
         for name in OURS:
