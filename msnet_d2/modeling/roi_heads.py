@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
-from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY, GeneralizedRCNN
+from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Instances
 
 from msnet_d2.errors import ConfigError
 
 from .msnet import assign_parents
+from .refinable import RefinableRCNN
 
 __all__ = ["MaskedClassROIHeads", "ParentClassRCNN", "classes_with_masks"]
 
@@ -120,8 +121,8 @@ class MaskedClassROIHeads(StandardROIHeads):
 
 
 @META_ARCH_REGISTRY.register()
-class ParentClassRCNN(GeneralizedRCNN):
-    """Generalized R-CNN whose last class is the parents of the others.
+class ParentClassRCNN(RefinableRCNN):
+    """Generalized R-CNN whose last class is the parents of the others; f may stand beside it.
 
     Detections of that class are not among the ``"instances"`` it returns but apart, as
     ``"parents"`` (``pred_boxes`` and ``scores``), and each instance gets ``pred_parent_boxes`` and
@@ -163,7 +164,7 @@ class ParentClassRCNN(GeneralizedRCNN):
             return results
         if not do_postprocess:
             return [x[x.pred_classes != self.parent_class] for x in results]
-        return [self._set_apart(result["instances"]) for result in results]
+        return [{**result, **self._set_apart(result["instances"])} for result in results]
 
     def _set_apart(self, detections: Instances) -> dict[str, Instances]:
         is_parent = detections.pred_classes == self.parent_class
