@@ -228,6 +228,8 @@ def _find(spec: str, frame_rate: float) -> list[FrameSource]:
                 f"there are neither videos ({', '.join(VIDEO_SUFFIXES)}) nor pictures in {path}, "
                 "nor in its folders"
             )
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise DatasetError(f"DATASETS.SRN_VIDEOS names {spec}, but there is no such file")
     return _from_data_set(spec, frame_rate)
 
 

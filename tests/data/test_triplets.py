@@ -312,8 +312,10 @@ class TestFinding:
             find_frame_sources([])
         with pytest.raises(DatasetError, match="neither videos"):
             find_frame_sources([str(tmp_path)])
-        with pytest.raises(DatasetError, match="no data set"):
+        with pytest.raises(DatasetError, match=r"missing\.mp4, but there is no such file"):
             find_frame_sources([str(tmp_path / "missing.mp4")])
+        with pytest.raises(DatasetError, match="there is no data set"):
+            find_frame_sources([str(tmp_path / "missing")])
 
     def test_a_picture_that_is_none(self, tmp_path):
         folder = write_frames(tmp_path / "flight", [0])
