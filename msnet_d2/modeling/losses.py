@@ -21,8 +21,7 @@ __all__ = [
     "spatial_similarity",
 ]
 
-# Lengths are at least this, so that the cosine of a zero vector with anything is 0. (The default,
-# 1e-12, is not representable in float16.)
+# Lengths are at least this, so that the cosine of a zero vector with anything is 0.
 _EPS = 1e-6
 
 
@@ -49,8 +48,10 @@ def spatial_similarity(a: Tensor, b: Tensor) -> Tensor:
             f"{tuple(a.shape)} and {tuple(b.shape)}"
         )
     # A fifth of the time of normalising the maps, which would copy both.
-    lengths = [torch.linalg.vector_norm(x, dim=1).clamp(min=_EPS) for x in (a, b)]
-    cosine = (torch.linalg.vecdot(a, b, dim=1) / (lengths[0] * lengths[1])).flatten(1)
+    with torch.autocast(a.device.type, enabled=False):
+        a, b = _single(a), _single(b)
+        lengths = [torch.linalg.vector_norm(x, dim=1).clamp(min=_EPS) for x in (a, b)]
+        cosine = (torch.linalg.vecdot(a, b, dim=1) / (lengths[0] * lengths[1])).flatten(1)
     if cosine.shape[1] == 0:
         return cosine.new_zeros(len(cosine))
     return cosine.mean(dim=1)
@@ -120,7 +121,7 @@ def normalized_cells(embeddings: Tensor) -> Tensor:
         (or 0).
     """
     cells = max(embeddings.shape[-2] * embeddings.shape[-1], 1)
-    return F.normalize(embeddings, dim=1, eps=_EPS).flatten(1) / cells**0.5
+    return F.normalize(_single(embeddings), dim=1, eps=_EPS).flatten(1) / cells**0.5
 
 
 def pairwise_similarity(a: Tensor, b: Tensor) -> Tensor:
@@ -142,4 +143,10 @@ def pairwise_similarity(a: Tensor, b: Tensor) -> Tensor:
             "regions (N, C, h, w) and (M, C, h, w) are compared, but got "
             f"{tuple(a.shape)} and {tuple(b.shape)}"
         )
-    return normalized_cells(a) @ normalized_cells(b).T
+    with torch.autocast(a.device.type, enabled=False):
+        return normalized_cells(a) @ normalized_cells(b).T
+
+
+def _single(x: Tensor) -> Tensor:
+    """At least single precision: in half, the products of a thousand channels may overflow."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

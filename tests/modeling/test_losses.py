@@ -57,6 +57,15 @@ def test_gradient_at_a_zero_vector_is_finite():
     assert torch.isfinite(a.grad).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_does_not_overflow(dtype):
+    # 1024 · 100 · 100 is 157 times the largest float16
+    a = torch.full((1, 1024, 2, 2), 100.0).to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert spatial_similarity(a, a).tolist() == pytest.approx([1.0], abs=1e-6)
+        assert pairwise_similarity(a, a).tolist() == pytest.approx([[1.0]], abs=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(1, 2, 3), (1, 2, 3, 5), (2, 2, 3, 4)])
 def test_similarity_refuses_maps_that_differ(shape):
     with pytest.raises(ValueError, match="equal shape"):
