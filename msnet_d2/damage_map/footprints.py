@@ -1,0 +1,116 @@
+"""The ground that a building covers, from its outlines as seen from one or more directions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from msnet_d2.damage_map.sightings import Sighting
+
+# Sightings whose directions differ by less are taken together.
+BIN_DEG = 30.0
+# How far edges of boxes are off on the ground, and heights of buildings against what is assumed.
+EDGE_NOISE_M = 0.7
+HEIGHT_SIGMA_M = 2.0
+# A building that no frame shows whole reaches so much further than what is seen of it.
+CUT_OFF_ERROR_M = 10.0
+
+
+class Footprint(NamedTuple):
+    """A building on the ground, in local metres.
+
+    Attributes:
+        polygon: shapely polygon.
+        centre: (2,).
+        error_m: 90% radius of the centre.
+        cut_off: whether the edge of the frame cuts it off in every sighting.
+    """
+
+    polygon: Any
+    centre: np.ndarray
+    error_m: float
+    cut_off: bool
+
+
+def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """The value at which half of the weight is reached."""
+    order = np.argsort(values)
+    reached = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
+
+
+def footprint(sightings: Sequence[Sighting]) -> Footprint:
+    """Footprint of one building from sightings that have an outline and a view.
+
+    From each direction a building is as wide as its box and as deep as from the near wall's foot to
+    the far roof: a rectangle along the view. Rectangles of different directions are laid over each
+    other, centre on centre, and what they have in common is the footprint. Boxes cut off by the
+    frame's edge count only where there are no others.
+    """
+    import shapely
+
+    whole = [s for s in sightings if s.has_building_box and not s.cut_off]
+    used = whole or list(sightings)
+    angles = np.array([np.degrees(np.arctan2(s.view[0], s.view[1])) for s in used])
+    bins = np.floor((angles % 360) / BIN_DEG).astype(int)
+    rectangles, centres, weights, errors = [], [], [], []
+    for number in np.unique(bins):
+        members = [s for s, b in zip(used, bins) if b == number]
+        corners = _rectangle(members, whole=bool(whole))
+        rectangles.append(corners)
+        centres.append(corners.mean(axis=0))
+        weight = np.array([s.score for s in members])
+        error = weighted_median(np.array([s.error_m for s in members]), weight)
+        errors.append(error)
+        weights.append(weight.sum() / max(error, 0.1) ** 2)
+    weights = np.array(weights) / np.sum(weights)
+    centre = weights @ np.array(centres)
+    polygon = None
+    for k in np.argsort(-weights):
+        moved = shapely.Polygon(rectangles[k] - centres[k] + centre)
+        common = moved if polygon is None else polygon.intersection(moved)
+        # A view of a part of the building must not cut the rest away.
+        if polygon is None or common.area > 0.5 * polygon.area:
+            polygon = common
+    apart = max(float(np.hypot(*(c - centre))) for c in centres)
+    error = max(float(weights @ np.array(errors)), apart)
+    if not whole:
+        error = float(np.hypot(error, CUT_OFF_ERROR_M))
+    return Footprint(polygon, np.array(polygon.centroid.coords[0]), error, not whole)
+
+
+def _height_off(far: np.ndarray, lean: np.ndarray) -> float:
+    """By how much the building is higher than assumed, in metres, by how its far edge moves.
+
+    A ridge that is d metres higher than assumed lands ``d * lean`` too far away, and as the camera
+    comes nearer ``lean`` changes: the slope of ``far`` (S,) over ``lean`` (S,) is d. It is drawn
+    towards 0 by what is known of heights beforehand.
+    """
+    spread = lean - lean.mean()
+    information = (spread**2).sum() / EDGE_NOISE_M**2
+    slope = (spread * far).sum() / EDGE_NOISE_M**2
+    return float(slope / (information + 1 / HEIGHT_SIGMA_M**2))
+
+
+def _rectangle(sightings: Sequence[Sighting], *, whole: bool) -> np.ndarray:
+    """Corners (4, 2) of the rectangle along the mean view that the sightings agree on."""
+    view = np.sum([s.view for s in sightings], axis=0)
+    view = view / max(float(np.hypot(*view)), 1e-9)
+    axes = np.stack([view, [view[1], -view[0]]])  # away from the camera, to its right
+    along = np.stack([s.outline for s in sightings]) @ axes.T  # (S, 4, 2)
+    weights = np.array([s.score for s in sightings])
+    low, high = along.min(axis=1), along.max(axis=1)
+    if whole:
+        high[:, 0] -= _height_off(high[:, 0], np.array([s.lean for s in sightings])) * np.array(
+            [s.lean for s in sightings]
+        )
+        low = np.array([weighted_median(low[:, k], weights) for k in (0, 1)])
+        high = np.array([weighted_median(high[:, k], weights) for k in (0, 1)])
+    else:
+        # Each sees a piece; together they reach this far. The outermost may be a slip.
+        low, high = np.quantile(low, 0.1, axis=0), np.quantile(high, 0.9, axis=0)
+    high = np.maximum(high, low + 0.5)
+    corners = np.array([[low[0], low[1]], [low[0], high[1]], [high[0], high[1]], [high[0], low[1]]])
+    return corners @ axes

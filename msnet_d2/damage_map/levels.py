@@ -1,0 +1,99 @@
+"""Damage levels of buildings: a vote over sightings, and what the levels are called elsewhere.
+
+A model that was trained on ISBDA knows its three levels and nothing finer. What other scales call
+them is indicative: FEMA and EMS-98 are assigned by people who stand in front of the building. There
+is no level "none": what was not found damaged was not assessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from msnet_d2.data.categories import ISBDA_CATEGORIES
+
+NOT_ASSESSED = 0
+
+
+@dataclass(frozen=True)
+class Level:
+    """A damage level.
+
+    Attributes:
+        number: 1 to 3 as in ISBDA, 0 not assessed.
+        name: on ISBDA's scale.
+        meaning: in words.
+        fema: FEMA's damage categories that it may be, indicative.
+        ems98: EMS-98 grades that it may be, indicative.
+        color: RGB as "#rrggbb".
+    """
+
+    number: int
+    name: str
+    meaning: str
+    fema: str
+    ems98: str
+    color: str
+
+
+def _color(name: str) -> str:
+    return next(
+        "#{:02x}{:02x}{:02x}".format(*c["color"]) for c in ISBDA_CATEGORIES if c["name"] == name
+    )
+
+
+LEVELS = (
+    Level(NOT_ASSESSED, "not assessed", "too little evidence for a level", "", "", "#8a8f98"),
+    Level(
+        1,
+        "Slight",
+        "cracks, missing shingles, damaged appearance",
+        "affected or minor",
+        "1-2",
+        _color("Slight"),
+    ),
+    Level(2, "Severe", "part of a wall or roof has collapsed", "major", "3-4", _color("Severe")),
+    Level(3, "Debris", "completely collapsed", "destroyed", "5", _color("Debris")),
+)
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What the sightings of one building say of its level.
+
+    Attributes:
+        level: the level with most weight, the worse one of equals; 0 without a vote.
+        weights: sum of confidences for each of the levels 1, 2, 3.
+        confidence: mean confidence of the sightings that voted for ``level``.
+        agreement: share of all weight that ``level`` has; 0 without a vote.
+        count: number of votes.
+    """
+
+    level: int
+    weights: tuple[float, float, float]
+    confidence: float
+    agreement: float
+    count: int
+
+
+def vote(ballots: Iterable[tuple[int, float]]) -> Vote:
+    """Count ``ballots``: a level (1 to 3) and its confidence (0 to 1) for each sighting.
+
+    Confidences are those after refinement, so that a level that its neighbours in time do not
+    support weighs less.
+    """
+    weights, counts = [0.0, 0.0, 0.0], [0, 0, 0]
+    for level, confidence in ballots:
+        weights[level - 1] += confidence
+        counts[level - 1] += 1
+    total = sum(weights)
+    if total <= 0:
+        return Vote(NOT_ASSESSED, (0.0, 0.0, 0.0), 0.0, 0.0, sum(counts))
+    best = max(range(3), key=lambda i: (weights[i], i))
+    return Vote(
+        best + 1,
+        (weights[0], weights[1], weights[2]),
+        weights[best] / counts[best],
+        weights[best] / total,
+        sum(counts),
+    )

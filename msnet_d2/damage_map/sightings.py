@@ -1,0 +1,267 @@
+"""What was seen of buildings in each frame, as read from the results of ``msnet video``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from msnet_d2.data.categories import read_categories
+from msnet_d2.errors import InputError
+from msnet_d2.video.results import FORMAT
+
+# Building boxes of one frame that overlap by this IoU are one building.
+SAME_BUILDING_IOU = 0.5
+# A box this near to the frame's edge is cut off by it, in pixels.
+EDGE_PX = 2.0
+
+
+@dataclass
+class PartSighting:
+    """A damaged part in one frame.
+
+    Attributes:
+        level: 1 to 3.
+        score: after refinement, 0 to 1.
+        box: (4,) XYXY in pixels.
+        segmentation: COCO's RLE or polygons, or None.
+        score_raw: before refinement, or None.
+        track_id: a hint which detections of the video are one object, or None.
+        outline: (4, 2) local metres of its box on the ground; None where it has no place.
+    """
+
+    level: int
+    score: float
+    box: np.ndarray
+    segmentation: Any = None
+    score_raw: float | None = None
+    track_id: int | None = None
+    outline: np.ndarray | None = None
+
+
+@dataclass
+class Sighting:
+    """A damaged building in one frame.
+
+    Attributes:
+        video: number of the video, from 0.
+        frame: index of the frame.
+        time_s: of the frame in the video.
+        box: (4,) XYXY in pixels: of the building, or of its damaged parts if that is not known.
+        size: width and height of the frame.
+        parts: at least one.
+        has_building_box: whether ``box`` is the building's.
+        outline: (4, 2) local metres, on the ground; None where it has no place. In order: near
+            left, near right, far right, far left as the camera sees it.
+        error_m: 90% radius of its place.
+        view: direction (2,) east, north in which the camera looks at it, of length 1.
+        lean: metres on the ground by which something a metre high hides what is behind it.
+        doubts: what is wrong with its place, in words; empty if nothing.
+    """
+
+    video: int
+    frame: int
+    time_s: float
+    box: np.ndarray
+    size: tuple[float, float]
+    parts: list[PartSighting]
+    has_building_box: bool = True
+    outline: np.ndarray | None = None
+    error_m: float = np.nan
+    view: np.ndarray | None = None
+    lean: float = 0.0
+    doubts: str = ""
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the frame's edge cuts it off."""
+        x0, y0, x1, y1 = self.box
+        width, height = self.size
+        return bool(min(x0, y0, width - x1, height - y1) <= EDGE_PX)
+
+    @property
+    def worst(self) -> PartSighting:
+        """The part of the worst level, the surest of these."""
+        return max(self.parts, key=lambda p: (p.level, p.score))
+
+    @property
+    def score(self) -> float:
+        """Confidence of its surest part."""
+        return max(p.score for p in self.parts)
+
+    @property
+    def track_ids(self) -> set[int]:
+        """Hints of all its parts."""
+        return {p.track_id for p in self.parts if p.track_id is not None}
+
+
+@dataclass
+class VideoResults:
+    """The results of one video.
+
+    Attributes:
+        name: of the video.
+        size: width and height of its frames.
+        fps: frames a second.
+        duration_s: of the video.
+        frames: index and time of each frame that was looked at.
+        sightings: in order of frames.
+        weights_sha256: digest of the weights, or None.
+        problems: what is missing of the video, a line each.
+    """
+
+    name: str
+    size: tuple[float, float]
+    fps: float
+    duration_s: float
+    frames: list[tuple[int, float]]
+    sightings: list[Sighting]
+    weights_sha256: str | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+def read_results(path: str | Path, *, video: int = 0, min_score: float = 0.3) -> VideoResults:
+    """Read a results file of ``msnet video``.
+
+    Args:
+        path: the file.
+        video: number that its sightings get.
+        min_score: what scores less is left out.
+
+    Raises:
+        InputError: if it cannot be read, or is no such file.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: the results cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error}); expected what msnet video --results writes")
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise InputError(f"{path}: not the results of a video; expected what msnet video --results")
+    try:
+        return _from_json(data, str(path), video, min_score)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: not as msnet video writes it ({type(error).__name__}: {error})")
+
+
+def _from_json(data: dict, source: str, video: int, min_score: float) -> VideoResults:
+    flaws: list[str] = []
+    categories = read_categories(data["categories"], lambda _, message: flaws.append(message))
+    if flaws or not categories.is_isbda:
+        raise InputError(
+            f"{source}: the map needs ISBDA's levels Slight, Severe, Debris as categories, got "
+            f"{', '.join(categories.thing_classes) or flaws[0]}"
+        )
+    about = data["video"]
+    size = (float(about["width"]), float(about["height"]))
+    fps = float(about["fps"])
+    if not (min(size) > 0 and fps > 0):
+        raise ValueError(f"a size of {size} and a rate of {fps}")
+    frames, sightings = [], []
+    for entry in data["frames"]:
+        index, time_s = int(entry["index"]), float(entry["time_s"])
+        frames.append((index, time_s))
+        frame_size = (float(entry.get("width", size[0])), float(entry.get("height", size[1])))
+        parts = []
+        for item in entry["instances"]:
+            if item["score"] < min_score:
+                continue
+            level = categories.id_to_contiguous[item["category_id"]] + 1
+            parts.append((_part(item, level), item.get("parent_bbox")))
+        sightings += group_parts(parts, video, index, time_s, frame_size)
+    end = frames[-1][1] + 1 / fps if frames else 0.0
+    duration = about.get("duration_s")
+    summary = data.get("summary") or {}
+    return VideoResults(
+        name=str(about["name"]),
+        size=size,
+        fps=fps,
+        duration_s=float(duration) if duration else end,
+        frames=frames,
+        sightings=sightings,
+        weights_sha256=(data.get("model") or {}).get("weights_sha256"),
+        problems=[str(p) for p in summary.get("problems", [])],
+    )
+
+
+def _part(item: dict, level: int) -> PartSighting:
+    box = _xyxy(item["bbox"])
+    if not np.isfinite(box).all():
+        raise ValueError(f"a box of {item['bbox']}")
+    track = item.get("track_id")
+    return PartSighting(
+        level=level,
+        score=float(item["score"]),
+        box=box,
+        segmentation=item.get("segmentation"),
+        score_raw=item.get("score_raw"),
+        track_id=None if track is None or track < 0 else int(track),
+    )
+
+
+def _xyxy(box: Sequence[float]) -> np.ndarray:
+    x, y, w, h = (float(v) for v in box)
+    return np.array([x, y, x + w, y + h])
+
+
+def group_parts(
+    parts: list[tuple[PartSighting, Sequence[float] | None]],
+    video: int,
+    frame: int,
+    time_s: float,
+    size: tuple[float, float],
+) -> list[Sighting]:
+    """Gather the parts of one frame by building.
+
+    Args:
+        parts: each with the box (XYWH) of its building, or None. A part without one goes to the
+            building that holds most of it, if one holds at least half; else it stands alone.
+        video, frame, time_s, size: of the sightings.
+    """
+    groups: list[Sighting] = []
+    known = [(p, _xyxy(b)) for p, b in parts if b is not None]
+    for part, box in sorted(known, key=lambda pair: -pair[0].score):
+        overlaps = [box_iou(box, g.box) for g in groups]
+        best = int(np.argmax(overlaps)) if overlaps else -1
+        if best >= 0 and overlaps[best] >= SAME_BUILDING_IOU:
+            groups[best].parts.append(part)
+        else:
+            groups.append(Sighting(video, frame, time_s, box, size, [part]))
+    for part in (p for p, b in parts if b is None):
+        inside = [_inside(part.box, g.box) for g in groups]
+        best = int(np.argmax(inside)) if inside else -1
+        if best >= 0 and inside[best] >= 0.5:
+            groups[best].parts.append(part)
+        else:
+            groups.append(
+                Sighting(video, frame, time_s, part.box, size, [part], has_building_box=False)
+            )
+    return groups
+
+
+def _intersection(a: np.ndarray, b: np.ndarray) -> float:
+    w = min(a[2], b[2]) - max(a[0], b[0])
+    h = min(a[3], b[3]) - max(a[1], b[1])
+    return float(max(w, 0) * max(h, 0))
+
+
+def _area(a: np.ndarray) -> float:
+    return float(max(a[2] - a[0], 0) * max(a[3] - a[1], 0))
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes XYXY."""
+    common = _intersection(a, b)
+    return common / max(_area(a) + _area(b) - common, 1e-9)
+
+
+def _inside(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of box ``a`` that lies in ``b``."""
+    return _intersection(a, b) / max(_area(a), 1e-9)
