@@ -129,7 +129,7 @@ class Style:
         # across the middle of the frame is drawn first, the field of view follows from it and the
         # height.
         pitch = -rng.uniform(39, 51)
-        across = rng.uniform(42, 72)
+        across = rng.uniform(42, 70)
         hfov = np.degrees(2 * np.arctan(across / 2 / (altitude / np.sin(-np.radians(pitch)))))
         rural = rng.random() < 0.25
         return cls(
@@ -141,13 +141,13 @@ class Style:
             lawn=np.stack([green, green * 0.6 + straw * 0.4 + rng.uniform(-6, 10)]),
             dry=rng.choice([0.08, 0.2, 0.45]) * rng.uniform(0.6, 1.2),
             road=np.array([grey, grey, grey]) * rng.uniform(0.97, 1.03, 3),
-            lot=(rng.uniform(30, 40), rng.uniform(42, 52))
+            lot=(rng.uniform(26, 34), rng.uniform(36, 44))
             if rural
             else (rng.uniform(18, 23), rng.uniform(28, 35)),
-            trees=rng.uniform(3.0, 9.0),
+            trees=rng.uniform(3.5, 10.0),
             bare=float(rng.choice([0.25, 0.6, 0.85])),
             storm=rng.uniform(0.5, 1.6),
-            damaged=rng.uniform(0.33, 0.52),
+            damaged=rng.uniform(0.38, 0.54),
             heading=rng.uniform(0, 360),
             gaze=rng.uniform(-18, 18),
             pitch=pitch,

@@ -21,7 +21,7 @@ __all__ = ["DamagePart", "paint_part", "plan_parts"]
 
 SLIGHT, SEVERE, DEBRIS = 1, 2, 3
 SLIGHT_KINDS = {"shingles": 0.72, "tarp": 0.12, "hole": 0.07, "siding": 0.09}
-SEVERE_KINDS = {"caved": 0.52, "torn": 0.33, "wall": 0.15}
+SEVERE_KINDS = {"caved": 0.54, "torn": 0.36, "wall": 0.10}
 FEWEST_TEXELS = 12
 
 
@@ -126,13 +126,13 @@ def _place(face: Face, level: int, kind: str, rng: np.random.Generator) -> Damag
     width, height = face.size
     whole = abs(_polygon_area(face.polygon))
     median, spread, least = {
-        "shingles": (36.0, 0.75, 3.0),
-        "tarp": (24.0, 0.5, 6.0),
+        "shingles": (48.0, 0.7, 4.0),
+        "tarp": (30.0, 0.45, 8.0),
         "hole": (4.0, 0.5, 1.5),
-        "siding": (12.0, 0.5, 3.0),
-        "caved": (62.0, 0.35, 20.0),
-        "torn": (62.0, 0.4, 20.0),
-        "wall": (24.0, 0.35, 12.0),
+        "siding": (15.0, 0.5, 4.0),
+        "caved": (95.0, 0.35, 30.0),
+        "torn": (95.0, 0.4, 30.0),
+        "wall": (32.0, 0.3, 16.0),
     }[kind]
     area = float(np.clip(median * np.exp(spread * rng.standard_normal()), least, 0.8 * whole))
     aspect = rng.uniform(0.9, 2.4)

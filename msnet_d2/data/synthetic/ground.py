@@ -21,6 +21,8 @@ TEXEL = 1 / 16  # metres
 TILE = 512  # texels; a tile is 32 m wide
 MARGIN = 40  # texels painted around a tile, so that blurred shadows meet at the seams
 CACHE = 120  # tiles kept
+LEVELS = 4  # resolutions, each half the one before
+SLACK = 2.0  # metres around the view that are painted too, for interpolation at its edge
 
 # Hardness of the edge in texels, and how far noise moves it.
 SURFACES = {
@@ -62,42 +64,44 @@ class Ground:
         self._middle = fractal_noise(rng, 512, 0.9, longest=64)
         self._worn = float(np.quantile(self._patches, 1 - style.dry))
         self._fine = fractal_noise(rng, 1024, 0.25, longest=40)
-        self._tiles: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
-        self._window: tuple | None = None
+        self._tiles: OrderedDict[tuple[int, int], list[np.ndarray]] = OrderedDict()
+        self._range: tuple | None = None  # of tiles that _levels hold, as far as _filled says
+        self._filled: set[tuple[int, int]] = set()
+        self._levels: list[np.ndarray] = []
 
-    def window(self, x0: float, y0: float, x1: float, y1: float):
-        """Return the orthophoto over at least the given rectangle, at full, half and quarter
-        resolution.
+    def window(self, view: np.ndarray):
+        """Return the orthophoto over at least the convex polygon ``view`` (N, 2), in world metres.
 
         Returns:
-            ``(levels, (west, north))``: pictures with north up, and the world place of their upper
-            left corner.
+            ``(levels, (west, north))``: pictures with north up, each half the resolution of the one
+            before, and the world place of their upper left corner. What lies well outside of
+            ``view`` may be blank.
         """
         size = TILE * TEXEL
-        i0, i1 = int(np.floor(x0 / size)), int(np.floor(x1 / size))
-        j0, j1 = int(np.floor(y0 / size)), int(np.floor(y1 / size))
-        key = (i0, i1, j0, j1)
-        if self._window is None or self._window[0] != key:
-            rows = [
-                np.concatenate([self._tile(i, j) for i in range(i0, i1 + 1)], 1)
-                for j in range(j1, j0 - 1, -1)
-            ]
-            full = np.concatenate(rows, 0)
-            levels = [full]
-            for _ in range(3):
-                last = levels[-1]
-                levels.append(
-                    cv2.resize(
-                        last, (last.shape[1] // 2, last.shape[0] // 2), interpolation=cv2.INTER_AREA
-                    )
-                )
-            self._window = (key, levels, (i0 * size, (j1 + 1) * size))
-        return self._window[1], self._window[2]
+        i0, j0 = np.floor(view.min(0) / size).astype(int).tolist()
+        i1, j1 = np.floor(view.max(0) / size).astype(int).tolist()
+        if self._range != (i0, i1, j0, j1):
+            self._range, self._filled = (i0, i1, j0, j1), set()
+            shape = np.array([j1 - j0 + 1, i1 - i0 + 1]) * TILE
+            self._levels = [np.full((*(shape >> k), 3), 90, np.uint8) for k in range(LEVELS)]
+        for i in range(i0, i1 + 1):
+            for j in range(j0, j1 + 1):
+                square = (np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) + np.array([i, j])) * size
+                if (i, j) not in self._filled and _meet(view, square, SLACK):
+                    self._filled.add((i, j))
+                    for k, tile in enumerate(self._tile(i, j)):
+                        side = TILE >> k
+                        y, x = (j1 - j) * side, (i - i0) * side
+                        self._levels[k][y : y + side, x : x + side] = tile
+        return self._levels, (i0 * size, (j1 + 1) * size)
 
-    def _tile(self, i: int, j: int) -> np.ndarray:
+    def _tile(self, i: int, j: int) -> list[np.ndarray]:
         tile = self._tiles.get((i, j))
         if tile is None:
-            tile = self._paint(i, j)
+            tile = [self._paint(i, j)]
+            for k in range(1, LEVELS):
+                side = (TILE >> k, TILE >> k)
+                tile.append(cv2.resize(tile[-1], side, interpolation=cv2.INTER_AREA))
             self._tiles[i, j] = tile
             if len(self._tiles) > CACHE:
                 self._tiles.popitem(last=False)
@@ -247,15 +251,23 @@ class Ground:
 
     def _pools(self, canvas, noise, features, texels) -> None:
         for feature in features:
-            polygon = np.round(texels(feature.polygon) * 16).astype(np.int32)
-            cv2.fillPoly(canvas, [polygon], (206, 210, 212), cv2.LINE_8, 4)
-            mask = np.zeros(canvas.shape[:2], np.uint8)
-            cv2.fillPoly(mask, [polygon], 255, cv2.LINE_8, 4)
-            mask = cv2.erode(mask, np.ones((9, 9), np.uint8)) > 0
-            depth = (1 + 0.16 * noise["patches"] + 0.05 * noise["middle"])[..., None]
-            canvas[mask] = (np.asarray(feature.colour, np.float32) * depth)[mask]
-            leaves = mask & (noise["middle"] + noise["patches"] > 1.3)
-            canvas[leaves] *= 0.55
+            polygon = texels(feature.polygon)
+            window = _around([polygon], 4, canvas.shape[0])
+            if window is None:
+                continue
+            (y0, y1), (x0, x1) = window
+            cut = (slice(y0, y1), slice(x0, x1))
+            fixed = [np.round((polygon - (x0, y0)) * 16).astype(np.int32)]
+            view = canvas[cut]
+            mask = np.zeros(view.shape[:2], np.uint8)
+            cv2.fillPoly(mask, fixed, 255, cv2.LINE_8, 4)
+            view[mask > 0] = (206, 210, 212)
+            # What a window cuts off is water, not rim.
+            water = cv2.erode(mask, np.ones((9, 9), np.uint8)) > 0
+            middle, patches = noise["middle"][cut], noise["patches"][cut]
+            tone = (1 + 0.16 * patches + 0.05 * middle)[..., None]
+            view[water] = (np.asarray(feature.colour, np.float32) * tone)[water]
+            view[water & (middle + patches > 1.3)] *= 0.55  # leaves
 
     @staticmethod
     def _scrap(out, polygon, colour) -> None:
@@ -303,3 +315,16 @@ def _around(polygons: list[np.ndarray], margin: int, size: int):
     x0, y0 = np.clip(np.floor(points.min(0)).astype(int) - margin, 0, size).tolist()
     x1, y1 = np.clip(np.ceil(points.max(0)).astype(int) + margin, 0, size).tolist()
     return ((y0, y1), (x0, x1)) if x0 < x1 and y0 < y1 else None
+
+
+def _meet(a: np.ndarray, b: np.ndarray, slack: float) -> bool:
+    """Whether two convex polygons (N, 2) come within ``slack``: no edge separates them."""
+    for polygon, other in ((a, b), (b, a)):
+        edges = np.roll(polygon, -1, 0) - polygon
+        normals = np.stack([edges[:, 1], -edges[:, 0]], 1)
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+        mine, yours = polygon @ normals.T, other @ normals.T
+        apart = (mine.max(0) + slack < yours.min(0)) | (yours.max(0) + slack < mine.min(0))
+        if apart.any():
+            return False
+    return True

@@ -14,8 +14,9 @@ __all__ = ["CATEGORIES", "annotate", "building_box", "mask_polygons"]
 # As ISBDA ships them: the names are numbers.
 CATEGORIES = [{"id": i, "name": str(i), "supercategory": "damage"} for i in (1, 2, 3)]
 
-# Seen parts below so many pixels of a frame 1280 wide are slivers that nobody would outline.
-FEWEST_PIXELS = 90
+# Seen parts below so many pixels of a frame 1280 wide are slivers that nobody would outline, by
+# level: of a large part one must see more to tell what it is.
+FEWEST_PIXELS = {1: 120, 2: 300, 3: 300}
 PIECE_SHARE = 0.04  # pieces smaller than this share of the largest are dropped
 
 
@@ -30,11 +31,13 @@ def annotate(flight: Flight, frame: Frame) -> list[dict]:
         raise ValueError(f"frame {frame.index} was rendered without id buffers")
     # The scale of what is too small follows the frame's size.
     unit = frame.ids.shape[1] / 1280
-    fewest = max(FEWEST_PIXELS * unit * unit, 12)
     counts = np.bincount(frame.ids.ravel(), minlength=1)
     found = []
-    for code in np.nonzero(counts[1:] >= fewest)[0] + 1:
+    for code in np.nonzero(counts[1:])[0] + 1:
         building, part = flight.parts[int(code)]
+        fewest = max(FEWEST_PIXELS[part.level] * unit * unit, 12)
+        if counts[code] < fewest:
+            continue
         mask = (frame.ids == code).view(np.uint8)
         polygons = mask_polygons(
             mask, closing=5 if part.kind == "rubble" else 3, least=0.4 * fewest

@@ -191,7 +191,7 @@ def _lot(world: World, streets, style, config, rng, a, b, side, width, depth, wi
     )
 
 
-LEVELS = (0.60, 0.32, 0.08)
+LEVELS = (0.60, 0.31, 0.09)
 
 
 def _roofing(rng: np.random.Generator):
@@ -317,7 +317,7 @@ def _outbuilding(
     if gap < house.radius + 0.6 * max(half):
         return None
     hit = rng.random() < (0.6 if level else 0.15)
-    own = int(rng.choice([1, 2, 3], p=(0.74, 0.20, 0.06))) if hit else 0
+    own = int(rng.choice([1, 2, 3], p=(0.84, 0.10, 0.06))) if hit else 0
     match = rng.random() < 0.6
     roof_kind, roof_colour = (house.roof_kind, house.roof_colour) if match else _roofing(rng)
     wall_kind, wall_colour = (house.wall_kind, house.wall_colour) if match else _walls(rng)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .buildings import Face, signed_area
+from .buildings import Face
 from .camera import Intrinsics, Pose, rotation_matrix
 from .ground import TEXEL, Ground
 from .meshes import Mesh
@@ -67,6 +67,17 @@ class Raster:
             and abs(y) * focal / depth < self.height / 2 + slack
         )
 
+    def facing(self, centres: np.ndarray, radii: np.ndarray, normals: np.ndarray) -> np.ndarray:
+        """Return which faces, given by balls around them and their normals (N, 3), may be seen."""
+        offsets = centres - self.position
+        x, y, depth = self.rotation @ offsets.T
+        near = np.maximum(depth, 1.0)
+        focal = self.camera[0, 0]
+        slack = radii * focal / near * 1.15
+        seen = (np.abs(x) * focal / near < self.width / 2 + slack) & (depth + radii > 1.0)
+        seen &= np.abs(y) * focal / near < self.height / 2 + slack
+        return np.nonzero(seen & ((offsets * normals).sum(1) < 0))[0]
+
     def _clip(self, low: np.ndarray, high: np.ndarray):
         x0, y0 = np.maximum(np.floor(low).astype(int), 0)
         x1, y1 = np.minimum(np.ceil(high).astype(int) + 1, (self.width, self.height))
@@ -74,8 +85,7 @@ class Raster:
 
     def draw_ground(self, ground: Ground, footprint: np.ndarray) -> None:
         """Fill the frame with the ground; ``footprint`` (4, 2) is what of it the frame shows."""
-        low, high = footprint.min(0), footprint.max(0)
-        levels, (west, north) = ground.window(*low, *high)
+        levels, (west, north) = ground.window(footprint)
         place = np.array(
             [[1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float64
         )  # (X, Y, 1) to a point of the ground
@@ -133,7 +143,9 @@ class Raster:
             return
         # Seen edge on, a plane is thinner than a pixel and its depth within that pixel means
         # nothing.
-        if abs(signed_area(pixels)) < 0.8 * float(np.linalg.norm(np.ptp(pixels, 0))):
+        x, y = pixels.T
+        area = x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1]
+        if abs(area) < 1.6 * float(np.hypot(x.max() - x.min(), y.max() - y.min())):
             return
         x0, y0, x1, y1 = clip
         size = (x1 - x0, y1 - y0)
@@ -211,7 +223,11 @@ class Raster:
         middle = np.array([*(face.size / 2), 1.0])
         h = plane @ middle
         jacobian = (plane[:2, :2] - np.outer(h[:2] / h[2], plane[2, :2])) / h[2]
-        least = np.linalg.svd(jacobian, compute_uv=False)[1]
+        # The smaller singular value of a 2 × 2 matrix, from its squares' sum and its determinant.
+        squares = float((jacobian**2).sum())
+        det = float(jacobian[0, 0] * jacobian[1, 1] - jacobian[0, 1] * jacobian[1, 0])
+        root = max(squares * squares - 4 * det * det, 0.0) ** 0.5
+        least = (max(squares - root, 0.0) / 2) ** 0.5
         texels = textures[0].shape[1] / face.size[0] / max(least, 1e-6)
         level = int(np.clip(np.log2(max(texels * 0.7, 1e-3)), 0, len(textures) - 1))
         return level, textures[level]

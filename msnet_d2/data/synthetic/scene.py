@@ -97,9 +97,12 @@ class Flight:
         entry = self._built.get(number)
         if entry is None:
             faces, meshes = build(self.buildings[number], self.style, self.config)
-            normals = np.stack([f.normal for f in faces])
-            planes = np.einsum("ij,ij->i", normals, np.stack([f.origin for f in faces]))
-            entry = self._built[number] = [faces, meshes, now, normals, planes]
+            centres = np.stack([f.corners.mean(0) for f in faces])
+            radii = np.array(
+                [np.linalg.norm(f.corners - c, axis=1).max() for f, c in zip(faces, centres)]
+            )
+            balls = (centres, radii, np.stack([f.normal for f in faces]))
+            entry = self._built[number] = [faces, meshes, now, balls]
         entry[2] = now
         return entry
 
@@ -140,8 +143,8 @@ class Flight:
         for _, number in sorted(
             seen, reverse=True
         ):  # far ones first: rubble is drawn without a test within itself
-            faces, meshes, _, normals, planes = self._build(number, index)
-            for i in np.nonzero(normals @ raster.position > planes)[0]:
+            faces, meshes, _, balls = self._build(number, index)
+            for i in raster.facing(*balls):
                 raster.draw_face(faces[i], number + 1)
             for mesh in meshes:
                 raster.draw_mesh(mesh, number + 1)

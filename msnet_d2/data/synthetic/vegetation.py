@@ -240,7 +240,10 @@ def draw_fallen_tree(
 
     stroke(foot + 4, tip + 4, shade, 7)
     # The torn-up root plate.
-    cv2.circle(canvas, tuple(map(int, foot)), int(0.05 * length + 8), (60, 78, 100), -1)
+    for turn in rng.uniform(0, 2 * np.pi, 14):
+        root = rng.uniform(0.4, 1.0) * (0.04 * length + 7)
+        end = foot + root * np.array([np.cos(turn), np.sin(turn)])
+        stroke(foot, end, (58, 76, 98), int(rng.integers(2, 6)))
     crown = []
     for _ in range(46):
         t = rng.uniform(0.28, 1.0)
