@@ -1,0 +1,290 @@
+"""The methods that are compared, and the config of each.
+
+A method is a config file of a *family* ("quick": a small backbone for a CPU; "full": the paper's)
+and overrides. ``NAME+srn`` is the method NAME with the Score Refinement Network trained on top of
+its detector, which stays as it is (paper, section 4.3).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+from detectron2.config import CfgNode
+
+from msnet_d2.config import config_path
+from msnet_d2.engine.setup import load_config
+from msnet_d2.errors import ConfigError, DependencyError, InputError
+
+__all__ = [
+    "FAMILIES",
+    "METHODS",
+    "Method",
+    "find_methods",
+    "import_project",
+    "make_variant",
+    "method_config",
+    "with_bases",
+]
+
+FAMILIES = ("quick", "full")
+_REFINED = "+srn"
+# What the family's config of refinement adds to the detector's.
+_REFINEMENT = {"quick": "quick/msnet_srn_lite0_FPN.yaml", "full": "msnet_srn_R50_FPN.yaml"}
+# Keys that the benchmark itself sets.
+_RESERVED = ("DATASETS.", "OUTPUT_DIR", "SEED", "MODEL.SRN.ENABLED", "MODEL.SRN.FREEZE_DETECTOR")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the tables.
+
+    Attributes:
+        name: as on the command line, and of folders.
+        title: for people.
+        configs: family -> config file.
+        opts: overrides of it, a flat list of keys and values.
+        base: the method whose trained detector this one starts from; None: it trains its own.
+        trains: whether there is anything to train; otherwise the base's weights are evaluated under
+            other settings.
+        needs_parents: whether training needs the boxes of the buildings.
+        project: package of ``projects/`` that has the model; None: this package has it.
+    """
+
+    name: str
+    title: str
+    configs: Mapping[str, str]
+    opts: tuple[str, ...] = ()
+    base: str | None = None
+    trains: bool = True
+    needs_parents: bool = False
+    project: str | None = None
+
+    @property
+    def refines(self) -> bool:
+        """Whether this method trains f on top of its base."""
+        return self.base is not None and self.trains
+
+
+def _family(quick: str, full: str) -> dict[str, str]:
+    return {"quick": quick, "full": full}
+
+
+# In the order of the paper's table 2, and of the rows of ours.
+METHODS = {
+    method.name: method
+    for method in (
+        Method(
+            "polarmask",
+            "PolarMask+D",
+            _family(
+                "quick/polarmask_lite0_FPN.yaml",
+                "projects/PolarMask/configs/polarmask_R50_FPN.yaml",
+            ),
+            project="PolarMask",
+        ),
+        Method(
+            "mask_rcnn_D",
+            "Mask R-CNN+D",
+            _family("quick/mask_rcnn_D_lite0_FPN.yaml", "mask_rcnn_D_R50_FPN.yaml"),
+        ),
+        Method(
+            "mask_rcnn_BD",
+            "Mask R-CNN+B+D",
+            _family("quick/mask_rcnn_BD_lite0_FPN.yaml", "mask_rcnn_BD_R50_FPN.yaml"),
+            needs_parents=True,
+        ),
+        Method(
+            "msnet",
+            "MSNet (HRPN, II)",
+            _family("quick/msnet_lite0_FPN.yaml", "msnet_R50_FPN.yaml"),
+            needs_parents=True,
+        ),
+        Method(
+            "msnet_iou",
+            "MSNet (HRPN, IoU)",
+            _family("quick/msnet_lite0_FPN.yaml", "msnet_R50_FPN_iou.yaml"),
+            opts=("MODEL.HRPN.METRIC", "iou", "MODEL.HRPN.THRESHOLD", "0.4"),
+            needs_parents=True,
+        ),
+    )
+}
+
+
+def find_methods(
+    names: Sequence[str], variants: Mapping[str, Method] | None = None
+) -> list[Method]:
+    """Methods by name, each once.
+
+    Args:
+        names: of :data:`METHODS` or ``variants``, or one of these with "+srn".
+        variants: methods of the user's own.
+
+    Raises:
+        InputError: for a name that is none, with the nearest one; if there is no name.
+    """
+    known = {**METHODS, **(variants or {})}
+    if not names:
+        raise InputError(f"no method given; there are: {', '.join(known)}")
+    return [_find(name, known) for name in dict.fromkeys(names)]
+
+
+def _find(name: str, known: Mapping[str, Method]) -> Method:
+    if name in known:
+        return known[name]
+    base_name = name.removesuffix(_REFINED)
+    base = known.get(base_name)
+    if base is None or base_name == name:
+        names = [*known, *(f"{n}{_REFINED}" for n, m in known.items() if m.project is None)]
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        late = (
+            " (config overrides go last, after an option that takes one value, such as --out)"
+            if "." in name and name.split(".")[0].isupper()
+            else ""
+        )
+        raise InputError(
+            f"there is no method {name!r}{hint}{late}; there are: {', '.join(known)}, and those of "
+            f"R-CNNs with {_REFINED}"
+        )
+    if base.project is not None or not base.trains:
+        raise InputError(f"{name}: score refinement is for methods on an R-CNN that are trained")
+    return replace(base, name=name, title=f"{base.title}+SRN", base=base.name, needs_parents=False)
+
+
+def make_variant(words: Sequence[str], known: Mapping[str, Method] | None = None) -> Method:
+    """A method of the user's own: ``NAME METHOD KEY VALUE [KEY VALUE …]``.
+
+    Args:
+        words: as on the command line.
+        known: variants that were made before, which this one may start from.
+
+    Raises:
+        InputError: if the words are no variant.
+    """
+    if len(words) < 4 or len(words) % 2:
+        raise InputError(
+            f"--variant {' '.join(words)}: expected NAME METHOD KEY VALUE [KEY VALUE …], such as "
+            "msnet_sure msnet MODEL.HRPN.MIN_PARENT_OBJECTNESS 0.5"
+        )
+    name, base, *opts = words
+    if name in METHODS or name in (known or {}) or not name.replace("_", "").isalnum():
+        raise InputError(
+            f"--variant {name}: choose a name of letters, digits and _ that is not taken"
+        )
+    (method,) = find_methods([base], known)
+    if method.base is not None:
+        raise InputError(f"--variant {name}: {base} is no method with a detector of its own")
+    _check_free(opts[::2], f"--variant {name}")
+    return replace(method, name=name, title=name, opts=(*method.opts, *opts))
+
+
+def with_bases(
+    methods: Sequence[Method], variants: Mapping[str, Method] | None = None
+) -> list[Method]:
+    """``methods`` and those whose detectors they start from, bases first."""
+    ordered: dict[str, Method] = {}
+    for method in methods:
+        if method.base is not None and method.base not in ordered:
+            given = next((m for m in methods if m.name == method.base), None)
+            ordered[method.base] = given or find_methods([method.base], variants)[0]
+        ordered[method.name] = method
+    return list(ordered.values())
+
+
+def method_config(
+    method: Method,
+    family: str,
+    *,
+    opts: Sequence[str] = (),
+    refine_opts: Sequence[str] = (),
+    seed: int = 0,
+) -> CfgNode:
+    """The config of a method, without data sets, weights of a base and output folder.
+
+    Args:
+        method: of :func:`find_methods`.
+        family: one of :data:`FAMILIES`.
+        opts: overrides for every method alike. Those of SOLVER do not apply to the training of f,
+            whose schedule is another.
+        refine_opts: overrides for the training of f alone.
+        seed: of weights and data; the same for every method.
+
+    Raises:
+        ConfigError: if an override cannot be used, or is the benchmark's own business.
+        DependencyError: if the method's project is not there.
+    """
+    _check_free([*opts[::2], *refine_opts[::2]], "the benchmark")
+    if method.project is not None:
+        import_project(method.project)
+    if method.refines:
+        pairs = zip(opts[::2], opts[1::2])
+        opts = [word for pair in pairs if not pair[0].startswith("SOLVER.") for word in pair]
+        file = _config_file(method.configs[family])
+        # Says what is wrong with an override, which yacs does not.
+        load_config(file, [*method.opts, *opts, *refine_opts])
+        cfg = load_config(file, list(method.opts)).clone()
+        cfg.defrost()
+        cfg.merge_from_other_cfg(_refinement_overlay(family))
+        if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN":
+            cfg.MODEL.META_ARCHITECTURE = "RefinableRCNN"  # the same with f beside it
+        cfg.merge_from_list([*opts, *refine_opts])
+    else:
+        cfg = load_config(_config_file(method.configs[family]), [*method.opts, *opts]).clone()
+    cfg.defrost()
+    cfg.SEED = seed
+    return cfg
+
+
+def _refinement_overlay(family: str) -> CfgNode:
+    """What the family's config of refinement sets beyond the detector's."""
+    content = yaml.safe_load(config_path(_REFINEMENT[family]).read_text(encoding="utf-8"))
+    content.pop("_BASE_", None)
+    return CfgNode(content)
+
+
+def _check_free(keys: Sequence[str], whose: str) -> None:
+    taken = next((key for key in keys if key.startswith(_RESERVED)), None)
+    if taken is not None:
+        raise ConfigError(
+            f"{whose}: {taken} cannot be overridden; the benchmark sets data sets, folders and "
+            "seeds itself (--dataset, --out, --seed)"
+        )
+
+
+def _config_file(name: str) -> str | Path:
+    """A config file of this package by its name, or of a project by its path in the checkout."""
+    if not name.startswith("projects/"):
+        return name
+    path = _checkout() / name
+    if not path.is_file():
+        raise DependencyError(f"there is no {path}: {name} comes with a checkout of the project")
+    return path
+
+
+def import_project(name: str) -> None:
+    """Import the package of ``projects/NAME``: installed, or in the checkout that this file is in.
+
+    Raises:
+        DependencyError: if it is neither.
+    """
+    package = name.lower()
+    folder = _checkout() / "projects" / name
+    if importlib.util.find_spec(package) is None:
+        if not (folder / package).is_dir():
+            raise DependencyError(
+                f"{name} is neither installed nor in {folder}; run the benchmark in a checkout, or "
+                f"leave {package} out of --methods"
+            )
+        sys.path.insert(0, str(folder))
+    importlib.import_module(package)
+
+
+def _checkout() -> Path:
+    return Path(__file__).resolve().parents[2]
