@@ -84,23 +84,21 @@ class PolarMask(FCOS):
             min_ray_length: length in pixels of a ray that meets no contour.
             centre: what locations are sampled around, "mass" or "box".
             fcos_arguments: those of Detectron2's FCOS.
-
-        Raises:
-            ConfigError: if ``centre`` is neither.
         """
         super().__init__(**fcos_arguments)
-        if centre not in CENTRES:
-            raise ConfigError(
-                f"MODEL.POLARMASK.CENTRE is {centre!r}; it must be one of {', '.join(CENTRES)}"
-            )
         self.num_rays = num_rays
         self.min_ray_length = min_ray_length
         self.centre = centre
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Arguments of the constructor, from ``cfg.MODEL.POLARMASK`` and the backbone."""
+        """Arguments of the constructor, from ``cfg.MODEL.POLARMASK`` and the backbone.
+
+        Raises:
+            ConfigError: for a key that no model can be built with.
+        """
         keys = cfg.MODEL.POLARMASK
+        _check(keys)
         backbone = build_backbone(cfg)
         shapes = backbone.output_shape()
         missing = [name for name in keys.IN_FEATURES if name not in shapes]
@@ -323,3 +321,21 @@ class PolarMask(FCOS):
         return Instances(
             image_size, pred_boxes=boxes, scores=best, pred_classes=classes, pred_polygons=polygons
         )
+
+
+def _check(keys: CfgNode) -> None:
+    if keys.CENTRE not in CENTRES:
+        raise ConfigError(
+            f"MODEL.POLARMASK.CENTRE is {keys.CENTRE!r}; it must be one of {', '.join(CENTRES)}"
+        )
+    least = {"NUM_RAYS": 3, "NUM_CONVS": 1, "CENTRE_SAMPLING_RADIUS": 0.5}
+    for key, value in least.items():
+        if keys[key] < value:
+            raise ConfigError(f"MODEL.POLARMASK.{key} is {keys[key]}; it must be at least {value}")
+    if keys.MIN_RAY_LENGTH <= 0:
+        raise ConfigError(
+            f"MODEL.POLARMASK.MIN_RAY_LENGTH is {keys.MIN_RAY_LENGTH}; it must be above 0, since "
+            "lengths are divided by one another"
+        )
+    if not keys.IN_FEATURES:
+        raise ConfigError("MODEL.POLARMASK.IN_FEATURES is empty; name feature maps, finest first")

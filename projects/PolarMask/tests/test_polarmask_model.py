@@ -318,6 +318,10 @@ def test_rays_start_in_the_middle_of_their_level(cfg):
     [
         ("CENTRE", "middle", "CENTRE is 'middle'; it must be one of mass, box"),
         ("IN_FEATURES", ["p2", "p9"], "IN_FEATURES has 'p9', but .* gives p2, p3, p4"),
+        ("IN_FEATURES", [], "IN_FEATURES is empty"),
+        ("NUM_RAYS", 2, "NUM_RAYS is 2; it must be at least 3"),
+        ("NUM_CONVS", 0, "NUM_CONVS is 0; it must be at least 1"),
+        ("MIN_RAY_LENGTH", 0.0, "MIN_RAY_LENGTH is 0.0; it must be above 0"),
     ],
 )
 def test_wrong_keys(cfg, key, value, message):
