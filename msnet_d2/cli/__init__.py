@@ -28,6 +28,8 @@ COMMANDS = {
     "eval": "eval_",
     "predict": "predict",
     "video": "video",
+    "map": "map_",
+    "bench": "bench",
     "demo": "demo",
 }
 

@@ -190,7 +190,7 @@ def _reasons(building: Building, frames: int, rules: Rules) -> list[str]:
     return reasons
 
 
-def building_vote_ballots(building: Building) -> list[dict[str, Any]]:
+def history(building: Building) -> list[dict[str, Any]]:
     """The history of a building for tables and charts: one entry a sighting."""
     return [
         {

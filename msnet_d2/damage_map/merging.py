@@ -19,7 +19,7 @@ LEAST_OVERLAP = 0.35
 LEAST_OVERLAP_TOGETHER = 0.7
 # So large a share of the shorter track's frames may be shared without being seen side by side.
 SHARED_FRAMES = 0.1
-# What the frame's edge cuts off is misplaced by up to so many metres, as its foot or top is not seen.
+# What the frame's edge cuts off is misplaced by up to so many metres: its foot or top is not seen.
 CUT_OFF_SLACK_M = 4.0
 # Places of two passes may be shifted against each other by so much of a building's size.
 SLACK_SHARE = 0.3

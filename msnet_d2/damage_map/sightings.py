@@ -140,15 +140,21 @@ def read_results(path: str | Path, *, video: int = 0, min_score: float = 0.3) ->
     except OSError as error:
         raise InputError(f"{path}: the results cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error}); expected what msnet video --results writes")
+        raise InputError(
+            f"{path}: not JSON ({error}); expected what msnet video --results writes"
+        ) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise InputError(f"{path}: not the results of a video; expected what msnet video --results")
+        raise InputError(
+            f"{path}: not the results of a video; expected what msnet video --results writes"
+        )
     try:
         return _from_json(data, str(path), video, min_score)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: not as msnet video writes it ({type(error).__name__}: {error})")
+        raise InputError(
+            f"{path}: not as msnet video writes it ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _from_json(data: dict, source: str, video: int, min_score: float) -> VideoResults:

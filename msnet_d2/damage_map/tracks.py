@@ -20,7 +20,7 @@ MAX_GAP_S = 2.0
 # The least overlap (intersection over the smaller one) on the ground, and IoU in the picture.
 LEAST_ON_GROUND = 0.3
 LEAST_IN_PICTURE = 0.15
-# So soon after the last sighting the picture speaks too, also where the frame's edge cuts boxes off.
+# So soon after the last sighting the picture speaks too, also where the frame's edge cuts off.
 SOON_S = 0.5
 # What a shared hint adds to an overlap of 0 to 1, and another level takes away.
 HINT_BONUS = 0.5

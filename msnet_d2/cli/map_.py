@@ -1,0 +1,230 @@
+"""Make a map of damaged buildings from drone videos and their flight logs.
+
+Finds damage in every video, places it on the ground, follows each building over frames, revisits
+and videos, and writes one entry a building: index.html (opens without a network), damage.geojson,
+damage.gpkg, damage.kmz and buildings.csv, all into the folder --out.
+
+  msnet map flight.mp4 --config-file output/run/config.yaml --out map
+  msnet map flight.mp4 --results found.json --out map        (found.json by msnet video)
+
+Flight logs: DJI subtitles (.srt), GPX or CSV. A log beside the video with its name is found by
+itself. Without a log there is no map, but the page, the tables and the marked videos.
+
+With several videos, those that cannot be used are named and left out; the exit code is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "make a map of damaged buildings from videos and flight logs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add = parser.add_argument
+    add("videos", nargs="+", metavar="VIDEO", help="videos, or folders of frames")
+    add("--out", required=True, metavar="DIR", help="folder of the map; an earlier map is replaced")
+    found = parser.add_argument_group("detection")
+    add = found.add_argument
+    add("--config-file", default="", metavar="FILE", help="a path, or one of this project's")
+    add("--weights", metavar="FILE", help="checkpoint, instead of MODEL.WEIGHTS")
+    add(
+        "--results",
+        nargs="+",
+        metavar="FILE",
+        help="what `msnet video --results` wrote for each video, instead of detecting again",
+    )
+    add(
+        "--min-score",
+        type=float,
+        default=0.3,
+        metavar="S",
+        help="use detections that score at least this (default: %(default)s)",
+    )
+    add(
+        "--min-confidence",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help='a building below this is "not assessed" (default: %(default)s)',
+    )
+    add("--batch-size", type=int, metavar="N", help="frames at once (default: 4 on CUDA, else 1)")
+    add("--stride", type=int, default=1, metavar="N", help="detect in every N-th frame only")
+    add("--no-progress", action="store_true", help="no progress bar")
+    log = parser.add_argument_group("flight log")
+    add = log.add_argument
+    add("--telemetry", nargs="+", metavar="FILE", help="log of all videos, or one of each")
+    add("--no-telemetry", action="store_true", help="use no log, also where there is one")
+    add(
+        "--telemetry-offset",
+        type=float,
+        metavar="S",
+        help="the log's time in seconds at the video's first frame",
+    )
+    add("--takeoff-altitude", type=float, metavar="M", help="what the log shows at take-off")
+    add("--gps-order", choices=("lat,lon", "lon,lat"), help="order within DJI's GPS(a, b)")
+    add(
+        "--columns",
+        nargs="+",
+        metavar="FIELD=HEADER",
+        help="columns of a CSV log, such as lat=Latitude",
+    )
+    camera = parser.add_argument_group("camera and ground")
+    add = camera.add_argument
+    add("--pitch", type=float, metavar="DEG", help="gimbal pitch where the log has none; -90 down")
+    add("--yaw", type=float, metavar="DEG", help="gimbal yaw where the log has none; 90 is east")
+    add("--hfov", type=float, metavar="DEG", help="horizontal field of view")
+    add("--camera", metavar="FILE", help="calibration (JSON: fx, fy, cx, cy, distortion)")
+    add("--control", metavar="FILE", help="control points (CSV: x, y, frame, lat, lon, height)")
+    add("--elevation", metavar="FILE", help="elevation raster (.asc, .tif); default: flat ground")
+    add("--elevation-crs", metavar="CRS", help="its coordinate system, where the file has none")
+    add("--takeoff-elevation", type=float, metavar="M", help="the raster's height at take-off")
+    add(
+        "--building-height",
+        type=float,
+        default=4.5,
+        metavar="M",
+        help="height of roofs' far edges, first guess (default: %(default)s)",
+    )
+    add(
+        "--roof-height",
+        type=float,
+        default=4.0,
+        metavar="M",
+        help="height of damaged parts on roofs (default: %(default)s)",
+    )
+    add = parser.add_argument
+    add(
+        "--allow-partial-weights",
+        action="store_true",
+        help="go on although the checkpoint lacks parts of the model",
+    )
+    add(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="config overrides, after all other options",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the map and say what is in it."""
+    from pathlib import Path
+
+    from msnet_d2.damage_map.buildings import Rules
+    from msnet_d2.damage_map.flight import FlightOptions
+    from msnet_d2.damage_map.flight_csv import parse_columns
+    from msnet_d2.damage_map.folder import check_folder
+    from msnet_d2.damage_map.pipeline import make_map
+    from msnet_d2.errors import InputError
+
+    for option in ("min_score", "min_confidence"):
+        if not 0 <= getattr(args, option) <= 1:
+            name = option.replace("_", "-")
+            raise InputError(f"--{name} is a score from 0 to 1, got {getattr(args, option)}")
+    for option in ("batch_size", "stride"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise InputError(f"--{option.replace('_', '-')} must be at least 1, got {value}")
+    if args.no_telemetry and args.telemetry:
+        raise InputError("--telemetry and --no-telemetry contradict each other; give one")
+    if args.results is None and not args.config_file:
+        raise InputError("give --config-file of a trained model, or --results of `msnet video`")
+    check_folder(Path(args.out))
+    for name in args.videos:
+        if len(args.videos) == 1 and not Path(name).exists():
+            raise InputError(f"the video {name} does not exist")
+    options = FlightOptions(
+        offset_s=args.telemetry_offset,
+        takeoff_altitude=args.takeoff_altitude,
+        takeoff_elevation=args.takeoff_elevation,
+        elevation=args.elevation,
+        elevation_crs=args.elevation_crs,
+        gps_order=args.gps_order,
+        columns=parse_columns(args.columns) if args.columns else None,
+        pitch=args.pitch,
+        yaw=args.yaw,
+        hfov=args.hfov,
+        camera_file=args.camera,
+        control=args.control,
+        building_height=args.building_height,
+        roof_height=args.roof_height,
+    )
+    summary = make_map(
+        args.videos,
+        args.results,
+        args.out,
+        telemetry=args.telemetry,
+        use_telemetry=not args.no_telemetry,
+        options=options,
+        rules=Rules(min_confidence=args.min_confidence),
+        min_score=args.min_score,
+        detect=None if args.results is not None else _detector(args),
+    )
+    return _tell(summary)
+
+
+def _detector(args: argparse.Namespace):
+    """A function that detects in a video; the model is built once, for the first of them."""
+    from functools import cache
+
+    @cache
+    def predictor():
+        import msnet_d2
+        from msnet_d2.engine.predictor import Predictor
+        from msnet_d2.engine.setup import load_config, trained_weights
+
+        msnet_d2.register()
+        cfg = load_config(args.config_file, args.opts).clone()
+        cfg.defrost()
+        cfg.MODEL.WEIGHTS = args.weights or trained_weights(cfg, args.config_file, args.opts)
+        return cfg, Predictor(cfg, allow_partial_weights=args.allow_partial_weights)
+
+    def detect(video, results, marked) -> None:
+        from msnet_d2.modeling.score_refinement import ScoreRefiner
+        from msnet_d2.video.detections import StreamDetector
+        from msnet_d2.video.pipeline import process_video
+        from msnet_d2.video.reader import VideoReader
+
+        with VideoReader(video, stride=args.stride) as reader:
+            cfg, model = predictor()
+            refiner = ScoreRefiner(cfg) if cfg.MODEL.SRN.ENABLED else None
+            done = process_video(
+                reader,
+                StreamDetector(model, refiner, video_id=reader.info.name),
+                metadata=model.metadata,
+                out=marked,
+                results=results,
+                results_min_score=args.min_score,
+                batch_size=args.batch_size or (4 if cfg.MODEL.DEVICE.startswith("cuda") else 1),
+                stride=args.stride,
+                model={
+                    "weights_sha256": model.weights_sha256,
+                    "meta_architecture": cfg.MODEL.META_ARCHITECTURE,
+                    "refined_by": None if refiner is None else cfg.MODEL.SRN.NEIGHBOUR,
+                },
+                progress=not args.no_progress,
+            )
+        if done.status == "interrupted":
+            raise KeyboardInterrupt
+
+    return detect
+
+
+def _tell(summary) -> int:
+    import sys
+
+    from msnet_d2.cli import EXIT_OK, EXIT_PROBLEMS
+
+    found = ", ".join(f"{name} {count}" for name, count in summary.buildings.items())
+    print(f"{summary.total} damaged buildings ({found}), {summary.parts} damaged parts")
+    if summary.total:
+        print(f"{summary.placed} have a place, {summary.to_review} need review")
+    for line in summary.notes:
+        print(f"Note: {line}")
+    for line in summary.problems:
+        print(f"Problem: {line}", file=sys.stderr)
+    print(f"Open {summary.out / 'index.html'}")
+    return EXIT_PROBLEMS if summary.problems else EXIT_OK

@@ -1,0 +1,70 @@
+"""The folder of a map: all of it, or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from msnet_d2.errors import InputError
+from msnet_d2.files import _umask
+
+# Says that a folder is a map, which another map may replace.
+MARKER = "summary.json"
+
+
+def check_folder(out: Path) -> None:
+    """See that a map can be written to ``out``, before hours are spent on it.
+
+    Raises:
+        InputError: if it is a file, holds something else, or cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; expected a folder or a new name")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
+        raise InputError(
+            f"--out {out} holds other files; name a new folder, or one with an earlier map"
+        )
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``out`` at the end, and goes if anything is raised.
+
+    Raises:
+        InputError: if it cannot be made.
+    """
+    out = Path(os.path.abspath(out))
+    check_folder(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from error
+    try:
+        yield made
+        made.chmod(0o777 & ~_umask())
+        _replace(made, out)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _replace(made: Path, out: Path) -> None:
+    try:
+        if not out.exists():
+            made.rename(out)
+            return
+        old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".old"))
+        out.rename(old / out.name)
+        try:
+            made.rename(out)
+        except OSError:
+            (old / out.name).rename(out)
+            raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,135 @@
+"""``index.html``: the map as one page that needs no network.
+
+The page is put together from the files beside this one; everything it shows is inside it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from msnet_d2 import __version__
+from msnet_d2.damage_map.buildings import Building, history
+from msnet_d2.damage_map.flight import LocalFrame
+from msnet_d2.damage_map.levels import LEVELS
+from msnet_d2.damage_map.pictures import Mosaic
+from msnet_d2.damage_map.records import AREA_M, Record
+
+_FILES = {"STYLE": "style.css", "MAP": "map.js", "APP": "app.js", "PRINT": "print.js"}
+
+
+def build_page(
+    buildings: Sequence[Building],
+    building_records: Sequence[Record],
+    part_records: Sequence[Record],
+    *,
+    local: LocalFrame | None,
+    videos: Sequence[Mapping[str, Any]],
+    tracks: Sequence[np.ndarray],
+    crops: Mapping[str, bytes],
+    mosaic: Mosaic | None,
+    problems: Sequence[str],
+) -> str:
+    """The page as text.
+
+    Args:
+        buildings, building_records: in the same order.
+        part_records: of all buildings.
+        local: frame of the records' ``local``; None if nothing has a place.
+        videos: ``name``, ``duration_s``, ``weights_sha256`` and ``notes`` of each.
+        tracks: flight lines (N, 2) in local metres.
+        crops: JPEG by the building's id.
+        mosaic: the ground from above, or None.
+        problems: what went wrong, a line each.
+    """
+    origin, cosine = np.zeros(2), 1.0
+    if local is not None:
+        origin = local.to_mercator(np.zeros((1, 2)))[0]
+        cosine = float(np.cos(np.radians(local.origin[0])))
+    to_page = _to_page(local, origin)
+    parts: dict[str, list[Record]] = {}
+    for record in part_records:
+        parts.setdefault(record.properties["building"], []).append(record)
+    features = []
+    for building, record in zip(buildings, building_records, strict=True):
+        name = record.properties["id"]
+        feature: dict[str, Any] = {
+            "p": record.properties,
+            "h": history(building),
+            "parts": [
+                {"p": p.properties, "g": _rings(p.local, to_page)} for p in parts.get(name, [])
+            ],
+        }
+        if record.local is not None:
+            feature["c"] = to_page(building.point[None])[0]
+            feature["e"] = round(float(building.error_m) / cosine, 2)
+            if record.local.geom_type != "Point":
+                feature["g"] = _rings(record.local, to_page)
+        if name in crops:
+            feature["img"] = _data_url("image/jpeg", crops[name])
+        features.append(feature)
+    data = {
+        "version": __version__,
+        "levels": [asdict(level) for level in LEVELS],
+        "videos": list(videos),
+        "problems": list(problems),
+        "buildings": features,
+        "tracks": [to_page(_thin(t)) for t in tracks],
+        "origin": origin.round(3).tolist(),
+        "cosine": cosine,
+        "area_m": AREA_M,
+        "area_origin": list(local.origin) if local is not None else [0.0, 0.0],
+        "mosaic": None
+        if mosaic is None
+        else {
+            "box": np.round(np.array(mosaic.box) - np.tile(origin, 2), 3).tolist(),
+            "src": _data_url("image/webp", mosaic.encode()),
+        },
+    }
+    # The only markup that could end the script element early.
+    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    files = resources.files(__name__)
+    page = files.joinpath("page.html").read_text(encoding="utf-8")
+    for mark, name in _FILES.items():
+        page = page.replace(f"/*{mark}*/", files.joinpath(name).read_text(encoding="utf-8"))
+    return page.replace("/*DATA*/", text)
+
+
+def _to_page(local: LocalFrame | None, origin: np.ndarray):
+    def convert(xy: np.ndarray) -> list[list[float]]:
+        return np.round(local.to_mercator(xy) - origin, 2).tolist()
+
+    return convert
+
+
+def _rings(shape: Any, to_page) -> list | None:
+    """All rings of a geometry; None without one."""
+    import shapely
+
+    if shape is None:
+        return None
+    polygons = [g for g in shapely.get_parts(shape) if g.geom_type == "Polygon"]
+    return [
+        to_page(np.array(ring.coords)[:-1, :2])
+        for polygon in polygons
+        for ring in (polygon.exterior, *polygon.interiors)
+    ]
+
+
+def _thin(track: np.ndarray) -> np.ndarray:
+    """A flight line without points that make no difference of half a metre."""
+    import shapely
+
+    if len(track) < 3:
+        return track
+    return np.array(shapely.LineString(track).simplify(0.5).coords)
+
+
+def _data_url(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

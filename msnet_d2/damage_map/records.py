@@ -1,0 +1,198 @@
+"""Buildings and parts as flat records: the one source of every output file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from msnet_d2.damage_map.buildings import Building
+from msnet_d2.damage_map.flight import LocalFrame
+from msnet_d2.damage_map.levels import LEVELS
+from msnet_d2.damage_map.parts import Part
+from msnet_d2.damage_map.sightings import VideoResults
+
+# Side of an area of the printed report, metres.
+AREA_M = 250.0
+
+
+BUILDING_COLUMNS = (
+    "id",
+    "level",
+    "level_number",
+    "worst_level",
+    "confidence",
+    "agreement",
+    "indication",
+    "fema_indicative",
+    "ems98_indicative",
+    "parts",
+    "damaged_share",
+    "latitude",
+    "longitude",
+    "error_m",
+    "area",
+    "needs_review",
+    "review_reasons",
+    "sightings",
+    "passes",
+    "vote_slight",
+    "vote_severe",
+    "vote_debris",
+    "first_video",
+    "first_time_s",
+    "last_video",
+    "last_time_s",
+    "best_video",
+    "best_frame",
+    "best_time_s",
+    "weights_sha256",
+)
+PART_COLUMNS = (
+    "id",
+    "building",
+    "level",
+    "level_number",
+    "confidence",
+    "agreement",
+    "error_m",
+    "sightings",
+    "first_video",
+    "first_time_s",
+    "last_video",
+    "last_time_s",
+    "best_video",
+    "best_frame",
+    "best_score",
+    "weights_sha256",
+)
+
+
+@dataclass
+class Record:
+    """A building or a part with its place.
+
+    Attributes:
+        properties: name to text, number, bool or None; the names are those of files' columns.
+        geometry: shapely, longitude and latitude; None without a place.
+        local: the same in local metres.
+    """
+
+    properties: dict[str, Any]
+    geometry: Any = None
+    local: Any = None
+
+
+def building_id(number: int) -> str:
+    """Name of a building."""
+    return f"B{number:04d}"
+
+
+def building_record(
+    building: Building, videos: Sequence[VideoResults], local: LocalFrame | None
+) -> Record:
+    """The record of a building; ``videos`` by the numbers that sightings have."""
+    first, last, best = building.sightings[0], building.sightings[-1], building.best
+    ballot, level = building.vote, building.level
+    place = None
+    if building.point is not None and local is not None:
+        place = local.to_lat_lon(building.point)[0]
+    share = building.damaged_share
+    properties = {
+        "id": building_id(building.number),
+        "level": level.name,
+        "level_number": level.number,
+        "confidence": round(ballot.confidence, 4),
+        "agreement": round(ballot.agreement, 4),
+        "indication": LEVELS[ballot.level].name,
+        "worst_level": building.worst_level.name,
+        "fema_indicative": level.fema or None,
+        "ems98_indicative": level.ems98 or None,
+        "vote_slight": round(ballot.weights[0], 3),
+        "vote_severe": round(ballot.weights[1], 3),
+        "vote_debris": round(ballot.weights[2], 3),
+        "parts": len(building.parts),
+        "damaged_share": None if share is None else round(share, 4),
+        "sightings": len(building.sightings),
+        "passes": building.passes,
+        "first_video": videos[first.video].name,
+        "first_time_s": round(first.time_s, 3),
+        "last_video": videos[last.video].name,
+        "last_time_s": round(last.time_s, 3),
+        "best_video": videos[best.video].name,
+        "best_frame": best.frame,
+        "best_time_s": round(best.time_s, 3),
+        "latitude": None if place is None else round(float(place[0]), 7),
+        "longitude": None if place is None else round(float(place[1]), 7),
+        "error_m": None if place is None else round(float(building.error_m), 2),
+        "area": None if place is None else area_name(building.point),
+        "needs_review": building.needs_review,
+        "review_reasons": "; ".join(building.reasons) or None,
+        "weights_sha256": videos[best.video].weights_sha256,
+    }
+    record = Record(properties)
+    if place is not None:
+        import shapely
+
+        record.local = (
+            shapely.Point(building.point)
+            if building.footprint is None
+            else building.footprint.polygon
+        )
+        record.geometry = to_wgs84(record.local, local)
+    return record
+
+
+def part_records(
+    building: Building, videos: Sequence[VideoResults], local: LocalFrame | None
+) -> list[Record]:
+    """The records of a building's parts."""
+    return [
+        _part_record(building, number, part, videos, local)
+        for number, part in enumerate(building.parts, start=1)
+    ]
+
+
+def _part_record(building: Building, number: int, part: Part, videos, local) -> Record:
+    sighting, best = part.best
+    times = sorted((s.video, s.time_s) for s, _ in part.sightings)
+    level = LEVELS[part.level]
+    record = Record(
+        {
+            "id": f"{building_id(building.number)}-{number}",
+            "building": building_id(building.number),
+            "level": level.name,
+            "level_number": level.number,
+            "confidence": round(part.vote.confidence, 4),
+            "agreement": round(part.vote.agreement, 4),
+            "sightings": len(part.sightings),
+            "first_video": videos[times[0][0]].name,
+            "first_time_s": round(times[0][1], 3),
+            "last_video": videos[times[-1][0]].name,
+            "last_time_s": round(times[-1][1], 3),
+            "best_video": videos[sighting.video].name,
+            "best_frame": sighting.frame,
+            "best_score": round(best.score, 4),
+            "error_m": None if part.polygon is None else round(float(building.error_m), 2),
+            "weights_sha256": videos[sighting.video].weights_sha256,
+        }
+    )
+    if part.polygon is not None and local is not None:
+        record.local = part.polygon
+        record.geometry = to_wgs84(part.polygon, local)
+    return record
+
+
+def to_wgs84(shape: Any, local: LocalFrame) -> Any:
+    """A geometry in local metres as longitude and latitude, to a centimetre."""
+    import shapely
+
+    return shapely.transform(shape, lambda xy: np.round(local.to_lat_lon(xy)[:, ::-1], 7))
+
+
+def area_name(point: np.ndarray) -> str:
+    """Name of the square of the report that holds a place, as in "E2 N-1"."""
+    east, north = np.floor(np.asarray(point) / AREA_M).astype(int)
+    return f"E{east} N{north}"
