@@ -95,7 +95,7 @@ class VideoSink:
                 stream.width, stream.height = self.size
                 stream.pix_fmt = "yuv420p"
                 stream.codec_context.thread_count = 1
-                stream.options = {"preset": "veryfast", "crf": "23", "threads": "1"}
+                stream.options = {"preset": "superfast", "crf": "23", "threads": "1"}
                 self._stream, self._av = stream, av
                 return
         except ImportError:

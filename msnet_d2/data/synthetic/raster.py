@@ -54,29 +54,19 @@ class Raster:
         h = (points - self.position) @ self.view.T
         return h[..., :2] / h[..., 2:], h[..., 2]
 
-    def sees(self, centre: np.ndarray, radius: float) -> bool:
-        """Whether a ball may be in view."""
-        x, y, depth = self.rotation @ (centre - self.position)
-        if depth + radius < 1.0:
-            return False
-        depth = max(depth, 1.0)
-        focal = self.camera[0, 0]
-        slack = radius * focal / depth * 1.15
-        return (
-            abs(x) * focal / depth < self.width / 2 + slack
-            and abs(y) * focal / depth < self.height / 2 + slack
-        )
-
-    def facing(self, centres: np.ndarray, radii: np.ndarray, normals: np.ndarray) -> np.ndarray:
-        """Return which faces, given by balls around them and their normals (N, 3), may be seen."""
-        offsets = centres - self.position
-        x, y, depth = self.rotation @ offsets.T
+    def in_view(self, centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
+        """Return for balls (N, 3), (N,) whether they may be seen: (N,) bool."""
+        x, y, depth = self.rotation @ (centres - self.position).T
         near = np.maximum(depth, 1.0)
         focal = self.camera[0, 0]
         slack = radii * focal / near * 1.15
         seen = (np.abs(x) * focal / near < self.width / 2 + slack) & (depth + radii > 1.0)
-        seen &= np.abs(y) * focal / near < self.height / 2 + slack
-        return np.nonzero(seen & ((offsets * normals).sum(1) < 0))[0]
+        return seen & (np.abs(y) * focal / near < self.height / 2 + slack)
+
+    def facing(self, centres: np.ndarray, radii: np.ndarray, normals: np.ndarray) -> np.ndarray:
+        """Return which faces, given by balls around them and their normals (N, 3), may be seen."""
+        towards = ((centres - self.position) * normals).sum(1) < 0
+        return np.nonzero(towards & self.in_view(centres, radii))[0]
 
     def _clip(self, low: np.ndarray, high: np.ndarray):
         x0, y0 = np.maximum(np.floor(low).astype(int), 0)

@@ -62,7 +62,22 @@ class Flight:
         self.parts = {p.code: (b, p) for b in self.world.buildings for p in b.parts}
         self.by_id = {b.id: b for b in self.world.buildings}
         self._built: dict[int, list] = {}
-        self._tree_feet = np.array([(t.x, t.y, 0.0) for t in self.world.trees]).reshape(-1, 3)
+        trees, meshes = self.world.trees, self.world.meshes
+        self._feet = np.array([(t.x, t.y, 0.0) for t in trees]).reshape(-1, 3)
+        high = np.array([t.height for t in trees])
+        middles = [(*b.centre, b.height / 2) for b in self.buildings]
+        # Balls around everything: centres and radii.
+        self._balls = {
+            "buildings": (
+                np.array(middles).reshape(-1, 3),
+                np.array([b.radius + b.height / 2 for b in self.buildings]),
+            ),
+            "meshes": (
+                np.array([m.centre for m in meshes]).reshape(-1, 3),
+                np.array([m.radius for m in meshes]),
+            ),
+            "trees": (self._feet + np.outer(high / 2, (0, 0, 1)), 0.75 * high),
+        }
 
     # Made when first needed: plans and ground truth alone do not take them.
     @cached_property
@@ -112,9 +127,8 @@ class Flight:
         raster = Raster(self.intrinsics, pose, self.config.supersample, with_ids)
         raster.draw_ground(self.ground, ground_footprint(pose, self.intrinsics, 4))
         self._draw_buildings(raster, index)
-        for mesh in self.world.meshes:
-            if raster.sees(mesh.centre, mesh.radius):
-                raster.draw_mesh(mesh)
+        for i in np.nonzero(raster.in_view(*self._balls["meshes"]))[0]:
+            raster.draw_mesh(self.world.meshes[i])
         self._draw_trees(raster)
         for wire in self.world.wires:
             raster.draw_wire(wire)
@@ -135,14 +149,11 @@ class Flight:
         return Frame(index, pose, image, ids, owners)
 
     def _draw_buildings(self, raster: Raster, index: int) -> None:
-        seen = []
-        for number, plan in enumerate(self.buildings):
-            centre = np.array([*plan.centre, plan.height / 2])
-            if raster.sees(centre, plan.radius + plan.height / 2):
-                seen.append((float(np.linalg.norm(centre - raster.position)), number))
-        for _, number in sorted(
-            seen, reverse=True
-        ):  # far ones first: rubble is drawn without a test within itself
+        centres, radii = self._balls["buildings"]
+        distance = np.linalg.norm(centres - raster.position, axis=1)
+        seen = np.nonzero(raster.in_view(centres, radii))[0]
+        # Far ones first: rubble is drawn without a test within itself.
+        for number in seen[np.argsort(-distance[seen], kind="stable")].tolist():
             faces, meshes, _, balls = self._build(number, index)
             for i in raster.facing(*balls):
                 raster.draw_face(faces[i], number + 1)
@@ -152,15 +163,12 @@ class Flight:
             del self._built[number]
 
     def _draw_trees(self, raster: Raster) -> None:
-        if not len(self._tree_feet):
-            return
-        depth = (self._tree_feet - raster.position) @ raster.rotation[2]
-        for i in np.argsort(-depth, kind="stable"):
+        seen = np.nonzero(raster.in_view(*self._balls["trees"]))[0]
+        depth = (self._feet[seen] - raster.position) @ raster.rotation[2]
+        for i in seen[np.argsort(-depth, kind="stable")]:
             tree = self.world.trees[i]
-            foot = self._tree_feet[i]
-            if raster.sees(foot + np.array([0, 0, tree.height / 2]), tree.height * 0.75):
-                sprite = self.sprites[tree.kind][tree.sprite]
-                raster.draw_sprite(sprite, foot, tree.height, tree.flip, tree.lean, tree.tone)
+            sprite = self.sprites[tree.kind][tree.sprite]
+            raster.draw_sprite(sprite, self._feet[i], tree.height, tree.flip, tree.lean, tree.tone)
 
 
 def render_flight(config: SceneConfig, every: int = 1) -> Iterator[Frame]:
