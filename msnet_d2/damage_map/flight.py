@@ -89,6 +89,7 @@ class Flight:
 
     Attributes:
         telemetry: on the video's time.
+        duration_s: length of the video.
         size: width and height of the frames.
         options: as given.
         notes: what is wrong, a line each.
@@ -115,6 +116,7 @@ class Flight:
         if options.takeoff_altitude is not None:
             telemetry = telemetry.with_takeoff_altitude(options.takeoff_altitude)
         self.telemetry = telemetry
+        self.duration_s = float(duration_s)
         self.size = size
         self.options = options
         self.notes = list(telemetry.notes)

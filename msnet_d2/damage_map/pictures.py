@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -30,18 +30,18 @@ MOSAIC_COARSEST_M = 1.5
 
 @dataclass
 class Mosaic:
-    """The ground from above, put together from frames.
+    """The ground of one video from above, put together from frames.
 
     Attributes:
         box: west, south, east, north in metres of web maps (EPSG:3857).
         picture: (H, W, 4) BGRA; transparent where nothing was seen.
-        frames: for each video the frames to use, each with its corners (4, 2) in pixels of
-            ``picture``, in the order of the frame's own corners from the upper left clockwise.
+        frames: index of each frame to use, with its corners (4, 2) in pixels of ``picture``, in
+            the order of the frame's own corners from the upper left clockwise.
     """
 
     box: tuple[float, float, float, float]
     picture: np.ndarray
-    frames: dict[int, dict[int, np.ndarray]] = field(default_factory=dict)
+    frames: dict[int, np.ndarray]
 
     def add(self, image: np.ndarray, corners: np.ndarray) -> None:
         """Lay a frame (H, W, 3) over what is there."""
@@ -67,42 +67,46 @@ class Mosaic:
         return cv2.imencode(".webp", self.picture, [cv2.IMWRITE_WEBP_QUALITY, 60])[1].tobytes()
 
 
-def plan_mosaic(
+def plan_mosaics(
     flights: Sequence[Flight | None], videos: Sequence[VideoResults], local: LocalFrame | None
-) -> Mosaic | None:
-    """Choose the frames of a mosaic; None where there is nothing to show.
-
-    Frames that reach near the horizon are not used: they would cover half the map with a blur.
-    """
-    chosen: dict[int, dict[int, np.ndarray]] = {}
-    share = max(1, MOSAIC_FRAMES // max(1, sum(f is not None for f in flights)))
+) -> dict[int, Mosaic]:
+    """Choose the frames of each video's mosaic; none for a video where there is nothing to show."""
+    count = max(1, sum(f is not None for f in flights))
+    pixels = max(600, int(MOSAIC_PX / count**0.5))
+    plans = {}
     for number, (flight, video) in enumerate(zip(flights, videos)):
-        if flight is None or not video.frames:
-            continue
-        picks = np.unique(
-            np.linspace(0, len(video.frames) - 1, min(share, len(video.frames))).astype(int)
-        )
-        for k in picks:
-            index, time_s = video.frames[k]
-            corners = _corners(flight, time_s, local)
-            if corners is not None:
-                chosen.setdefault(number, {})[index] = corners
-    quads = [q for frames in chosen.values() for q in frames.values()]
+        if flight is not None and video.frames:
+            plan = _plan_mosaic(flight, video, local, pixels)
+            if plan is not None:
+                plans[number] = plan
+    return plans
+
+
+def _plan_mosaic(
+    flight: Flight, video: VideoResults, local: LocalFrame, pixels: int
+) -> Mosaic | None:
+    """Frames at equal distances; those that reach near the horizon are not used, as they would
+    cover half the map with a blur."""
+    quads: dict[int, np.ndarray] = {}
+    total = len(video.frames)
+    for k in np.unique(np.linspace(0, total - 1, min(MOSAIC_FRAMES, total)).astype(int)):
+        index, time_s = video.frames[k]
+        corners = _corners(flight, time_s, local)
+        if corners is not None:
+            quads[index] = corners
     if not quads:
         return None
-    points = np.concatenate(quads)
+    points = np.concatenate(list(quads.values()))
     (west, south), (east, north) = points.min(axis=0), points.max(axis=0)
-    unit = max(east - west, north - south) / MOSAIC_PX
+    unit = max(east - west, north - south) / pixels
     # Metres of web maps are longer than those on the ground, by 1 / cos(latitude).
-    if not 0 < unit * np.cos(np.radians(local.origin[0])) <= MOSAIC_COARSEST_M:
+    latitude = np.radians(flight.telemetry.home[0])
+    if not 0 < unit * np.cos(latitude) <= MOSAIC_COARSEST_M:
         return None
     size = (int(np.ceil((north - south) / unit)), int(np.ceil((east - west) / unit)), 4)
     frames = {
-        number: {
-            index: np.stack([(q[:, 0] - west) / unit, (north - q[:, 1]) / unit], axis=1)
-            for index, q in picked.items()
-        }
-        for number, picked in chosen.items()
+        index: np.stack([(q[:, 0] - west) / unit, (north - q[:, 1]) / unit], axis=1)
+        for index, q in quads.items()
     }
     return Mosaic((west, south, east, north), np.zeros(size, np.uint8), frames)
 
@@ -125,16 +129,16 @@ def take_pictures(
     sources: Sequence[Path],
     buildings: Sequence[Building],
     videos: Sequence[VideoResults],
-    mosaic: Mosaic | None,
+    mosaics: dict[int, Mosaic],
     problems: list[str],
 ) -> dict[str, bytes]:
-    """Crops of the best sightings as JPEG, by the buildings' ids; fills ``mosaic`` on the way.
+    """Crops of the best sightings as JPEG, by the buildings' ids; fills ``mosaics`` on the way.
 
     Args:
         sources: the video of each number.
         buildings: to show.
         videos: their results.
-        mosaic: to be filled, or None.
+        mosaics: of the videos' numbers, to be filled.
         problems: gets a line for a video that cannot be read.
     """
     from msnet_d2.video.reader import VideoReader
@@ -146,7 +150,8 @@ def take_pictures(
         for building in buildings:
             if building.best.video == number:
                 wanted.setdefault(building.best.frame, []).append(building)
-        laid = {} if mosaic is None else mosaic.frames.get(number, {})
+        mosaic = mosaics.get(number)
+        laid = {} if mosaic is None else mosaic.frames
         last = max([*wanted, *laid], default=-1)
         if last < 0:
             continue

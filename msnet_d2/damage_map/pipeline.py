@@ -21,7 +21,7 @@ from msnet_d2.damage_map.outputs_gpkg import import_pyogrio, write_gpkg
 from msnet_d2.damage_map.outputs_kmz import write_kmz
 from msnet_d2.damage_map.outputs_table import write_csv, write_geojson
 from msnet_d2.damage_map.page import build_page
-from msnet_d2.damage_map.pictures import plan_mosaic, take_pictures
+from msnet_d2.damage_map.pictures import plan_mosaics, take_pictures
 from msnet_d2.damage_map.records import (
     BUILDING_COLUMNS,
     PART_COLUMNS,
@@ -269,8 +269,8 @@ def _map(
     records = [building_record(b, videos, local) for b in buildings]
     parts = [p for b in buildings for p in part_records(b, videos, local)]
     clock.lap("merging")
-    mosaic = plan_mosaic(flights, videos, local)
-    crops = take_pictures([s.path for s in sources], buildings, videos, mosaic, problems)
+    mosaics = plan_mosaics(flights, videos, local)
+    crops = take_pictures([s.path for s in sources], buildings, videos, mosaics, problems)
     clock.lap("pictures")
     write_geojson(folder / "damage.geojson", records, parts)
     write_gpkg(folder / "damage.gpkg", records, parts, BUILDING_COLUMNS, PART_COLUMNS)
@@ -282,9 +282,9 @@ def _map(
         parts,
         local=local,
         videos=[_about(s) for s in sources],
-        tracks=[local.to_xy(f.telemetry.track[:, 1:3]) for f in flights if f is not None],
+        tracks=[None if f is None else _flight_line(f, local) for f in flights],
         crops=crops,
-        mosaic=mosaic,
+        mosaics=list(mosaics.values()),
         problems=problems,
     )
     write_text(folder / "index.html", page)
@@ -313,6 +313,13 @@ def _placer(flights: list[Flight | None], local: LocalFrame | None):
         return None if found.refusal.any() else local.to_xy(found.lat_lon)
 
     return place
+
+
+def _flight_line(flight: Flight, local: LocalFrame) -> np.ndarray:
+    """The log's places (N, 2) in local metres while the video runs; all of them if none is."""
+    track = flight.telemetry.track
+    during = (track[:, 0] >= -1) & (track[:, 0] <= flight.duration_s + 1)
+    return local.to_xy(track[during if during.any() else slice(None), 1:3])
 
 
 def _counts(buildings: list[Building]) -> dict[str, int]:

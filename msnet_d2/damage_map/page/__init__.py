@@ -31,9 +31,9 @@ def build_page(
     *,
     local: LocalFrame | None,
     videos: Sequence[Mapping[str, Any]],
-    tracks: Sequence[np.ndarray],
+    tracks: Sequence[np.ndarray | None],
     crops: Mapping[str, bytes],
-    mosaic: Mosaic | None,
+    mosaics: Sequence[Mosaic],
     problems: Sequence[str],
 ) -> str:
     """The page as text.
@@ -43,9 +43,9 @@ def build_page(
         part_records: of all buildings.
         local: frame of the records' ``local``; None if nothing has a place.
         videos: ``name``, ``duration_s``, ``weights_sha256`` and ``notes`` of each.
-        tracks: flight lines (N, 2) in local metres.
+        tracks: flight line (N, 2) of each video in local metres, or None.
         crops: JPEG by the building's id.
-        mosaic: the ground from above, or None.
+        mosaics: the ground from above.
         problems: what went wrong, a line each.
     """
     origin, cosine = np.zeros(2), 1.0
@@ -80,17 +80,18 @@ def build_page(
         "videos": list(videos),
         "problems": list(problems),
         "buildings": features,
-        "tracks": [to_page(_thin(t)) for t in tracks],
+        "tracks": [[] if t is None else to_page(_thin(t)) for t in tracks],
         "origin": origin.round(3).tolist(),
         "cosine": cosine,
         "area_m": AREA_M,
         "area_origin": list(local.origin) if local is not None else [0.0, 0.0],
-        "mosaic": None
-        if mosaic is None
-        else {
-            "box": np.round(np.array(mosaic.box) - np.tile(origin, 2), 3).tolist(),
-            "src": _data_url("image/webp", mosaic.encode()),
-        },
+        "mosaics": [
+            {
+                "box": np.round(np.array(m.box) - np.tile(origin, 2), 3).tolist(),
+                "src": _data_url("image/webp", m.encode()),
+            }
+            for m in mosaics
+        ],
     }
     # The only markup that could end the script element early.
     text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

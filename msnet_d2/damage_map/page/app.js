@@ -23,7 +23,7 @@ const badge = n => el("span", { class: "badge", "data-n": n, style: `background:
 
 const state = { levels: new Set(data.levels.map(l => l.number)), confidence: 0, review: false, chosen: null, sort: "level_number", down: true };
 const passes = f => state.levels.has(f.p.level_number) && f.p.confidence >= state.confidence && (!state.review || f.p.needs_review);
-const hasMap = data.buildings.some(f => f.c) || data.tracks.length > 0;
+const hasMap = data.buildings.some(f => f.c) || data.tracks.some(t => t.length);
 let map = null;
 
 function head() {
@@ -172,7 +172,12 @@ head();
 if (hasMap) {
   map = new GroundMap($("map"), data, id => choose(id, false));
   map.visible = passes;
-  $("mosaic-switch").hidden = !data.mosaic;
+  $("mosaic-switch").hidden = !data.mosaics.length;
+  if (data.tracks.filter(t => t.length).length > 1) {
+    $("goto").hidden = false;
+    data.videos.forEach((v, i) => { if (data.tracks[i].length) $("goto").append(el("option", { value: i, text: v.name })); });
+    $("goto").addEventListener("change", e => { if (e.target.value === "all") map.fit(); else if (e.target.value) map.showVideo(+e.target.value); e.target.value = ""; });
+  }
   if (window.matchMedia("(max-width: 820px)").matches) $("layers").open = false;
   for (const box of document.querySelectorAll("[data-layer]")) box.addEventListener("change", () => { map.layers[box.dataset.layer] = box.checked; $("attribution").hidden = !map.layers.osm; map.draw(); });
   for (const button of document.querySelectorAll("[data-zoom]")) button.addEventListener("click", () => { const z = button.dataset.zoom; if (z === "fit") map.fit(); else map.zoom(z === "in" ? 1.6 : 1 / 1.6); });

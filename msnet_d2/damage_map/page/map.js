@@ -6,7 +6,7 @@ class GroundMap {
     this.canvas = canvas; this.data = data; this.onChoose = onChoose;
     this.layers = { parts: true, heat: false, track: true, mosaic: true, osm: false };
     this.visible = () => true; this.chosen = null; this.tiles = new Map();
-    if (data.mosaic) { this.ground = new Image(); this.ground.onload = () => this.draw(); this.ground.src = data.mosaic.src; }
+    this.ground = data.mosaics.map(m => { const image = new Image(); image.onload = () => this.draw(); image.src = m.src; return [image, m.box]; });
     this.pointers = new Map();
     this.listen();
     new ResizeObserver(() => this.resize()).observe(canvas);
@@ -19,7 +19,18 @@ class GroundMap {
     this.ratio = window.devicePixelRatio || 1;
     this.width = box.width; this.height = box.height;
     this.canvas.width = Math.round(box.width * this.ratio); this.canvas.height = Math.round(box.height * this.ratio);
-    if (!this.view) this.fit(); else this.draw();
+    if (!this.view) this.start(); else this.draw();
+  }
+
+  // Flights of one place are shown together; of places far apart only the first, the others are chosen by name.
+  start() {
+    const [x0, y0, x1, y1] = this.bounds(this.data.buildings);
+    if (Math.max(x1 - x0, y1 - y0) * this.data.cosine > 5000) this.showVideo(Math.max(0, this.data.tracks.findIndex(t => t.length))); else this.fit();
+  }
+
+  showVideo(number) {
+    const name = this.data.videos[number].name, here = this.data.buildings.filter(f => f.c && f.p.first_video === name);
+    this.fit(here.length ? here : [{ g: [this.data.tracks[number]] }]);
   }
 
   bounds(buildings) {
@@ -109,10 +120,9 @@ class GroundMap {
     g.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     g.fillStyle = "#e9edf2"; g.fillRect(0, 0, this.width, this.height);
     if (this.layers.osm) this.drawTiles(g); else this.drawGrid(g);
-    if (this.layers.mosaic && this.ground && this.ground.complete) {
-      const [w, s, e, n] = this.data.mosaic.box, [x, y] = this.px([w, n]);
-      g.imageSmoothingEnabled = this.view.scale < 20;
-      g.globalAlpha = 0.88; g.drawImage(this.ground, x, y, (e - w) * this.view.scale, (n - s) * this.view.scale); g.globalAlpha = 1;
+    if (this.layers.mosaic) for (const [image, [west, south, east, north]] of this.ground) if (image.complete && image.naturalWidth) {
+      const [x, y] = this.px([west, north]);
+      g.globalAlpha = 0.88; g.drawImage(image, x, y, (east - west) * this.view.scale, (north - south) * this.view.scale); g.globalAlpha = 1;
     }
     if (this.layers.heat) this.drawHeat(g);
     if (this.layers.track) this.drawTracks(g);
