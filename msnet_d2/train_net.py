@@ -79,6 +79,11 @@ def _set_up_logging(cfg, args: argparse.Namespace) -> None:
     default_setup(cfg, args)
     for handler in console:
         handler.setLevel(logging.DEBUG)
+    if getattr(args, "quiet", False):
+        for name in ("fvcore", "detectron2", "msnet_d2"):
+            for handler in logging.getLogger(name).handlers:
+                if getattr(handler, "stream", None) is sys.stdout:
+                    handler.setLevel(logging.WARNING)
 
 
 if __name__ == "__main__":

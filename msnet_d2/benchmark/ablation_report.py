@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -99,7 +100,8 @@ def write_ablation(
     if run.failed or problems:
         missing = [*failure_lines(run.failed), *(f"- {problem}" for problem in problems)]
         lines += _section("Missing", "\n".join(missing))
-    write_text(out / "ablation.md", "\n".join(lines).rstrip() + "\n")
+    text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+    write_text(out / "ablation.md", text + "\n")
 
 
 def _section(title: str, text: str) -> list[str]:
@@ -180,7 +182,7 @@ def _diagnostics_lines(diagnoses: Diagnoses, titles: Mapping[str, str]) -> list[
             f"### What {titles[name]} keeps, by {_METRIC_TITLES[metric]}",
             "",
             "Share of anchors kept / share of parts that a kept anchor still covers (IoU 0.5; all "
-            f"anchors together cover {_show(_over(of_splits, lambda d: d['covered_by_all']))}).",
+            f"anchors together cover {_show(_over(of_splits, 'covered_by_all'))}).",
             "",
             _kept_table(of_splits, metric),
             "",

@@ -33,7 +33,7 @@ from msnet_d2.errors import InputError
 from msnet_d2.evaluation.results import RESULTS_FILE
 from msnet_d2.files import write_json, write_text
 
-__all__ = ["Cell", "Launch", "check_cells", "run_cells", "train_and_evaluate"]
+__all__ = ["Cell", "Launch", "check_cells", "holds_work", "run_cells", "train_and_evaluate"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class Cell:
     @property
     def signature(self) -> str:
         """Changes with whatever the figures depend on: config, data, and the base's."""
-        parts = [self.cfg.dump(), self.split.digest, self.base.signature if self.base else ""]
+        parts = [yaml.safe_dump(_settings(self)), self.base.signature if self.base else ""]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def run_cfg(self, *, train: bool) -> CfgNode:
@@ -135,7 +135,7 @@ def check_cells(cells: Sequence[Cell]) -> None:
     """
     for cell in cells:
         path = cell.folder / _SETTINGS
-        if not path.is_file():
+        if not path.is_file() or not holds_work(cell.folder):
             continue
         there = yaml.safe_load(path.read_text(encoding="utf-8"))
         here = _settings(cell)
@@ -144,6 +144,11 @@ def check_cells(cells: Sequence[Cell]) -> None:
                 f"{cell.folder} is of another run: {_first_difference(there, here)}; choose "
                 "another --out, or remove that folder"
             )
+
+
+def holds_work(folder: Path) -> bool:
+    """Whether a cell's folder has figures or a checkpoint; what failed at once has neither."""
+    return (folder / _RECORD).is_file() or (folder / "last_checkpoint").is_file()
 
 
 def run_cells(cells: Sequence[Cell], how: Launch) -> None:
@@ -218,7 +223,12 @@ def _launch(cell: Cell, how: Launch, *, train: bool, resume: bool = False) -> fl
     config_file = cell.folder / ("train.yaml" if train else "evaluate.yaml")
     write_text(config_file, cell.run_cfg(train=train).dump())
     arguments = argparse.Namespace(
-        config_file=str(config_file), resume=resume, eval_only=not train, opts=[]
+        config_file=str(config_file),
+        resume=resume,
+        eval_only=not train,
+        opts=[],
+        # A dozen cells would bury what matters; each has its own log.txt.
+        quiet=not logging.getLogger().isEnabledFor(logging.DEBUG),
     )
     start = time.perf_counter()
     try:
@@ -241,7 +251,10 @@ def _settings(cell: Cell) -> dict:
     """What figures depend on, as plain YAML gives it back."""
     whole = yaml.safe_load(cell.cfg.dump())
     base = cell.base.method.name if cell.base else None
-    return {"config": whole, "base": base, "data": cell.split.digest}
+    settings = {"config": whole, "base": base, "data": cell.split.digest}
+    if cell.method.refines:
+        settings["srn_videos"] = list(cell.split.srn_videos)
+    return settings
 
 
 def _first_difference(there: Any, here: Any, key: str = "") -> str:

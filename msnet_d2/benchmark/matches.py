@@ -224,11 +224,10 @@ def _evaluated(
         for entry in results
         if iou_type == "bbox" or entry.get("segmentation")
     ]
+    sizes = [truth.image_sizes[image_id] for image_id in image_ids]
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(
-            _index(wanted, len(numbers), len(classes)),
-            _index(found, len(numbers), len(classes)),
-            iou_type,
+            _index(wanted, sizes, len(classes)), _index(found, sizes, len(classes)), iou_type
         )
         evaluation.params.imgIds = list(range(1, len(numbers) + 1))
         evaluation.params.catIds = list(range(1, len(truth.class_names) + 1))
@@ -245,10 +244,13 @@ def _area(entry: dict, iou_type: str) -> float:
     return entry["bbox"][2] * entry["bbox"][3]
 
 
-def _index(annotations: Sequence[dict], images: int, classes: int) -> COCO:
+def _index(annotations: Sequence[dict], sizes: Sequence[tuple[int, int]], classes: int) -> COCO:
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": number} for number in range(1, images + 1)],
+        "images": [
+            {"id": number, "height": height, "width": width}
+            for number, (height, width) in enumerate(sizes, start=1)
+        ],
         "categories": [{"id": number} for number in range(1, classes + 1)],
         # Ids from 1: pycocotools takes a match with annotation 0 for none.
         "annotations": [

@@ -97,21 +97,27 @@ def plot_levels(path: Path, cells: Sequence[Cell], methods: Sequence[Method]) ->
             if figure.startswith("AP-"):
                 named.setdefault(figure, figure.removeprefix("AP-"))
     groups = sorted(named, key=lambda figure: not figure.startswith("AP-"))
+    spreads = {
+        (method.name, group): spread_of(cells, method.name, "isbda_segm", group)
+        for method in methods
+        for group in groups
+    }
+    groups = [g for g in groups if not all(math.isnan(spreads[m.name, g].mean) for m in methods)]
     step = 0.8 / max(len(methods), 1)
     with drawing(path, 1, 1, (8.2, 3.6)) as (figure, axes):
         axis = axes[0, 0]
         top = 0.0
         for index, method in enumerate(methods):
-            spreads = [spread_of(cells, method.name, "isbda_segm", group) for group in groups]
             x = np.arange(len(groups)) - 0.4 + (index + 0.5) * step
-            means = np.array([spread.mean for spread in spreads])
-            errors = np.nan_to_num([spread.std for spread in spreads])
-            bars = axis.bar(x, means, step * 0.9, color=_colour(index), label=method.title)
+            means = np.array([spreads[method.name, group].mean for group in groups])
+            errors = np.nan_to_num([spreads[method.name, group].std for group in groups])
+            axis.bar(x, means, step * 0.9, color=_colour(index), label=method.title)
             axis.errorbar(x, means, errors, fmt="none", ecolor=_INK, elinewidth=0.8)
-            if len(methods) <= 4:
-                labels = ["" if math.isnan(m) else f"{m:.0f}" for m in means]
-                axis.bar_label(bars, labels, fontsize=7, padding=2 if not errors.any() else 8)
-            top = max([top, *(m + e for m, e in zip(means, errors) if not math.isnan(m))])
+            for position, mean, end in zip(x, means, means + errors):
+                if not math.isnan(mean):
+                    top = max(top, end)
+                    if len(methods) <= 4:
+                        _label(axis, f"{mean:.0f}", (position, end), 2)
         axis.set_ylim(0, max(top * 1.15, 1))
         axis.set_xticks(range(len(groups)), [named[group] for group in groups])
         tidy(axis, "mask AP by level and by size", y="percent", grid="y")
@@ -187,10 +193,15 @@ def _draw_spread(axis: Axes, position: int, spread: Spread | None, colour: str) 
         axis.plot(ends, [position] * 2, color=colour, linewidth=2.4, solid_capstyle="butt")
         axis.plot(dots, [position] * len(dots), "o", color=colour, markersize=3, alpha=0.45)
     axis.plot(spread.mean, position, "o", color=colour, markersize=7)
+    _label(axis, f"{spread.mean:.1f}", (spread.mean, position), 6)
+
+
+def _label(axis: Axes, text: str, place: tuple[float, float], above: float) -> None:
+    """A number so many points above a place."""
     axis.annotate(
-        f"{spread.mean:.1f}",
-        (spread.mean, position),
-        xytext=(0, 6),
+        text,
+        place,
+        xytext=(0, above),
         textcoords="offset points",
         ha="center",
         fontsize=8,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from msnet_d2.benchmark.cells import Cell, Launch, check_cells, run_cells
+from msnet_d2.benchmark.cells import Cell, Launch, check_cells, holds_work, run_cells
 from msnet_d2.benchmark.data import GIVEN, SplitData, check_parents, prepare_splits
 from msnet_d2.benchmark.methods import (
     FAMILIES,
@@ -22,8 +22,8 @@ from msnet_d2.benchmark.methods import (
 )
 from msnet_d2.benchmark.provenance import describe_run
 from msnet_d2.benchmark.summary import Resampling
-from msnet_d2.data import resolve_dataset
-from msnet_d2.errors import ConfigError, InputError
+from msnet_d2.data import TripletDataset, resolve_dataset
+from msnet_d2.errors import ConfigError, DatasetError, InputError, VideoError
 from msnet_d2.files import write_json
 
 __all__ = ["Run", "RunSettings"]
@@ -149,6 +149,7 @@ class Run:
                 of_method[method.name] = Cell(method, split, cfg, folder, base)
             cells += of_method.values()
         check_cells(cells)
+        _check_videos(cells)
         return cls(settings, methods, splits, cells, describe_run())
 
     def run(self, how: Launch | None = None) -> None:
@@ -208,6 +209,21 @@ class Run:
         }
 
 
+def _check_videos(cells: Sequence[Cell]) -> None:
+    """Raise DatasetError if triplets cannot be drawn for a method that still needs them."""
+    checked = set()
+    for cell in cells:
+        if cell.method.refines and cell.record is None and cell.split.name not in checked:
+            checked.add(cell.split.name)
+            try:
+                TripletDataset(cell.run_cfg(train=True))
+            except (DatasetError, VideoError) as error:
+                raise DatasetError(
+                    f"{cell.label}: {error}; for the benchmark: give other videos by --srn-videos, "
+                    "or leave out the methods that end in +srn (of the ablation: the part modules)"
+                ) from error
+
+
 def _check_processes(settings: RunSettings) -> None:
     if settings.family not in FAMILIES:
         raise InputError(
@@ -230,21 +246,20 @@ def _claim_folder(settings: RunSettings) -> None:
     out, mark = settings.out, settings.out / _MARK
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; expected a folder or a new name")
+    # What each cell's own settings do not tell; check_cells compares those.
     wanted = {
         "--dataset": str(Path(settings.dataset).resolve()),
         "--config-family": settings.family,
         "overrides": " ".join(map(str, settings.opts)),
-        "--refine-opts": " ".join(map(str, settings.refine_opts)),
         "--seed": settings.seed,
         "--ratio": settings.ratio,
         "--test": settings.test,
-        "--srn-videos": settings.srn_videos,
     }
     if mark.is_file():
         there = json.loads(mark.read_text(encoding="utf-8"))
         differing = [key for key in wanted if there.get(key) != wanted[key]]
-        # Without any cell there is nothing that could be mixed up.
-        if differing and any(out.glob("cells/*/*/*")):
+        # Without any finished or half-finished cell there is nothing that could be mixed up.
+        if differing and any(map(holds_work, out.glob("cells/*/*"))):
             key = differing[0]
             raise InputError(
                 f"--out {out} holds another run: {key} is {there.get(key)!r} there, "

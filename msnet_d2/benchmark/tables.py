@@ -63,7 +63,7 @@ def bold_best(rows: list[list[str]], values: Sequence[Sequence[float]], first: i
     for column in range(len(values[0]) if values else 0):
         there = [row[column] for row in values if not math.isnan(row[column])]
         for row, numbers in zip(rows, values):
-            if there and numbers[column] == max(there):
+            if there and numbers[column] == max(there) > min(there):
                 row[first + column] = f"**{row[first + column]}**"
 
 
