@@ -97,24 +97,19 @@ class Flight:
 
     def __init__(
         self,
-        log: Path,
+        telemetry: Telemetry,
         *,
         duration_s: float,
         size: tuple[float, float],
         fps: float,
-        start: datetime | None,
-        options: FlightOptions,
+        options: FlightOptions | None = None,
     ) -> None:
-        """Read the log of a video.
+        """Take a log that is on the video's time.
 
         Raises:
-            InputError: if it is no log that is known, or of another flight.
+            InputError: over the elevation raster or the control points.
         """
-        telemetry = Telemetry.read(log, columns=options.columns, gps_order=options.gps_order)
-        telemetry = telemetry.for_video(duration_s, start=start, offset_s=options.offset_s)
-        telemetry = telemetry.with_angles(pitch=options.pitch, yaw=options.yaw)
-        if options.takeoff_altitude is not None:
-            telemetry = telemetry.with_takeoff_altitude(options.takeoff_altitude)
+        options = options or FlightOptions()
         self.telemetry = telemetry
         self.duration_s = float(duration_s)
         self.size = size
@@ -127,6 +122,29 @@ class Flight:
             self.terrain = Terrain.for_flight(grid, telemetry, options.takeoff_elevation)
         if options.control is not None:
             self._fit(fps)
+
+    @classmethod
+    def read(
+        cls,
+        log: Path,
+        *,
+        duration_s: float,
+        size: tuple[float, float],
+        fps: float,
+        start: datetime | None,
+        options: FlightOptions,
+    ) -> Flight:
+        """Read the log of a video that began at ``start``.
+
+        Raises:
+            InputError: if it is no log that is known, or of another flight.
+        """
+        telemetry = Telemetry.read(log, columns=options.columns, gps_order=options.gps_order)
+        telemetry = telemetry.for_video(duration_s, start=start, offset_s=options.offset_s)
+        telemetry = telemetry.with_angles(pitch=options.pitch, yaw=options.yaw)
+        if options.takeoff_altitude is not None:
+            telemetry = telemetry.with_takeoff_altitude(options.takeoff_altitude)
+        return cls(telemetry, duration_s=duration_s, size=size, fps=fps, options=options)
 
     def _fit(self, fps: float) -> None:
         points = read_control_points(self.options.control)

@@ -222,7 +222,7 @@ def _open(
     if log is None:
         notes.append("no flight log: its buildings have no place")
         return _Source(video, found, None, notes)
-    flight = Flight(
+    flight = Flight.read(
         log,
         duration_s=duration or found.duration_s,
         size=found.size,
