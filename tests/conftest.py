@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 torch.set_num_threads(1)
 
@@ -55,3 +56,14 @@ def tiny_cfg():
     cfg.INPUT.MAX_SIZE_TEST = 256
     cfg.DATALOADER.NUM_WORKERS = 0
     return cfg
+
+
+@pytest.fixture(autouse=True)
+def forget_datasets():
+    """Take back what a test registers: names would depend on the tests that ran before."""
+    before, metadata_before = set(DatasetCatalog), set(MetadataCatalog)
+    yield
+    for name in set(DatasetCatalog) - before:
+        DatasetCatalog.remove(name)
+    for name in set(MetadataCatalog) - metadata_before:
+        MetadataCatalog.remove(name)

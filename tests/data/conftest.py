@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 
@@ -65,14 +64,3 @@ def write_isbda(tmp_path):
         return json_file, root
 
     return write
-
-
-@pytest.fixture(autouse=True)
-def forget_datasets():
-    """Take back what a test registers."""
-    before, metadata_before = set(DatasetCatalog), set(MetadataCatalog)
-    yield
-    for name in set(DatasetCatalog) - before:
-        DatasetCatalog.remove(name)
-    for name in set(MetadataCatalog) - metadata_before:
-        MetadataCatalog.remove(name)
