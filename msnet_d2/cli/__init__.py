@@ -15,6 +15,7 @@ import traceback
 
 from msnet_d2 import __version__
 from msnet_d2.errors import MSNetError
+from msnet_d2.third_party_warnings import silence_third_party_warnings
 
 # In the order of a user's first day. A module name that is a Python keyword or builtin gets a
 # trailing underscore.
@@ -70,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv`` (``sys.argv[1:]`` if None) and return its exit code."""
     args = build_parser().parse_args(argv)
+    silence_third_party_warnings()
     logging.basicConfig(
         level=logging.DEBUG if args.verbose else logging.INFO,
         format="%(message)s",
