@@ -22,6 +22,7 @@ __all__ = [
     "annotation_mask",
     "as_numpy",
     "box_pixels",
+    "distinct_objects",
 ]
 
 
@@ -38,6 +39,17 @@ class MaskCrop:
     mask: np.ndarray
     x: int
     y: int
+
+    def overlap(self, other: MaskCrop) -> int:
+        """Pixels that both masks cover; both are of one frame."""
+        x0, y0 = max(self.x, other.x), max(self.y, other.y)
+        x1 = min(self.x + self.mask.shape[1], other.x + other.mask.shape[1])
+        y1 = min(self.y + self.mask.shape[0], other.y + other.mask.shape[0])
+        if x1 <= x0 or y1 <= y0:
+            return 0
+        ours = self.mask[y0 - self.y : y1 - self.y, x0 - self.x : x1 - self.x]
+        theirs = other.mask[y0 - other.y : y1 - other.y, x0 - other.x : x1 - other.x]
+        return int(np.count_nonzero(np.logical_and(ours, theirs)))
 
     def to_rle(self, height: int, width: int) -> dict:
         """COCO's RLE of the mask in its whole frame, as encoding the whole frame gives it.
@@ -206,3 +218,46 @@ def annotation_mask(
     for polygon in polygons:
         cv2.fillPoly(mask, [np.round(polygon - 0.5 - (x0, y0)).astype(np.int32)], 1)
     return MaskCrop(mask, x0, y0)
+
+
+def distinct_objects(
+    boxes: np.ndarray,
+    classes: np.ndarray | None = None,
+    masks: Sequence[MaskCrop | None] | None = None,
+    max_overlap: float = 0.7,
+) -> list[int]:
+    """Objects that are no duplicates of better ones: NMS by the share of the smaller that is
+    common, which unlike IoU is high for an object nested in another.
+
+    Args:
+        boxes: (N, 4) XYXY, the best first.
+        classes: (N,); only objects of one class are duplicates. None: all are of one.
+        masks: N masks; None, or an entry None: the box stands for it.
+        max_overlap: the largest share of the smaller one of two objects that both may cover; 1:
+            nothing is a duplicate.
+
+    Returns:
+        Indices, ascending. N = 0 gives an empty list.
+    """
+    if max_overlap >= 1:
+        return list(range(len(boxes)))
+    area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    masks = [None] * len(boxes) if masks is None else masks
+    pixels = [0 if m is None else np.count_nonzero(m.mask) for m in masks]
+    kept: list[int] = []
+    for i, (box, mask) in enumerate(zip(boxes, masks)):
+        for j in kept:
+            if classes is not None and classes[i] != classes[j]:
+                continue
+            sides = np.minimum(box[2:], boxes[j, 2:]) - np.maximum(box[:2], boxes[j, :2])
+            if sides.min() <= 0:
+                continue
+            if mask is None or masks[j] is None:
+                common, smaller = sides[0] * sides[1], min(area[i], area[j])
+            else:
+                common, smaller = mask.overlap(masks[j]), min(pixels[i], pixels[j])
+            if common > max_overlap * smaller:
+                break
+        else:
+            kept.append(i)
+    return kept

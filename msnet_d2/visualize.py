@@ -24,7 +24,14 @@ from msnet_d2.drawing import (
     text_sprite,
 )
 from msnet_d2.errors import InputError
-from msnet_d2.masks import MaskCrop, MaskCropper, annotation_mask, as_numpy, box_pixels
+from msnet_d2.masks import (
+    MaskCrop,
+    MaskCropper,
+    annotation_mask,
+    as_numpy,
+    box_pixels,
+    distinct_objects,
+)
 
 __all__ = [
     "MaskCrop",
@@ -73,6 +80,8 @@ def draw_instances(
     parents: Any = None,
     min_score: float = 0.5,
     parent_min_score: float | None = None,
+    all_parents: bool = False,
+    max_overlap: float = 0.7,
     scores_raw: Any = None,
     legend: bool = True,
     caption: str = "",
@@ -94,6 +103,14 @@ def draw_instances(
             distinct ``pred_parent_boxes`` of the instances that are drawn.
         min_score: instances with a lower score are left out.
         parent_min_score: the same for ``parents``; None: ``min_score``.
+        all_parents: also draw those ``parents`` in which no drawn instance lies. Otherwise, where
+            the instances have ``pred_parent_boxes``, they are left out: a model finds buildings
+            by the dozen, and damage is what the picture is about (ISBDA, too, labels damaged
+            buildings alone).
+        max_overlap: an instance most of which (more than this share) lies in a better one of its
+            class that is drawn is left out, as is a building: detectors leave duplicates nested in
+            one another that their NMS, which asks for IoU, does not see. Masks decide, and boxes
+            where there are none. 1: all are drawn.
         scores_raw: (N,) scores before refinement; where None, ``instances.scores_raw`` if there.
             A label gets an arrow up or down where the refined score differs visibly.
         legend: draw colours, names and counts in the upper left corner.
@@ -113,8 +130,11 @@ def draw_instances(
     masks = MaskCropper(getattr(instances, "pred_masks", None), len(scores), canvas.shape[:2])
     names = _names(metadata, classes)
     height, width = canvas.shape[:2]
+    crops = [masks.crop(i, boxes[i]) for i in kept]
+    distinct = distinct_objects(boxes[kept], classes[kept], crops, max_overlap)
+    kept, crops = kept[distinct], [crops[i] for i in distinct]
     items = []
-    for i in kept:
+    for i, crop in zip(kept, crops):
         score = f"{scores[i]:.2f}"
         arrow = 0
         if raw is not None and abs(scores[i] - raw[i]) >= _SHOWN_CHANGE:
@@ -127,12 +147,17 @@ def draw_instances(
                 f"{names[level]} {score}",
                 score,
                 arrow,
-                masks.crop(i, boxes[i]),
+                crop,
             )
         )
     parent_boxes = _parent_boxes(
-        instances, parents, kept, min_score if parent_min_score is None else parent_min_score
+        instances,
+        parents,
+        kept,
+        min_score if parent_min_score is None else parent_min_score,
+        all_parents,
     )
+    parent_boxes = parent_boxes[distinct_objects(parent_boxes, max_overlap=max_overlap)]
     _draw(canvas, items, parent_boxes, metadata, legend, caption, arrows=raw is not None)
     return canvas
 
@@ -372,14 +397,25 @@ def _names(metadata: Any, classes: np.ndarray) -> list[str]:
     return names
 
 
-def _parent_boxes(instances: Any, parents: Any, kept: np.ndarray, min_score: float) -> np.ndarray:
+def _parent_boxes(
+    instances: Any, parents: Any, kept: np.ndarray, min_score: float, everyone: bool
+) -> np.ndarray:
+    """(M, 4) XYXY of the buildings to draw, best first where that is known."""
+    own = getattr(instances, "pred_parent_boxes", None)
+    if own is not None:
+        own = as_numpy(own).astype(np.float64).reshape(-1, 4)[kept]
+        own = own[(own[:, 2] > own[:, 0]) & (own[:, 3] > own[:, 1])]
     if parents is not None:
         boxes = as_numpy(parents.pred_boxes).astype(np.float64).reshape(-1, 4)
         if getattr(parents, "scores", None) is not None:
-            boxes = boxes[as_numpy(parents.scores).reshape(-1) >= min_score]
-    elif getattr(instances, "pred_parent_boxes", None) is not None:
-        boxes = as_numpy(instances.pred_parent_boxes).astype(np.float64).reshape(-1, 4)[kept]
-        boxes = np.unique(boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])], axis=0)
+            scores = as_numpy(parents.scores).reshape(-1)
+            boxes = boxes[np.argsort(-scores, kind="stable")[: np.sum(scores >= min_score)]]
+        if own is not None and not everyone:
+            # Equal but for the rounding of boxes that were scaled apart.
+            difference = np.abs(boxes[:, None] - own[None]).max(axis=2)
+            boxes = boxes[(difference < 1).any(axis=1)]
+    elif own is not None:
+        boxes = own[np.sort(np.unique(own, axis=0, return_index=True)[1])]
     else:
         boxes = np.zeros((0, 4))
     return _finite(boxes, "a building")

@@ -9,7 +9,7 @@ from detectron2.structures import Boxes, BoxMode, Instances
 
 from msnet_d2.drawing import Layout
 from msnet_d2.errors import InputError
-from msnet_d2.masks import MaskCrop
+from msnet_d2.masks import MaskCrop, distinct_objects
 from msnet_d2.visualize import (
     contact_sheet,
     draw_ground_truth,
@@ -385,3 +385,65 @@ def test_contact_sheet_places_rows_and_fits_other_shapes():
 def test_contact_sheet_needs_images_and_columns(images, columns):
     with pytest.raises(InputError):
         contact_sheet(images, columns)
+
+
+def test_buildings_without_drawn_damage_are_left_out_unless_asked_for():
+    damaged, sound = [60.0, 60.0, 160.0, 180.0], [200.0, 60.0, 300.0, 180.0]
+    found = instances(
+        [[100, 100, 140, 140]], [0.9], [0], pred_parent_boxes=Boxes(torch.tensor([damaged]))
+    )
+    parents = instances([sound, damaged], [0.95, 0.9], [0, 0])
+    drawing = {"metadata": METADATA, "legend": False, "parents": parents}
+    result = draw_instances(image(), found, **drawing)
+    assert result[60, 60].tolist() == [255, 255, 255]
+    assert result[60, 200].tolist() == [100, 100, 100]
+    result = draw_instances(image(), found, all_parents=True, **drawing)
+    assert result[60, 200].tolist() == [255, 255, 255]
+
+
+def test_of_duplicates_nested_in_one_another_only_the_best_is_drawn():
+    # The smaller box lies wholly in the larger one, and IoU = 1600 / 6400 = 0.25 passes any NMS.
+    boxes = [[100, 100, 180, 180], [120, 120, 160, 160]]
+    one_class = instances(boxes, [0.9, 0.8], [0, 0], masks=full_masks(boxes))
+    alone = instances(boxes[:1], [0.9], [0], masks=full_masks(boxes[:1]))
+    expected = draw_instances(image(), alone, metadata=METADATA, legend=False)
+    result = draw_instances(image(), one_class, metadata=METADATA, legend=False)
+    assert (result == expected).all()
+    result = draw_instances(image(), one_class, metadata=METADATA, legend=False, max_overlap=1)
+    assert changed(result, expected).any()
+    # Another level is another finding.
+    two_classes = instances(boxes, [0.9, 0.8], [0, 1], masks=full_masks(boxes))
+    result = draw_instances(image(), two_classes, metadata=METADATA, legend=False)
+    assert changed(result, expected).any()
+
+
+@pytest.mark.parametrize(
+    ("share", "max_overlap", "expected"),
+    [
+        (0.5, 0.7, [0, 1]),
+        (0.8, 0.7, [0]),
+        (0.8, 0.8, [0, 1]),  # strictly more is a duplicate
+        (1.0, 1.0, [0, 1]),
+    ],
+)
+def test_duplicates_are_told_by_the_share_of_the_smaller(share, max_overlap, expected):
+    # A box of 10 × 10 of which `share` lies in one of 100 × 100.
+    boxes = np.array([[0, 0, 100, 100], [100 - 10 * share, 0, 110 - 10 * share, 10]])
+    assert distinct_objects(boxes, max_overlap=max_overlap) == expected
+
+
+def test_masks_decide_on_duplicates_where_there_are_some():
+    # An L of 20 × 20 without its upper right quarter, and what lies in that quarter: the box is
+    # nested, the mask is apart.
+    el = np.ones((20, 20), np.uint8)
+    el[:10, 10:] = 0
+    masks = [MaskCrop(el, 0, 0), MaskCrop(np.ones((8, 8), np.uint8), 11, 1)]
+    boxes = np.array([[0.0, 0, 20, 20], [11, 1, 19, 9]])
+    assert distinct_objects(boxes, masks=masks) == [0, 1]
+    assert distinct_objects(boxes) == [0]
+    # Moved down by 5: its rows 10 to 13 of 6 to 13, that is half of it, lie in the L.
+    masks[1] = MaskCrop(np.ones((8, 8), np.uint8), 11, 6)
+    assert masks[0].overlap(masks[1]) == masks[1].overlap(masks[0]) == 4 * 8
+    assert distinct_objects(boxes, masks=masks, max_overlap=0.5) == [0, 1]
+    assert distinct_objects(boxes, masks=masks, max_overlap=0.49) == [0]
+    assert distinct_objects(np.zeros((0, 4))) == []
