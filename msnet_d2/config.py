@@ -8,6 +8,7 @@ from pathlib import Path
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
+from msnet_d2.config_files import merge_config_file
 from msnet_d2.errors import ConfigError
 
 __all__ = ["add_msnet_config", "config_path", "extend_config", "get_msnet_cfg"]
@@ -184,7 +185,8 @@ def get_msnet_cfg(config_file: str | Path | None = None, opts: list[str] | None 
         opts: flat list of keys and values, as on Detectron2's command line.
 
     Raises:
-        ConfigError: if the file does not exist.
+        ConfigError: if the file does not exist or cannot be used, see
+            :func:`msnet_d2.config_files.merge_config_file`.
     """
     cfg = get_cfg()
     add_msnet_config(cfg)
@@ -192,7 +194,8 @@ def get_msnet_cfg(config_file: str | Path | None = None, opts: list[str] | None 
         add_keys(cfg)
     if config_file is not None:
         path = Path(config_file)
-        cfg.merge_from_file(str(path if path.is_file() else config_path(str(config_file))))
+        # Never cfg.merge_from_file: Detectron2 would run Python code that a file may hold.
+        merge_config_file(cfg, path if path.exists() else config_path(str(config_file)))
     if opts:
         cfg.merge_from_list(opts)
     return cfg

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import yaml
 from detectron2.config import CfgNode
 
 import msnet_d2.data
 from msnet_d2.config import config_path, get_msnet_cfg
+from msnet_d2.config_files import (
+    explain_config_error,
+    keys_of,
+    merge_config_file,
+    unknown_key,
+)
 from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.files import write_text
 
@@ -54,20 +57,16 @@ def load_config(
     msnet_d2.register()
     cfg = get_msnet_cfg()
     path = find_config(config_file)
-    try:
-        # Safe YAML only: Detectron2's default would run Python code that a file may hold.
-        cfg.merge_from_file(str(path), allow_unsafe=False)
-    except Exception as error:
-        raise ConfigError(f"{path}: {_explain(error, cfg)}") from error
+    merge_config_file(cfg, path)
     opts = list(opts)
-    known = set(_keys(cfg))
+    known = set(keys_of(cfg))
     unknown = next((key for key in opts[::2] if key not in known), None)
     if unknown is not None:
-        raise ConfigError(f"{_unknown_key(unknown, cfg)}{_hint_on_order(opts)}")
+        raise ConfigError(f"{unknown_key(unknown, cfg)}{_hint_on_order(opts)}")
     try:
         cfg.merge_from_list(_with_tuples(cfg, opts))
     except Exception as error:
-        raise ConfigError(_explain(error, cfg)) from error
+        raise ConfigError(explain_config_error(error, cfg)) from error
     if device is not None:
         cfg.MODEL.DEVICE = device
     _check_device(cfg, chosen_here=device is not None or "MODEL.DEVICE" in opts[::2])
@@ -84,7 +83,7 @@ def find_config(config_file: str | Path) -> Path:
     if not str(config_file):
         raise ConfigError("no config: give --config-file, such as quick/msnet_lite0_FPN.yaml")
     path = Path(config_file)
-    return path if path.is_file() else config_path(str(config_file))
+    return path if path.exists() else config_path(str(config_file))
 
 
 def resolve_datasets(cfg: CfgNode) -> CfgNode:
@@ -187,28 +186,6 @@ def _check_device(cfg: CfgNode, *, chosen_here: bool) -> None:
     cfg.MODEL.DEVICE = "cpu"
 
 
-def _explain(error: Exception, cfg: CfgNode) -> str:
-    """One line on what is wrong with a config, from what yacs or yaml raised."""
-    text = " ".join(str(error.args[0] if error.args else error).split())
-    unknown = re.match(r"Non-existent (?:config )?key: (\S+)", text)
-    if unknown:
-        return _unknown_key(unknown[1], cfg)
-    if isinstance(error, yaml.constructor.ConstructorError):
-        return f"refused, since it would run code or build objects when loaded ({error.problem})"
-    if isinstance(error, yaml.YAMLError):
-        return f"not YAML: {' '.join(str(error).split())}"
-    if isinstance(error, OSError):
-        return f"cannot be read: {error.strerror or error}: {error.filename}"
-    if isinstance(error, (ValueError, AssertionError, KeyError)):
-        return text
-    return f"not a config: {text}"
-
-
-def _unknown_key(key: str, cfg: CfgNode) -> str:
-    near = _nearest(key, list(_keys(cfg)))
-    return f"unknown config key {key}" + (f"; did you mean {near}?" if near else "")
-
-
 def _with_tuples(cfg: CfgNode, opts: list[str]) -> list[str]:
     """Overrides in which one data set stands for a tuple of one, as in ``DATASETS.TEST a:val``."""
     fixed = list(opts)
@@ -225,21 +202,3 @@ def _hint_on_order(opts: list[str]) -> str:
     """Detectron2's command line takes everything from the first KEY on as overrides."""
     late = next((opt for opt in opts if opt.startswith("--")), None)
     return f" (write {late} before the first KEY VALUE pair)" if late else ""
-
-
-def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
-    for key, value in node.items():
-        yield prefix + key
-        if isinstance(value, CfgNode):
-            yield from _keys(value, f"{prefix}{key}.")
-
-
-def _nearest(key: str, known: list[str]) -> str | None:
-    """The known key most like ``key``: as a whole, or else by its last word."""
-    by_upper = {name.upper(): name for name in known}
-    near = difflib.get_close_matches(key.upper(), by_upper, n=1, cutoff=0.75)
-    if near:
-        return by_upper[near[0]]
-    by_last = {name.rpartition(".")[2]: name for name in known}
-    near = difflib.get_close_matches(key.rpartition(".")[2].upper(), by_last, n=1, cutoff=0.8)
-    return by_last[near[0]] if near else None
