@@ -174,7 +174,7 @@ class Raster:
             there = cv2.warpPerspective(
                 face.solid, exact, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
             )
-            solid = inside & cv2.compare(there, 127, cv2.CMP_GT)
+            solid = inside & _compare(there, 127, cv2.CMP_GT)
             written = (
                 solid if marks is None else inside & (solid | (marks > 0).view(np.uint8) * 255)
             )
@@ -241,7 +241,7 @@ class Raster:
             cv2.fillConvexPoly(mask, fixed[i], 255, cv2.LINE_8, SHIFT)
         # A little nearer than its centre, so that boards do not sink into the heap they lie on.
         near = 1 / max(float(depth.mean()) - 0.5 * min(mesh.radius, 4.0), 1.0)
-        mask &= cv2.compare(self.nearness[window], near, cv2.CMP_LT)
+        mask &= _compare(self.nearness[window], near, cv2.CMP_LT)
         cv2.copyTo(patch, mask, self.colour[window])
         chosen = mask > 0
         self.nearness[window][chosen] = near
@@ -288,7 +288,7 @@ class Raster:
             borderValue=255,
         )
         near = 1 / max(float(depth.mean()), 1.0)
-        hidden = cv2.compare(self.nearness[window], near, cv2.CMP_GT)
+        hidden = _compare(self.nearness[window], near, cv2.CMP_GT)
         if cv2.countNonZero(hidden):
             colour[hidden > 0] = 0
             clear[hidden > 0] = 255
@@ -306,3 +306,14 @@ class Raster:
             return
         fixed = np.round(pixels * 2**SHIFT).astype(np.int32)
         cv2.polylines(self.colour, [fixed], False, (58, 58, 60), 1, cv2.LINE_AA, SHIFT)
+
+
+def _compare(values: np.ndarray, limit: float, how: int) -> np.ndarray:
+    """``cv2.compare`` with a number, 255 where true.
+
+    OpenCV takes an array of a single pixel, as at a corner of the frame, for a number itself and
+    refuses to compare the two.
+    """
+    if values.size == 1:
+        limit = np.full_like(values, limit)
+    return cv2.compare(values, limit, how)

@@ -23,6 +23,7 @@ from msnet_d2.data.synthetic.camera import (
 )
 from msnet_d2.data.synthetic.config import SceneConfig, Style
 from msnet_d2.data.synthetic.labels import mask_polygons
+from msnet_d2.data.synthetic.meshes import Mesh
 from msnet_d2.data.synthetic.raster import Raster
 from msnet_d2.data.synthetic.telemetry import srt_text, to_latlon, to_local
 from msnet_d2.errors import InputError
@@ -99,6 +100,21 @@ def test_a_face_behind_the_camera_is_left_out():
     raster = Raster(CAMERA, Pose(0.0, (0.0, 0.0, 5.0), 0.0, -90.0, 0.0), 1.0, with_ids=True)
     raster.draw_face(_level_square(0, 0, 10, 10, 100, 1), owner=7)
     assert not raster.ids.any()
+
+
+def test_a_single_pixel_of_a_mesh_at_the_corner_of_the_frame():
+    # Straight down from 50 m the frame's corner is at (-40, 20) on z = 10, and a pixel is 0.4 m:
+    # of a square of 0.4 m with its middle 1 mm beyond the corner one pixel is seen.
+    raster = Raster(CAMERA, Pose(0.0, (0.0, 0.0, 50.0), 0.0, -90.0, 0.0), 1.0, with_ids=True)
+    x, y = -40.001 + np.array([-0.2, 0.2, 0.2, -0.2]), 20.001 + np.array([-0.2, -0.2, 0.2, 0.2])
+    quad = np.stack([x, y, np.full(4, 10.0)], axis=1)
+    raster.draw_mesh(Mesh(quad[None], np.full((1, 3), 90), code=3), owner=5)
+    assert np.argwhere(raster.ids).tolist() == [[0, 0]]
+    assert (raster.ids[0, 0], raster.owners[0, 0]) == (3, 5)
+    # What is farther away loses there.
+    below = np.where(np.arange(3) == 2, 0.0, quad)
+    raster.draw_mesh(Mesh(below[None], np.full((1, 3), 90), code=4), owner=6)
+    assert raster.ids[0, 0] == 3
 
 
 def test_outline_of_an_l():
