@@ -144,11 +144,7 @@ def _find(name: str, known: Mapping[str, Method]) -> Method:
         names = [*known, *(f"{n}{_REFINED}" for n, m in known.items() if m.project is None)]
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        late = (
-            " (config overrides go last, after an option that takes one value, such as --out)"
-            if "." in name and name.split(".")[0].isupper()
-            else ""
-        )
+        late = " (config overrides go to --opts)" if name.partition(".")[0].isupper() else ""
         raise InputError(
             f"there is no method {name!r}{hint}{late}; there are: {', '.join(known)}, and those of "
             f"R-CNNs with {_REFINED}"

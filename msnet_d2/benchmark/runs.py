@@ -250,7 +250,7 @@ def _claim_folder(settings: RunSettings) -> None:
     wanted = {
         "--dataset": str(Path(settings.dataset).resolve()),
         "--config-family": settings.family,
-        "overrides": " ".join(map(str, settings.opts)),
+        "--opts": " ".join(map(str, settings.opts)),
         "--seed": settings.seed,
         "--ratio": settings.ratio,
         "--test": settings.test,

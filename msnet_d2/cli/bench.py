@@ -53,10 +53,8 @@ Methods: polarmask, mask_rcnn_D, mask_rcnn_BD, msnet, msnet_iou, and NAME+srn fo
 its detector, with the score refinement network trained on top. Writes results.json, table.md and
 plots; exits with 1 if a cell failed (run again to retry it).
 
-Config overrides go last, after an option that takes one value:
-
   msnet bench accuracy --dataset data --methods mask_rcnn_D msnet --out output/bench \\
-      SOLVER.MAX_ITER 600 SOLVER.STEPS "(450, 550)"
+      --opts SOLVER.MAX_ITER 600 MODEL.ROI_HEADS.NMS_THRESH_TEST 0.4
 """
 
 _ABLATION = """\
@@ -142,8 +140,14 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_opts(parser: argparse.ArgumentParser, help_line: str) -> None:
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help=help_line)
+def _add_opts(parser: argparse.ArgumentParser, whose: str) -> None:
+    parser.add_argument(
+        "--opts",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help=f"KEY VALUE …: config overrides for {whose}",
+    )
 
 
 def _add_accuracy(parser: argparse.ArgumentParser) -> None:
@@ -155,7 +159,7 @@ def _add_accuracy(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="default: polarmask mask_rcnn_D mask_rcnn_BD msnet",
     )
-    _add_opts(parser, "config overrides for every method, last of all")
+    _add_opts(parser, "every method")
 
 
 def _add_ablation(parser: argparse.ArgumentParser) -> None:
@@ -177,7 +181,7 @@ def _add_ablation(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="diagnose on at most so many images of a split (default: %(default)s)",
     )
-    _add_opts(parser, "config overrides for every method, last of all")
+    _add_opts(parser, "every method")
 
 
 def _add_speed(parser: argparse.ArgumentParser) -> None:
@@ -214,7 +218,7 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
     add("--batch", type=int, default=1, metavar="N", help="images of a training step (default: 1)")
     add("--no-training", action="store_true", help="leave out the training step")
     add("--out", type=Path, metavar="DIR", help="write speed.json, speed.md and speed.png here")
-    _add_opts(parser, "config overrides for both, last of all")
+    _add_opts(parser, "both")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -227,7 +231,7 @@ def _settings(args: argparse.Namespace):
     from msnet_d2.benchmark.summary import Resampling
     from msnet_d2.errors import InputError
 
-    for name, words in (("overrides", args.opts), ("--refine-opts", args.refine_opts)):
+    for name, words in (("--opts", args.opts), ("--refine-opts", args.refine_opts)):
         if len(words) % 2:
             raise InputError(f"{name} are pairs KEY VALUE, got {' '.join(words)}")
     if args.bootstrap < 1:
