@@ -8,11 +8,9 @@ from what should not, and a file that has little to do with the model is refused
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlparse
 
 import numpy as np
 import torch
@@ -20,8 +18,10 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from tabulate import tabulate
 
-from msnet_d2.errors import WeightsError
+from msnet_d2.errors import DependencyError, WeightsError
 from msnet_d2.modeling.hrpn import parent_head_sources
+from msnet_d2.safe_pickle import load_pickle
+from msnet_d2.weight_files import fetch_weights, read_safetensors
 
 __all__ = ["Difference", "LoadReport", "MSNetCheckpointer"]
 
@@ -107,7 +107,8 @@ class MSNetCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer for MSNet, and for any other of its models.
 
     A checkpoint of an R-CNN with one RPN sets both RPN heads of a :class:`HierarchicalRPN` from it.
-    After :meth:`load`, ``report`` is the :class:`LoadReport`, which is also logged.
+    After :meth:`load`, ``report`` is the :class:`LoadReport` and ``sha256`` the digest of the file;
+    both are also logged.
     """
 
     def __init__(
@@ -124,14 +125,19 @@ class MSNetCheckpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, **checkpointer_arguments)
         self.allow_partial = allow_partial
         self.report: LoadReport | None = None
+        self.sha256: str | None = None
         self._path = ""
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """Load a checkpoint.
 
+        Nothing in the file is run, whatever its format.
+
         Args:
-            path: file or URL; a Detectron2 or Detectron checkpoint (``.pth``, ``.pkl``), or a state
-                dict. Empty: nothing is loaded, and ``report`` is None.
+            path: file or URL; a Detectron2 or Detectron checkpoint (``.pth``, ``.pkl``), a state
+                dict, or ``.safetensors``; ``#sha256=`` and its digest may stand behind it, see
+                :func:`msnet_d2.weight_files.fetch_weights`. Empty: nothing is loaded, and
+                ``report`` is None.
             checkpointables: names of what else to load, such as the optimiser; None: all that is
                 there.
 
@@ -139,36 +145,28 @@ class MSNetCheckpointer(DetectionCheckpointer):
             What else is in the checkpoint.
 
         Raises:
-            WeightsError: if there is no such file, it cannot be read, or it belongs to another
-            model.
+            WeightsError: if there is no such file, its digest is another, it cannot be read, or it
+                belongs to another model.
         """
-        self.report = None
+        self.report = self.sha256 = None
         self._path = path
         if path:
-            self._check_exists(path)
+            file = fetch_weights(path)
+            self._path, self.sha256 = file.name, file.sha256
+            logger.info("Weights: %s, SHA-256 %s", file.name, file.sha256)
+            path = file.path + ("?matching_heuristics=True" if file.heuristics else "")
         try:
             return super().load(path, checkpointables)
         finally:
             # The base class leaves it set after an error, and then refuses to load anything else.
             self._parsed_url_during_load = None
 
-    def _check_exists(self, path: str) -> None:
-        try:
-            local = self.path_manager.get_local_path(urlparse(path)._replace(query="").geturl())
-        except Exception as error:  # whatever the handler of this kind of URL raises
-            raise WeightsError(
-                f"the weights {path} cannot be fetched: {_first_line(error)}"
-            ) from error
-        if not os.path.isfile(local):
-            kind = "a folder, not a file" if os.path.isdir(local) else "not there"
-            raise WeightsError(
-                f"the weights {path} are {kind}; give MODEL.WEIGHTS a .pth or .pkl file or a URL"
-            )
-
     def _load_file(self, filename: str) -> dict:
-        """Read a file of any layout that Detectron2 reads."""
+        """Read a file of any layout that Detectron2 reads, or ``.safetensors``."""
         try:
-            checkpoint = super()._load_file(filename)
+            checkpoint = self._read(filename)
+        except DependencyError:
+            raise
         except Exception as error:  # a file that is not what it claims can raise anything
             raise WeightsError(
                 f"the weights {self._path} cannot be read ({_first_line(error)}); expected a "
@@ -188,8 +186,18 @@ class MSNetCheckpointer(DetectionCheckpointer):
         checkpoint["model"] = state
         return checkpoint
 
+    def _read(self, filename: str) -> dict:
+        if filename.endswith(".pkl"):
+            return _detectron_layout(load_pickle(filename))
+        if filename.endswith(".pyth"):  # of pycls
+            state = self._torch_load(filename)["model_state"]
+            return {"model": state, "__author__": "pycls", "matching_heuristics": True}
+        return super()._load_file(filename)
+
     def _torch_load(self, f: str):
         """Read tensors, containers and numbers; no code in the file is run."""
+        if str(f).endswith(".safetensors"):
+            return {"model": read_safetensors(f)}
         with torch.serialization.safe_globals(_numpy_globals()):
             return torch.load(f, map_location="cpu", weights_only=True)
 
@@ -306,6 +314,17 @@ def _compare(
         else:
             note(False, name, "unused", "not in the model")
     return report
+
+
+def _detectron_layout(content) -> dict:
+    """What a ``.pkl`` of Detectron2's zoo, or of Detectron and Caffe2, holds, in one form."""
+    if not isinstance(content, Mapping):
+        raise ValueError("it holds no names with arrays")
+    if "model" in content and "__author__" in content:
+        return dict(content)
+    blobs = content.get("blobs", content)  # detectors have them, backbones do not
+    state = {name: value for name, value in blobs.items() if not name.endswith("_momentum")}
+    return {"model": state, "__author__": "Caffe2", "matching_heuristics": True}
 
 
 def _numbers_of_classes(own: dict, given: dict) -> tuple[int, int] | None:

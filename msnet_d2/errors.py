@@ -13,6 +13,7 @@ __all__ = [
     "DependencyError",
     "InputError",
     "MSNetError",
+    "OutputError",
     "TrainingError",
     "VideoError",
     "WeightsError",
@@ -47,6 +48,10 @@ class TrainingError(MSNetError, FloatingPointError):
 
 class VideoError(MSNetError, ValueError):
     """A video that cannot be decoded or encoded."""
+
+
+class OutputError(MSNetError, OSError):
+    """A result that cannot be written, such as to a full disk."""
 
 
 class DependencyError(MSNetError, ImportError):

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
-from pathlib import Path
-
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from msnet_d2.checkpoint import MSNetCheckpointer
 from msnet_d2.engine.hooks import first_non_finite
 from msnet_d2.errors import WeightsError
 
-__all__ = ["load_trained_weights", "sha256_of"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["load_trained_weights"]
 
 
 def load_trained_weights(
@@ -63,15 +56,4 @@ def load_trained_weights(
         raise WeightsError(
             f"{path}: {broken} holds numbers that are not finite (did the training diverge?)"
         )
-    digest = sha256_of(PathManager.get_local_path(path.partition("?")[0]))
-    logger.info("Weights: %s, SHA-256 %s", path, digest)
-    return digest
-
-
-def sha256_of(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return checkpointer.sha256

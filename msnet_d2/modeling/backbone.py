@@ -12,9 +12,9 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
-from detectron2.utils.file_io import PathManager
 
 from msnet_d2.errors import ConfigError, DependencyError, WeightsError
+from msnet_d2.weight_files import fetch_weights, read_safetensors
 
 __all__ = ["TimmBackbone", "build_timm_fpn_backbone", "load_timm_weights"]
 
@@ -210,11 +210,9 @@ def _canonical(key: str) -> str:
 def _read_state(weights: str) -> dict[str, torch.Tensor]:
     """The state dict in a file or at a URL."""
     try:
-        path = PathManager.get_local_path(weights)
-        if str(path).endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            return load_file(path)
+        path = fetch_weights(weights).path
+        if path.endswith(".safetensors"):
+            return read_safetensors(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,218 @@
+"""Reading pickles of NumPy arrays without running what is in them.
+
+A pickle is a program. This reader knows no functions but the few that arrays are written with, and
+even for these puts its own in their place, which check what they are given: NumPy's trust their
+arguments, down to addresses in memory.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["load_pickle"]
+
+_MAX_DEPTH = 100
+# Booleans, integers, floating point, complex, bytes, text: nothing that points to other objects.
+_PLAIN_KINDS = frozenset("biufcSU")
+
+
+def load_pickle(path: str | Path) -> Any:
+    """Load a pickle of numbers, text, containers and NumPy arrays, of any protocol.
+
+    Text of Python 2 is read as Latin-1, as Detectron2 does. An OrderedDict becomes a dict.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it holds anything else, with what that is, or is no whole pickle.
+    """
+    with open(path, "rb") as file:
+        try:
+            return _finish(_Unpickler(file, encoding="latin1").load(), {}, 0)
+        except (OSError, ValueError):
+            raise
+        # A program of nonsense may fail in any way.
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(f"it is no pickle of arrays: {reason}") from error
+
+
+class _Dtype:
+    """What ``numpy.dtype`` makes, while the pickle is read."""
+
+    def __init__(self, name: object, *flags: object):
+        self.value = np.dtype(name) if isinstance(name, str) else None
+        if self.value is None or self.value.kind not in _PLAIN_KINDS or self.value.names:
+            raise ValueError(f"it holds an array of {str(name)[:40]!r}, not of numbers or text")
+
+    def set_state(self, state: tuple) -> None:
+        # (version, byte order, subdtype, names, fields, size, alignment, flags, …)
+        if any(part is not None for part in state[2:5]):
+            raise ValueError("it holds an array with fields")
+        size = state[5]
+        if self.value.kind in "SU" and isinstance(size, int) and 0 < size < 1 << 16:
+            item = size // 4 if self.value.kind == "U" else size
+            self.value = np.dtype(f"{self.value.kind}{item}")
+        if state[1] in ("<", ">"):
+            self.value = self.value.newbyteorder(state[1])
+
+
+class _Array:
+    """What an array is written as, until its data are there."""
+
+    value: np.ndarray | None = None
+
+    def set_state(self, state: tuple) -> None:
+        _version, shape, dtype, fortran, raw = state
+        self.value = _array(raw, dtype, shape, "F" if fortran else "C")
+
+
+def _array(raw: object, dtype: object, shape: object, order: str) -> np.ndarray:
+    """An array of what lies in the file; NumPy checks that it is as much as its shape says."""
+    if not isinstance(dtype, _Dtype) or order not in ("C", "F"):
+        raise ValueError("it holds an array of an unknown type")
+    if isinstance(raw, str):
+        raw = raw.encode("latin1")
+    if not isinstance(raw, (bytes, bytearray)):
+        raise ValueError("it holds an array of objects")
+    sides = shape if isinstance(shape, tuple) else (shape,)
+    if not all(type(side) is int and side >= 0 for side in sides):
+        raise ValueError("it holds an array of no shape")
+    count = 1
+    for side in sides:
+        count *= side
+    if count * dtype.value.itemsize != len(raw):
+        raise ValueError("it holds an array whose data are not as long as its shape says")
+    return np.frombuffer(bytearray(raw), dtype=dtype.value).reshape(sides, order=order)
+
+
+def _reconstruct(_kind: object, _shape: object, _typecode: object) -> _Array:
+    return _Array()
+
+
+def _scalar(dtype: object, raw: object = b"") -> Any:
+    return _array(raw, dtype, (), "C")[()]
+
+
+def _from_buffer(raw: object, dtype: object, shape: object, order: str, *_: object) -> np.ndarray:
+    return _array(raw, dtype, shape, order)
+
+
+def _encode(text: object, encoding: object = "latin1") -> bytes:
+    """How protocols 0 to 2 write bytes."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise ValueError("it holds bytes in an unknown encoding")
+    return text.encode("latin1")
+
+
+def _bytes(*arguments: object) -> bytes:
+    if not arguments:
+        return b""
+    if len(arguments) == 1 and isinstance(arguments[0], (list, bytes)):
+        return bytes(arguments[0])
+    return _encode(*arguments)
+
+
+def _bytearray(*arguments: object) -> bytearray:
+    return bytearray(_bytes(*arguments))
+
+
+def _complex(real: float, imaginary: float = 0.0) -> complex:
+    return complex(float(real), float(imaginary))
+
+
+class _NdarrayName:
+    """Stands for the class ``numpy.ndarray``, which is only named."""
+
+
+_KNOWN: dict[tuple[str, str], Callable | type] = {
+    ("numpy", "ndarray"): _NdarrayName,
+    ("numpy", "dtype"): _Dtype,
+    ("collections", "OrderedDict"): dict,
+    ("_codecs", "encode"): _encode,
+}
+for _core in ("numpy.core", "numpy._core"):
+    _KNOWN[f"{_core}.multiarray", "_reconstruct"] = _reconstruct
+    _KNOWN[f"{_core}.multiarray", "scalar"] = _scalar
+    _KNOWN[f"{_core}.numeric", "_frombuffer"] = _from_buffer
+for _builtins in ("builtins", "__builtin__"):
+    _KNOWN |= {
+        (_builtins, "set"): set,
+        (_builtins, "frozenset"): frozenset,
+        (_builtins, "bytearray"): _bytearray,
+        (_builtins, "bytes"): _bytes,
+        (_builtins, "complex"): _complex,
+    }
+
+
+class _Unpickler(pickle._Unpickler):
+    """Python's own unpickler, the one written in Python.
+
+    The one in C sets memory aside for whatever number a file names.
+    """
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def find_class(self, module: str, name: str) -> Callable | type:
+        """Know only what arrays are written with."""
+        try:
+            return _KNOWN[module, name]
+        except KeyError:
+            raise ValueError(
+                f"it asks for {f'{module}.{name}'[:80]}, which may run code; only arrays, numbers, "
+                "text and containers are read"
+            ) from None
+
+    def get_extension(self, code: int) -> None:
+        """Refuse: extensions are functions of this process."""
+        raise ValueError(f"it asks for the extension {code}, which may run code")
+
+    def persistent_load(self, pid: object) -> None:
+        """Refuse: nothing is kept outside of the file."""
+        raise ValueError("it refers to objects outside of the file")
+
+    def load_build(self) -> None:
+        """Give an array or a dtype its state; nothing else may get one."""
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if not isinstance(target, (_Array, _Dtype)):
+            raise ValueError(f"it sets the state of a {type(target).__name__}")
+        target.set_state(state)
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+def _finish(value: Any, done: dict[int, Any], depth: int) -> Any:
+    """``value`` with arrays in place of what stood for them."""
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"it is nested more than {_MAX_DEPTH} deep")
+    if isinstance(value, _Array):
+        if value.value is None:
+            raise ValueError("it holds an array without data")
+        return value.value
+    if isinstance(value, _Dtype):
+        return value.value
+    if id(value) in done:
+        return done[id(value)]
+    if isinstance(value, dict):
+        # Filled in place: a container may hold itself.
+        done[id(value)] = value
+        for key, item in value.items():
+            value[key] = _finish(item, done, depth + 1)
+        return value
+    if isinstance(value, list):
+        done[id(value)] = value
+        value[:] = [_finish(item, done, depth + 1) for item in value]
+        return value
+    if isinstance(value, tuple):
+        return tuple(_finish(item, done, depth + 1) for item in value)
+    if callable(value):
+        raise ValueError("it holds a function or a class")
+    return value
