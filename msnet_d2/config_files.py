@@ -19,7 +19,13 @@ from detectron2.config import CfgNode
 
 from msnet_d2.errors import ConfigError
 
-__all__ = ["explain_config_error", "keys_of", "merge_config_file", "unknown_key"]
+__all__ = [
+    "explain_config_error",
+    "keys_of",
+    "merge_config_file",
+    "read_config_file",
+    "unknown_key",
+]
 
 MAX_BYTES = 1 << 20
 # Values that a file may stand for once its aliases are written out; the largest of ours has 700.
@@ -53,6 +59,15 @@ def merge_config_file(cfg: CfgNode, path: str | Path) -> None:
         raise ConfigError(f"{path}: {explain_config_error(error, cfg)}") from error
 
 
+def read_config_file(path: str | Path) -> dict:
+    """Read one YAML file alone, running nothing of what is in it.
+
+    Raises:
+        ConfigError: as :func:`merge_config_file`.
+    """
+    return _read_yaml(Path(path), "")
+
+
 def _check(path: Path, above: dict[str, Path]) -> None:
     """Refuse what must not be loaded.
 
@@ -64,6 +79,15 @@ def _check(path: Path, above: dict[str, Path]) -> None:
     if len(above) >= MAX_BASES:
         raise ConfigError(f"{path} is the base of {MAX_BASES} files, one on top of the other")
     named_by = f", the {_BASE_KEY} of {list(above.values())[-1]}," if above else ""
+    content = _read_yaml(path, named_by)
+    bases = content.get(_BASE_KEY, [])
+    for base in bases if isinstance(bases, list) else [bases]:
+        if not isinstance(base, str):
+            raise ConfigError(f"{path}: {_BASE_KEY} is {base!r}; expected the path of a file")
+        _check(path.parent / os.path.expanduser(base), {**above, real: path})
+
+
+def _read_yaml(path: Path, named_by: str) -> dict:
     text = _read(path, named_by)
     try:
         _check_events(path, text)
@@ -77,14 +101,15 @@ def _check(path: Path, above: dict[str, Path]) -> None:
             f"{path}: not a config: it holds {type(content).__name__}, where keys with values, "
             "such as MODEL, are expected"
         )
-    bases = content.get(_BASE_KEY, [])
-    for base in bases if isinstance(bases, list) else [bases]:
-        if not isinstance(base, str):
-            raise ConfigError(f"{path}: {_BASE_KEY} is {base!r}; expected the path of a file")
-        _check(path.parent / os.path.expanduser(base), {**above, real: path})
+    return content
 
 
 def _read(path: Path, named_by: str) -> str:
+    if path.suffix == ".py":
+        raise ConfigError(
+            f"{path} is Python code (a LazyConfig), which is not run here; expected YAML. In "
+            "Python, msnet_d2.lazy_configs.load_lazy_config loads it"
+        )
     try:
         # Looked at before it is opened: a pipe would block. A URL is no file either.
         if not stat.S_ISREG(os.stat(path).st_mode):

@@ -28,6 +28,7 @@ from torch import nn
 
 from msnet_d2.checkpoint import MSNetCheckpointer
 from msnet_d2.data import ISBDADatasetMapper
+from msnet_d2.data.proposals import check_proposal_files
 from msnet_d2.data.samplers import VideoInferenceSampler
 from msnet_d2.data.triplets import build_joint_loader, build_triplet_loader
 from msnet_d2.engine.hooks import FiniteWeights, ProgressBar, ProgressLoader, on_terminal
@@ -185,6 +186,7 @@ class MSNetTrainer(DefaultTrainer):
         """
         if cfg.MODEL.SRN.ENABLED and cfg.MODEL.SRN.FREEZE_DETECTOR:
             return build_triplet_loader(cfg)
+        check_proposal_files(cfg)
         try:
             loader = build_detection_train_loader(
                 cfg, mapper=ISBDADatasetMapper(cfg, is_train=True)
@@ -198,6 +200,7 @@ class MSNetTrainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
         """Detectron2's loader with ISBDA's mapper and, on a terminal, a progress bar."""
+        check_proposal_files(cfg)
         options = {"mapper": ISBDADatasetMapper(cfg, is_train=False)}
         if cfg.MODEL.SRN.ENABLED:
             # Refinement needs the frames of a video one after another, on one rank.
@@ -234,12 +237,12 @@ class MSNetTrainer(DefaultTrainer):
         Returns:
             Task -> figure -> percent; with several data sets, one such dict for each name.
         """
-        return super().test(resolve_datasets(cfg), model, evaluators)
+        return super().test(resolve_datasets(cfg, for_training=False), model, evaluators)
 
     @classmethod
     def test_with_tta(cls, cfg: CfgNode, model: nn.Module) -> OrderedDict:
         """Evaluate with test-time augmentation (``TEST.AUG``); the tasks' names end in ``_TTA``."""
-        cfg = resolve_datasets(cfg)
+        cfg = resolve_datasets(cfg, for_training=False)
         logger.info("Evaluating with test-time augmentation")
         evaluators = [
             cls.build_evaluator(cfg, name, _inference_folder(cfg, name, "inference_TTA"))
@@ -297,7 +300,7 @@ def evaluate(
         ConfigError: if there is no test set.
         WeightsError: if there are no weights, or they do not fit the model.
     """
-    cfg = resolve_datasets(cfg)
+    cfg = resolve_datasets(cfg, for_training=False)
     if not cfg.DATASETS.TEST:
         raise ConfigError("DATASETS.TEST is empty: nothing to evaluate on")
     model = MSNetTrainer.build_model(cfg)

@@ -52,7 +52,8 @@ def evil_pickles(proof: str) -> dict[str, bytes]:
         ),
         "getattr": b"cbuiltins\ngetattr\n(cposix\nsystem\nS'__call__'\ntR.",
         # Python hides nothing behind attributes of what is allowed.
-        "attribute of an allowed name": b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93\x8c\x01a\x85R.",
+        "attribute of an allowed name": b""
+        b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93\x8c\x01a\x85R.",
         "numpy's own loader": f"cnumpy\nload\n(S'{proof}'\ntR.".encode(),
         "numpy's test runner": (
             f"cnumpy.testing._private.utils\nrunstring\n(S'{command}'\n}}tR.".encode()
