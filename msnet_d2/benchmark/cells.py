@@ -138,11 +138,11 @@ def check_cells(cells: Sequence[Cell]) -> None:
         if not path.is_file() or not holds_work(cell.folder):
             continue
         there = yaml.safe_load(path.read_text(encoding="utf-8"))
-        here = _settings(cell)
-        if there != here:
+        difference = _first_difference(there, _settings(cell))
+        if difference is not None:
             raise InputError(
-                f"{cell.folder} is of another run: {_first_difference(there, here)}; choose "
-                "another --out, or remove that folder"
+                f"{cell.folder} is of another run: {difference}; choose another --out, or remove "
+                "that folder"
             )
 
 
@@ -249,20 +249,33 @@ def _work(project: str | None, arguments: argparse.Namespace) -> None:
 
 def _settings(cell: Cell) -> dict:
     """What figures depend on, as plain YAML gives it back."""
-    whole = yaml.safe_load(cell.cfg.dump())
-    base = cell.base.method.name if cell.base else None
-    settings = {"config": whole, "base": base, "data": cell.split.digest}
+    settings = {
+        "config": yaml.safe_load(cell.cfg.dump()),
+        "overrides": [str(word) for word in cell.method.opts],
+        "base": cell.base.method.name if cell.base else None,
+        "data": cell.split.digest,
+    }
     if cell.method.refines:
         settings["srn_videos"] = list(cell.split.srn_videos)
     return settings
 
 
-def _first_difference(there: Any, here: Any, key: str = "") -> str:
+def _first_difference(there: Any, here: Any, key: str = "") -> str | None:
+    """Where two settings differ; None if they do not.
+
+    A config key that one of them lacks does not count: it is of a newer version, or of a project
+    that is not among the methods this time, and nobody has set it, as overrides are told apart.
+    """
     if isinstance(there, dict) and isinstance(here, dict):
-        for name in [*here, *(n for n in there if n not in here)]:
-            if there.get(name) != here.get(name):
+        for name in here:
+            if name in there:
                 inner = f"{key}.{name}" if key else name
-                return _first_difference(there.get(name), here.get(name), inner)
+                difference = _first_difference(there[name], here[name], inner)
+                if difference is not None:
+                    return difference
+        return None
+    if there == here:
+        return None
     if key == "data":
         return "the annotations of the split differ"
     return f"{key.removeprefix('config.')} is {there} there, {here} here"

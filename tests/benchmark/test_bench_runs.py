@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 
 import pytest
+import yaml
 
 from msnet_d2.benchmark.accuracy import run_accuracy
 from msnet_d2.benchmark.cells import Launch
@@ -151,6 +152,19 @@ def test_cells_of_other_data_or_another_variant_are_refused(settings, scenes, fa
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="the annotations of the split differ"):
         run_accuracy(settings, [D], Launch(runner=fake()))
+
+
+def test_keys_of_newer_versions_and_other_projects_are_no_difference(settings, fake):
+    run = run_accuracy(settings, [D], Launch(runner=fake()))
+    for cell in run.cells:
+        path = cell.folder / "settings.yaml"
+        there = yaml.safe_load(path.read_text())
+        del there["config"]["MODEL"]["HRPN"]
+        there["config"]["MODEL"]["SOME_PROJECT"] = {"RAYS": 36}
+        path.write_text(yaml.safe_dump(there))
+    again = fake()
+    assert run_accuracy(settings, [D], Launch(runner=again)).failed == []
+    assert again.ran == []
 
 
 def test_other_peoples_folders_are_left_alone(settings, fake):
