@@ -99,9 +99,13 @@ def _add_srn_config(cfg: CN) -> None:
     # paper.
     cfg.MODEL.SRN.TRACK = True
     # Beyond the paper, off by default: match only detections of one class; ignore matches less
-    # similar than this.
+    # similar than this; match two detections only if each is the other's best match; let a match in
+    # the previous frame count with its refined score, so that scores become running means along
+    # tracks.
     cfg.MODEL.SRN.SAME_CLASS = False
     cfg.MODEL.SRN.MIN_SIMILARITY = -1.0
+    cfg.MODEL.SRN.MUTUAL = False
+    cfg.MODEL.SRN.CARRY = False
     # What triplets are drawn from: video files, folders of a video's frames, folders of these, data
     # sets.
     cfg.DATASETS.SRN_VIDEOS = ()

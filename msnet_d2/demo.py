@@ -25,7 +25,7 @@ __all__ = ["Demo", "DemoSettings"]
 logger = logging.getLogger(__name__)
 
 CONFIG = "quick/msnet_lite0_FPN.yaml"
-SRN_CONFIG = "quick/msnet_srn_lite0_FPN.yaml"
+SRN_CONFIG = "quick/msnet_srn_steady_lite0_FPN.yaml"
 _MARK = ".{step}.done.json"
 
 

@@ -47,102 +47,21 @@ from torch import Tensor
 from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.modeling.losses import pairwise_similarity
 from msnet_d2.modeling.refinement_frame import FRAME_KEY, RefinementFrame
+from msnet_d2.modeling.refinement_rule import (
+    TIE,
+    best_matches,
+    in_range,
+    mutual_matches,
+    refine_scores,
+)
 
-__all__ = ["NEIGHBOURS", "ScoreRefiner", "best_matches", "refine_scores"]
+__all__ = ["NEIGHBOURS", "ScoreRefiner", "refine_scores"]
 
 NEIGHBOURS = ("previous", "next", "both")
-
-# Similarities closer than this count as equal, and the match of the higher score is taken. Equal
-# boxes (a detector may return one box under two classes) differ only by rounding, and the result
-# must not depend on their order.
-_TIE = 1e-6
 
 # Two detections continue a track if each is the other's best match and they are at least this
 # similar.
 _TRACK_SIMILARITY = 0.5
-
-
-def refine_scores(
-    scores_p: Tensor,
-    embeddings_p: Tensor,
-    scores_q: Tensor,
-    embeddings_q: Tensor,
-    score_range: tuple[float, float] = (0.2, 0.7),
-    *,
-    classes_p: Tensor | None = None,
-    classes_q: Tensor | None = None,
-    min_similarity: float = -1.0,
-) -> Tensor:
-    """Refine the scores of a frame P by those of an adjacent frame Q (paper, section 4.4).
-
-    A detection of P whose score lies in the closed ``score_range`` gets the average of its own
-    score and that of the detection of Q most similar to it; all others keep theirs.
-
-    Args:
-        scores_p: (N,) in [0, 1].
-        embeddings_p: (N, C, h, w), f's output pooled at the boxes of P.
-        scores_q: (M,).
-        embeddings_q: (M, C, h, w).
-        score_range: which scores are refined, both ends included.
-        classes_p: (N,) with ``classes_q``: only detections of equal class match. Beyond the paper.
-        classes_q: (M,).
-        min_similarity: less similar detections do not match. Beyond the paper, which has no limit
-            (-1).
-
-    Returns:
-        (N,) new scores; ``scores_p`` is not changed. Without a match (M = 0 among the reasons) a
-        score stays.
-
-    Raises:
-        ValueError: if scores, embeddings and classes differ in number, or only one frame's classes
-            are given.
-    """
-    _check_lengths("P", scores_p, embeddings_p, classes_p)
-    _check_lengths("Q", scores_q, embeddings_q, classes_q)
-    if (classes_p is None) != (classes_q is None):
-        raise ValueError("classes are compared if those of both frames are given, but one is None")
-    allowed = None if classes_p is None else classes_p[:, None] == classes_q[None, :]
-    similarity, match = best_matches(
-        pairwise_similarity(embeddings_p, embeddings_q), scores_q, allowed, min_similarity
-    )
-    use = _in_range(scores_p, score_range) & ~similarity.isnan()
-    partner = scores_q[match.clamp(min=0)] if len(scores_q) else scores_p
-    return torch.where(use, (scores_p + partner.to(scores_p)) / 2, scores_p)
-
-
-def best_matches(
-    similarity: Tensor,
-    scores_q: Tensor,
-    allowed: Tensor | None = None,
-    min_similarity: float = -1.0,
-) -> tuple[Tensor, Tensor]:
-    """The most similar detection of Q for each of P; among equals the one with the highest score.
-
-    Args:
-        similarity: (N, M).
-        scores_q: (M,).
-        allowed: (N, M) bool, which pairs may match; None: all.
-        min_similarity: smallest similarity of a match.
-
-    Returns:
-        (N,) similarity of the match, NaN where there is none, and (N,) int64 its index in Q, -1
-        where there is none.
-    """
-    n, m = similarity.shape
-    if m == 0:
-        return similarity.new_full((n,), math.nan), similarity.new_full((n,), -1, dtype=torch.int64)
-    # Rounding may take the similarity of a region with itself a little past 1, or of opposites past
-    # -1.
-    candidates = similarity.clamp(-1, 1)
-    eligible = candidates >= min_similarity
-    if allowed is not None:
-        eligible = eligible & allowed
-    candidates = candidates.masked_fill(~eligible, -math.inf)
-    best = candidates.max(dim=1).values
-    tied = candidates >= best[:, None] - _TIE
-    match = torch.where(tied, scores_q[None, :].to(similarity), -math.inf).argmax(dim=1)
-    found = best > -math.inf
-    return best.masked_fill(~found, math.nan), match.masked_fill(~found, -1)
 
 
 @dataclass
@@ -156,6 +75,9 @@ class _Frame:
     # Of each neighbour so far: (N,) similarity of the match (NaN: none) and (N,) its score.
     matches: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     track_ids: Tensor | None = None
+    # (N,) what the next frame's matches are averaged with: the scores, refined by the past if they
+    # are carried on.
+    carried: Tensor | None = None
 
     @property
     def instances(self) -> Instances:
@@ -171,7 +93,7 @@ class ScoreRefiner:
     A frame is adjacent to the one pushed before it if both have the same ``video_id`` and size, its
     ``frame_index`` is larger by at most ``max_gap``, and there is no cut between them. Otherwise it
     starts afresh: neither refines the other. Matches use the neighbour's unrefined scores, so a
-    frame's result depends on its neighbours alone.
+    frame's result depends on its neighbours alone; with ``carry`` it depends on all frames before.
 
     It keeps at most one frame, whatever the length of the video, and embeds a frame at most once.
     """
@@ -186,6 +108,8 @@ class ScoreRefiner:
         cut_threshold: float = 0.0,
         same_class: bool = False,
         min_similarity: float = -1.0,
+        mutual: bool = False,
+        carry: bool = False,
         track: bool = True,
     ) -> None:
         """Explicit arguments, or ``ScoreRefiner(cfg)``: MODEL.SRN has a key of each name.
@@ -199,6 +123,11 @@ class ScoreRefiner:
                 :func:`~msnet_d2.modeling.cuts.shot_difference`; 0: cuts are not looked for.
             same_class: match only detections of equal class. Beyond the paper.
             min_similarity: smallest similarity of a match. Beyond the paper.
+            mutual: two detections match only if each is the other's best match. Beyond the paper.
+            carry: a match in the previous frame counts with its score as refined by the frames
+                before it, so that a score becomes a running mean along a track, half of it the
+                frame's own; a match in the next frame counts with its unrefined score as ever.
+                Beyond the paper.
             track: give ``track_id``; otherwise it is -1, and frames without scores in the range are
                 not embedded.
 
@@ -222,6 +151,8 @@ class ScoreRefiner:
         self.cut_threshold = cut_threshold
         self.same_class = same_class
         self.min_similarity = min_similarity
+        self.mutual = mutual
+        self.carry = carry
         self.track = track
         self.reset()
 
@@ -236,6 +167,8 @@ class ScoreRefiner:
             "cut_threshold": srn.CUT_THRESHOLD,
             "same_class": srn.SAME_CLASS,
             "min_similarity": srn.MIN_SIMILARITY,
+            "mutual": srn.MUTUAL,
+            "carry": srn.CARRY,
             "track": srn.TRACK,
         }
 
@@ -289,6 +222,7 @@ class ScoreRefiner:
         if frame_index is None:
             frame_index = 0 if last is None or last.video_id != video_id else last.index + 1
         current = _Frame(output, video_id, frame_index, frame)
+        current.carried = current.instances.scores
 
         if last is None or last.video_id != video_id:
             self._next_track = 0
@@ -337,14 +271,30 @@ class ScoreRefiner:
         allowed = None
         if self.same_class:
             allowed = (a.pred_classes[:, None] == b.pred_classes[None, :]).to(similarity.device)
-        for frame, other, s, ok, wanted in (
-            (last, b, similarity, allowed, refine_last),
-            (current, a, similarity.T, None if allowed is None else allowed.T, refine_current),
-        ):
-            if wanted:
-                scores = other.scores.to(s.device)
-                found, match = best_matches(s, scores, ok, self.min_similarity)
-                frame.matches.append((found, scores[match.clamp(min=0)]))
+        # From the frame before to this one, and back.
+        onward = best_matches(similarity, b.scores.to(similarity), allowed, self.min_similarity)
+        back = best_matches(
+            similarity.T,
+            a.scores.to(similarity),
+            None if allowed is None else allowed.T,
+            self.min_similarity,
+        )
+        if self.mutual:
+            onward, back = (
+                mutual_matches(*onward, back[1]),
+                mutual_matches(*back, onward[1]),
+            )
+        if refine_last:
+            found, match = onward
+            last.matches.append((found, b.scores.to(found)[match.clamp(min=0)]))
+        if refine_current:
+            found, match = back
+            partner = last.carried.to(found)[match.clamp(min=0)]
+            current.matches.append((found, partner))
+            if self.carry:
+                use = self._refinable(current).to(found.device) & ~found.isnan()
+                own = b.scores.to(found)
+                current.carried = torch.where(use, (own + partner) / 2, own)
         if self.track:
             self._link(last, current, similarity)
 
@@ -367,7 +317,7 @@ class ScoreRefiner:
         current.track_ids = ids
 
     def _refinable(self, frame: _Frame) -> Tensor:
-        return _in_range(frame.instances.scores, self.score_range)
+        return in_range(frame.instances.scores, self.score_range)
 
     def _finish(self, frame: _Frame) -> dict[str, Any]:
         """The output of a frame with its refined instances."""
@@ -378,7 +328,7 @@ class ScoreRefiner:
         for found, partner in frame.matches:
             found, partner = found.to(raw), partner.to(raw)
             better = self._refinable(frame) & ~found.isnan()
-            better &= similarity.isnan() | (found > similarity + _TIE)
+            better &= similarity.isnan() | (found > similarity + TIE)
             similarity = torch.where(better, found, similarity)
             scores = torch.where(better, (raw + partner) / 2, scores)
         refined = Instances(instances.image_size, **instances.get_fields())
@@ -387,15 +337,3 @@ class ScoreRefiner:
         refined.match_similarity = similarity
         refined.track_id = frame.track_ids
         return {**frame.output, "instances": refined}
-
-
-def _in_range(scores: Tensor, score_range: tuple[float, float]) -> Tensor:
-    return (scores >= score_range[0]) & (scores <= score_range[1])
-
-
-def _check_lengths(name: str, scores: Tensor, embeddings: Tensor, classes: Tensor | None) -> None:
-    lengths = [len(x) for x in (scores, embeddings, classes) if x is not None]
-    if len(set(lengths)) > 1:
-        raise ValueError(
-            f"scores, embeddings and classes of frame {name} are aligned, but there are {lengths}"
-        )

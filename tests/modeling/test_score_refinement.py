@@ -76,6 +76,25 @@ class TestRule:
         assert refine([0.5], p, [0.9], q, min_similarity=0.59).tolist() == pytest.approx([0.7])
         assert refine([0.5], p, [0.9], q, min_similarity=0.61).tolist() == [0.5]
 
+    def test_mutual(self):
+        # P's two are both most like Q's only one, (1, 0): cosines 1 and 0.8. It is most like P's
+        # first, so that alone is refined: (0.4 + 0.9) / 2.
+        p, q = cells((1, 0), (4, 3)), cells((1, 0))
+        assert refine([0.4, 0.3], p, [0.9], q).tolist() == pytest.approx([0.65, 0.6])
+        assert refine([0.4, 0.3], p, [0.9], q, mutual=True).tolist() == pytest.approx([0.65, 0.3])
+
+    def test_mutual_among_those_of_one_class(self):
+        # P's second is the only one of Q's class: less similar than P's first, but the match.
+        p, q = cells((1, 0), (4, 3)), cells((1, 0))
+        classes = {"classes_p": torch.tensor([0, 1]), "classes_q": torch.tensor([1])}
+        new = refine([0.4, 0.3], p, [0.9], q, mutual=True, **classes)
+        assert new.tolist() == pytest.approx([0.4, 0.6])
+
+    def test_mutual_without_detections(self):
+        none = torch.zeros(0, 2, 1, 1)
+        assert refine([0.5], cells((1, 0)), [], none, mutual=True).tolist() == [0.5]
+        assert refine([], none, [0.5], cells((1, 0)), mutual=True).shape == (0,)
+
     def test_a_box_under_two_classes_counts_with_its_higher_score(self):
         p, q = cells((1, 2)), cells((2, 1), (1, 2), (1, 2))
         assert refine([0.5], p, [1.0, 0.3, 0.7], q).tolist() == pytest.approx([0.6])
@@ -258,6 +277,31 @@ class TestStream:
         outputs = [frame_output([(0, s)], net, i) for i, s in enumerate((0.9, 0.3, 0.5))]
         assert scores(run(ScoreRefiner(), outputs)) == [[0.9], [0.6], [0.4]]
 
+    @pytest.mark.parametrize(
+        ("neighbour", "expected"),
+        [
+            # (0.3 + 0.9) / 2 = 0.6, (0.5 + 0.6) / 2 = 0.55, and 0.1 lies outside the range
+            ("previous", [0.9, 0.6, 0.55, 0.1]),
+            # the frame before is as similar as the one behind, and taken
+            ("both", [0.9, 0.6, 0.55, 0.1]),
+            # nothing is carried back
+            ("next", [0.9, 0.4, 0.3, 0.1]),
+        ],
+    )
+    def test_carried_scores(self, neighbour, expected):
+        net = FakeNetwork()
+        outputs = [frame_output([(0, s)], net, i) for i, s in enumerate((0.9, 0.3, 0.5, 0.1))]
+        done = run(ScoreRefiner(neighbour=neighbour, carry=True), outputs)
+        assert [o[0] for o in scores(done)] == pytest.approx(expected)
+        assert [float(o["instances"].scores_raw[0]) for o in done] == pytest.approx(
+            [0.9, 0.3, 0.5, 0.1]
+        )
+
+    def test_nothing_is_carried_over_a_gap(self):
+        net = FakeNetwork()
+        outputs = [frame_output([(0, s)], net, i) for i, s in ((0, 0.9), (1, 0.3), (99, 0.5))]
+        assert scores(run(ScoreRefiner(carry=True), outputs)) == [[0.9], [0.6], [0.5]]
+
     @pytest.mark.parametrize("neighbour", NEIGHBOURS)
     def test_identical_frames_change_nothing(self, neighbour):
         net = FakeNetwork()
@@ -400,7 +444,7 @@ class TestTracks:
         assert [o["instances"].track_id.tolist() for o in done] == [[-1], [-1]]
 
 
-def offline(sequence, neighbour):
+def offline(sequence, neighbour, mutual):
     """The rule applied to a whole video at once: the reference for the stream."""
     results = []
     for i, (s, e) in enumerate(sequence):
@@ -410,18 +454,24 @@ def offline(sequence, neighbour):
         if neighbour in ("next", "both") and i + 1 < len(sequence):
             candidates.append(sequence[i + 1])
         refined = s.clone()
-        for n in range(len(s)):
-            best = -2.0
-            for scores_q, q in candidates:
-                alone = refine_scores(s[n : n + 1], e[n : n + 1], scores_q, q)
-                if len(q) == 0:
+        best = torch.full_like(s, -2.0)
+        for scores_q, q in candidates:
+            if len(q) == 0 or len(s) == 0:
+                continue
+            unit = torch.nn.functional.normalize
+            similarity = torch.stack(
+                [
+                    (unit(e[n : n + 1], dim=1) * unit(q, dim=1)).sum(1).mean((1, 2))
+                    for n in range(len(s))
+                ]
+            )
+            alone = refine_scores(s, e, scores_q, q, mutual=mutual)
+            for n in range(len(s)):
+                match = int(similarity[n].argmax())
+                if mutual and int(similarity[:, match].argmax()) != n:
                     continue
-                unit = torch.nn.functional.normalize
-                similarity = float(
-                    (unit(e[n : n + 1], dim=1) * unit(q, dim=1)).sum(1).mean((1, 2)).max()
-                )
-                if similarity > best + 1e-6:
-                    best, refined[n] = similarity, alone[0]
+                if similarity[n, match] > best[n] + 1e-6:
+                    best[n], refined[n] = similarity[n, match], alone[n]
         results.append(refined)
     return results
 
@@ -430,9 +480,10 @@ def offline(sequence, neighbour):
     seed=st.integers(0, 10_000),
     counts=st.lists(st.integers(0, 4), min_size=1, max_size=6),
     neighbour=st.sampled_from(NEIGHBOURS),
+    mutual=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_stream_equals_offline(seed, counts, neighbour):
+def test_stream_equals_offline(seed, counts, neighbour, mutual):
     g = torch.Generator().manual_seed(seed)
     sequence = [(torch.rand(n, generator=g), torch.randn(n, 4, 2, 2, generator=g)) for n in counts]
     outputs = []
@@ -445,8 +496,8 @@ def test_stream_equals_offline(seed, counts, neighbour):
         frame = SimpleNamespace(image_size=(64, 64), embed=lambda boxes, size, e=e: e)
         outputs.append({"instances": instances, FRAME_KEY: frame, "number": i})
         assert net.in_features == []
-    done = run(ScoreRefiner(neighbour=neighbour), outputs)
-    for output, before, expected in zip(done, outputs, offline(sequence, neighbour)):
+    done = run(ScoreRefiner(neighbour=neighbour, mutual=mutual), outputs)
+    for output, before, expected in zip(done, outputs, offline(sequence, neighbour, mutual)):
         assert torch.allclose(output["instances"].scores, expected, atol=1e-6)
         assert output["instances"].pred_boxes is before["instances"].pred_boxes
 
@@ -477,6 +528,8 @@ class TestConfig:
         assert refiner.delay == 0
         assert refiner.same_class is False
         assert refiner.min_similarity == -1.0
+        assert refiner.mutual is False
+        assert refiner.carry is False
 
     @pytest.mark.parametrize(
         ("opts", "message"),
