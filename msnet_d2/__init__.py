@@ -12,19 +12,46 @@ import importlib
 import sys
 from pathlib import Path
 
+from msnet_d2.third_party_warnings import silence_third_party_warnings
+
 __version__ = "0.1.0"
 
 # What the package exports, by the module that defines it. Loaded on first use, so that the `msnet`
 # command can answer `--help` and `doctor` without importing torch.
 _EXPORTS = {
     "add_msnet_config": "msnet_d2.config",
+    "config_path": "msnet_d2.config",
     "get_msnet_cfg": "msnet_d2.config",
+    "MSNetCheckpointer": "msnet_d2.checkpoint",
     "HierarchicalRPN": "msnet_d2.modeling",
     "MSNet": "msnet_d2.modeling",
+    "MaskedClassROIHeads": "msnet_d2.modeling",
+    "OverlapMatcher": "msnet_d2.modeling",
+    "ParentClassRCNN": "msnet_d2.modeling",
+    "RefinableRCNN": "msnet_d2.modeling",
+    "RefinedModel": "msnet_d2.modeling",
+    "ScoreRefinementNetwork": "msnet_d2.modeling",
+    "ScoreRefiner": "msnet_d2.modeling",
+    "anchor_sampling_scores": "msnet_d2.modeling",
+    "build_timm_fpn_backbone": "msnet_d2.modeling",
+    "load_srn": "msnet_d2.modeling",
+    "multi_scale_consistency_loss": "msnet_d2.modeling",
+    "refine_scores": "msnet_d2.modeling",
+    "spatial_similarity": "msnet_d2.modeling",
     "ISBDADatasetMapper": "msnet_d2.data",
+    "TripletDataset": "msnet_d2.data",
     "load_isbda_json": "msnet_d2.data",
     "register_isbda_instances": "msnet_d2.data",
+    "resolve_dataset": "msnet_d2.data",
     "ISBDAEvaluator": "msnet_d2.evaluation",
+    "RefiningEvaluator": "msnet_d2.evaluation",
+    "MSNetTrainer": "msnet_d2.engine",
+    "Predictor": "msnet_d2.engine",
+    "evaluate": "msnet_d2.engine",
+    "load_config": "msnet_d2.engine",
+    "train": "msnet_d2.engine",
+    "draw_ground_truth": "msnet_d2.visualize",
+    "draw_instances": "msnet_d2.visualize",
 }
 __all__ = ["__version__", "register", *_EXPORTS]
 
@@ -56,8 +83,12 @@ def _is_command_line() -> bool:
     Without this, ``msnet --help`` would take the seconds that importing torch takes, and ``msnet
     doctor`` could not run where Detectron2 is missing, which is what it is for.
     """
-    as_module = "msnet_d2.cli" in sys.orig_argv and "-m" in sys.orig_argv
-    return as_module or Path(sys.argv[0] if sys.argv else "").stem == "msnet"
+    return _is_run("msnet_d2.cli") or Path(sys.argv[0] if sys.argv else "").stem == "msnet"
+
+
+def _is_run(module: str) -> bool:
+    """Whether this process is ``python -m module``."""
+    return "-m" in sys.orig_argv and module in sys.orig_argv
 
 
 def __getattr__(name: str):
@@ -70,5 +101,8 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+if _is_command_line() or _is_run("msnet_d2.train_net"):
+    # Before anything imports torch: some of the warnings come of that.
+    silence_third_party_warnings()
 if not _is_command_line():
     register()

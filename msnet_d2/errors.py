@@ -17,6 +17,7 @@ __all__ = [
     "TrainingError",
     "VideoError",
     "WeightsError",
+    "explain_os_error",
 ]
 
 
@@ -64,3 +65,15 @@ class DependencyError(MSNetError, ImportError):
             f"{purpose} needs the package {package}, which is not installed: "
             f"pip install 'msnet_d2[{extra}]'"
         )
+
+
+def explain_os_error(error: OSError) -> str | None:
+    """One line on a file that cannot be read or written: a full or read-only disk, a folder that
+    may not be entered.
+
+    Returns:
+        The line; None if the error names no file or no reason, and so is none for the user to mend.
+    """
+    if error.filename is None or not error.strerror:
+        return None
+    return f"{error.filename} cannot be read or written: {error.strerror}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 
@@ -28,13 +29,15 @@ _LOG_MESSAGES = {
 
 def silence_third_party_warnings() -> None:
     """Drop known warnings of torch and Detectron2, in this process and in those it starts."""
-    if sys.warnoptions:
+    # The start of the message, taken literally, as `-W` takes it.
+    ours = ",".join(f"ignore:{text}" for text in _WARNINGS)
+    # A process that one of ours started has these options from us, not from the user.
+    if sys.warnoptions and os.environ.get("PYTHONWARNINGS") != ours:
         return
     for text in _WARNINGS:
-        # The start of the message, taken literally, as PYTHONWARNINGS takes it.
-        warnings.filterwarnings("ignore", text.replace(".", r"\."))
+        warnings.filterwarnings("ignore", re.escape(text))
     # Processes that are spawned import torch before they run any code of ours.
-    os.environ.setdefault("PYTHONWARNINGS", ",".join(f"ignore:{text}" for text in _WARNINGS))
+    os.environ.setdefault("PYTHONWARNINGS", ours)
     for name, text in _LOG_MESSAGES.items():
         logger = logging.getLogger(name)
         if not any(isinstance(old, _Drop) for old in logger.filters):

@@ -19,11 +19,13 @@ from torch.multiprocessing import ProcessRaisedException
 from msnet_d2.engine import evaluate, train
 from msnet_d2.engine.setup import checkpoint_to_resume, find_config, load_config, trained_weights
 from msnet_d2.engine.worker_errors import error_of_worker
-from msnet_d2.errors import ConfigError, MSNetError
+from msnet_d2.errors import ConfigError, MSNetError, explain_os_error
+from msnet_d2.third_party_warnings import silence_third_party_warnings
 
 
 def main(args: argparse.Namespace) -> OrderedDict:
     """Train or evaluate in this process, one of ``--num-gpus``; return the figures."""
+    silence_third_party_warnings()  # of processes that were started, too
     cfg = load_config(args.config_file, args.opts)
     args.config_file = str(find_config(args.config_file))
     if args.resume:
@@ -92,3 +94,9 @@ if __name__ == "__main__":
     except MSNetError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        line = explain_os_error(error)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        sys.exit(MSNetError.exit_code)

@@ -14,7 +14,7 @@ import sys
 import traceback
 
 from msnet_d2 import __version__
-from msnet_d2.errors import MSNetError
+from msnet_d2.errors import MSNetError, explain_os_error
 from msnet_d2.third_party_warnings import silence_third_party_warnings
 
 # In the order of a user's first day. A module name that is a Python keyword or builtin gets a
@@ -94,11 +94,24 @@ def main(argv: list[str] | None = None) -> int:
         # complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    except OSError as error:
+        line = explain_os_error(error)
+        if line is None:
+            return _report_defect(args.command)
+        if args.verbose:
+            traceback.print_exc()
+        print(f"msnet {args.command}: error: {line}", file=sys.stderr)
+        return EXIT_USER_ERROR
     except Exception:
-        traceback.print_exc()
-        print(
-            f"msnet {args.command}: this is a defect of msnet_d2 {__version__}; "
-            "please report it with the lines above",
-            file=sys.stderr,
-        )
-        return EXIT_DEFECT
+        return _report_defect(args.command)
+
+
+def _report_defect(command: str) -> int:
+    """Show the traceback of the exception being handled; return the exit code."""
+    traceback.print_exc()
+    print(
+        f"msnet {command}: this is a defect of msnet_d2 {__version__}; "
+        "please report it with the lines above",
+        file=sys.stderr,
+    )
+    return EXIT_DEFECT

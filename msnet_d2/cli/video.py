@@ -91,10 +91,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
     from msnet_d2.errors import InputError
+    from msnet_d2.video.writer import CONTAINERS
 
     if args.out is None and args.results is None:
         raise InputError("nothing to write: give --out FILE.mp4, --results FILE.json, or both")
+    if args.out is not None and Path(args.out).suffix.lower() not in CONTAINERS:
+        raise InputError(
+            f"cannot write a video to {args.out}: the suffix must be one of "
+            f"{', '.join(sorted(CONTAINERS))}"
+        )
+    for path in (args.out, args.results):
+        if path is not None and not Path(path).parent.is_dir():
+            raise InputError(f"the folder {Path(path).parent} for {Path(path).name} does not exist")
     for option in ("min_score", "results_min_score"):
         if not 0 <= getattr(args, option) <= 1:
             name = option.replace("_", "-")
@@ -166,7 +177,7 @@ def _tell(args: argparse.Namespace, reader, summary) -> int:
     count = summary.frames_processed
     rate = count / summary.seconds if summary.seconds else 0.0
     found = ", ".join(f"{name} {number}" for name, number in summary.instances.items())
-    print(f"{reader.info.name}: {count} frames, {rate:.1f} frames/s; drawn: {found}")
+    print(f"{reader.info.name}: {count} frames, {rate:.1f} frames/s; in all of them: {found}")
     if count:
         print("Wrote " + " and ".join(str(p) for p in (args.out, args.results) if p))
     for line in summary.report.notes():

@@ -18,7 +18,7 @@ from msnet_d2.config_files import (
     merge_config_file,
     unknown_key,
 )
-from msnet_d2.errors import ConfigError, InputError
+from msnet_d2.errors import ConfigError, DatasetError, InputError
 from msnet_d2.files import write_text
 
 __all__ = [
@@ -86,10 +86,15 @@ def find_config(config_file: str | Path) -> Path:
     return path if path.exists() else config_path(str(config_file))
 
 
-def resolve_datasets(cfg: CfgNode) -> CfgNode:
+def resolve_datasets(cfg: CfgNode, *, for_training: bool = True) -> CfgNode:
     """Copy of ``cfg`` whose ``DATASETS.TRAIN`` and ``TEST`` hold registered names alone.
 
     Specs such as ``output/demo/data:train`` are registered on the way; names stay as they are.
+
+    Args:
+        cfg: a config.
+        for_training: whether ``DATASETS.TRAIN`` must be there. A model is evaluated elsewhere than
+            where it was trained, and then what cannot be found stays as it is.
 
     Raises:
         DatasetError: for a spec that cannot be resolved.
@@ -97,7 +102,12 @@ def resolve_datasets(cfg: CfgNode) -> CfgNode:
     resolved = cfg.clone()
     resolved.defrost()
     for key in ("TRAIN", "TEST"):
-        names = msnet_d2.data.resolve_datasets(cfg.DATASETS[key])
+        try:
+            names = msnet_d2.data.resolve_datasets(cfg.DATASETS[key])
+        except DatasetError:
+            if key == "TEST" or for_training:
+                raise
+            continue
         resolved.DATASETS[key] = tuple(dict.fromkeys(names))
     if cfg.is_frozen():
         resolved.freeze()

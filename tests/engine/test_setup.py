@@ -31,6 +31,19 @@ def test_loads_by_name_and_path_with_overrides(config_file):
     assert load_config(QUICK).MODEL.META_ARCHITECTURE == "MSNet"
 
 
+def test_evaluation_does_not_need_the_training_set(config_file, tmp_path):
+    opts = ["DATASETS.TRAIN", str(tmp_path / "gone:train"), "DATASETS.TEST", "isbda_val"]
+    cfg = load_config(config_file, opts)
+    with pytest.raises(DatasetError, match="gone"):
+        resolve_datasets(cfg)
+    resolved = resolve_datasets(cfg, for_training=False)
+    assert resolved.DATASETS.TRAIN == cfg.DATASETS.TRAIN
+    assert resolved.DATASETS.TEST == ("isbda_val",)
+    missing = load_config(config_file, ["DATASETS.TEST", str(tmp_path / "gone:val")])
+    with pytest.raises(DatasetError, match="gone"):
+        resolve_datasets(missing, for_training=False)
+
+
 def test_a_single_data_set_needs_no_brackets(config_file):
     opts = ["DATASETS.TRAIN", "data:train", "DATASETS.TEST", "('a', 'b')"]
     cfg = load_config(config_file, opts)

@@ -1,0 +1,102 @@
+"""The package as others import it, and what its commands say on a plain run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import msnet_d2
+
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"},
+    "OMP_NUM_THREADS": "1",
+}
+SILENCE = (
+    "from msnet_d2.third_party_warnings import silence_third_party_warnings\n"
+    "silence_third_party_warnings()\n"
+)
+
+
+def run_python(*arguments: str, **options) -> subprocess.CompletedProcess:
+    """Another Python, as a user would start it: no options that pytest has set."""
+    options = {"env": ENVIRONMENT, **options}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=120, **options
+    )
+
+
+@pytest.mark.parametrize("name", sorted(msnet_d2.__all__))
+def test_every_export_is_there_and_public_where_it_is_defined(name):
+    assert getattr(msnet_d2, name) is not None
+    assert name in dir(msnet_d2)
+    if name in msnet_d2._EXPORTS:
+        assert name in sys.modules[msnet_d2._EXPORTS[name]].__all__
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'HierarchicalRNP'"):
+        _ = msnet_d2.HierarchicalRNP
+
+
+def test_importing_registers_and_touches_nothing_else():
+    code = """
+import sys
+from detectron2.config import get_cfg
+before = get_cfg().dump()
+import msnet_d2, torch
+assert not torch.cuda.is_initialized()
+assert get_cfg().dump() == before
+heavy = {"timm", "av", "faster_coco_eval", "msnet_d2.engine.trainer", "msnet_d2.video.pipeline",
+         "msnet_d2.data.synthetic"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+from detectron2.modeling import META_ARCH_REGISTRY, PROPOSAL_GENERATOR_REGISTRY
+assert "MSNet" in META_ARCH_REGISTRY
+assert "HierarchicalRPN" in PROPOSAL_GENERATOR_REGISTRY
+"""
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_works_from_any_folder(tmp_path):
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(Path(msnet_d2.__file__).parents[1])}
+    code = "import msnet_d2; print(msnet_d2.__version__)"
+    done = run_python("-c", code, cwd=tmp_path, env=environment)
+    assert done.stdout.strip() == msnet_d2.__version__, done.stderr
+
+
+def test_the_training_command_shows_no_warnings_of_others(tmp_path):
+    # Detectron2 and torch warn when they are imported, which would hide the one line.
+    done = run_python("-m", "msnet_d2.train_net", "--config-file", str(tmp_path / "none.yaml"))
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert "there is no config file" in lines[0]
+
+
+def test_a_process_that_is_started_drops_the_same_and_nothing_else():
+    child = f"""{SILENCE}
+import logging, warnings
+warnings.warn("`torch.jit of this test` is deprecated")
+warnings.warn("a new one")
+log = logging.getLogger("torch.utils.cpp_extension")
+log.warning("No CUDA runtime is found, using CUDA_HOME")
+log.warning("another")
+"""
+    code = f"{SILENCE}\nimport subprocess, sys\nsubprocess.run([sys.executable, '-c', {child!r}])"
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "of this test" not in done.stderr
+    assert "No CUDA" not in done.stderr
+    assert "a new one" in done.stderr
+    assert "another" in done.stderr
+
+
+def test_who_asks_python_for_warnings_sees_all_of_them():
+    code = f"{SILENCE}\nimport warnings\nwarnings.warn('`torch.jit.script` is deprecated')"
+    done = run_python("-W", "default", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "torch.jit" in done.stderr
