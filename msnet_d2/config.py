@@ -133,6 +133,10 @@ def _add_data_config(cfg: CN) -> None:
     # Colour jitter of the training images: largest relative change of brightness, contrast and
     # saturation. 0: none.
     cfg.INPUT.COLOR_JITTER = 0.0
+    # Pictures of more pixels (width times height), or files of more bytes, are refused before they
+    # are decoded: a small file may stand for gigabytes. Decoding takes up to ten bytes a pixel.
+    cfg.INPUT.MAX_PIXELS = 1 << 26
+    cfg.INPUT.MAX_BYTES = 1 << 28
     # Name of Detectron2's optimiser: "SGD" (the paper's detector) or "ADAM" (the paper's SRN) or
     # "ADAMW".
     cfg.SOLVER.OPTIMIZER = "SGD"

@@ -9,11 +9,11 @@ from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
-from PIL import Image
 
 from msnet_d2.data.buildings import add_parents_as_class
 from msnet_d2.data.image_checks import unsupported_mode
-from msnet_d2.errors import ConfigError, DatasetError, DependencyError
+from msnet_d2.errors import ConfigError, DatasetError, DependencyError, MSNetError
+from msnet_d2.picture_files import DEFAULT_LIMITS, Limits, open_picture
 
 __all__ = ["ISBDADatasetMapper"]
 
@@ -31,16 +31,25 @@ class ISBDADatasetMapper(DatasetMapper):
     """
 
     @configurable
-    def __init__(self, is_train: bool, *, parent_class: int | None = None, **arguments):
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        parent_class: int | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        **arguments,
+    ):
         """Make a mapper.
 
         Args:
             is_train: whether instances are wanted.
             parent_class: class that the parents become objects of, see
                 :func:`msnet_d2.data.buildings.add_parents_as_class`; None: they do not.
+            limits: larger images are refused before they are decoded.
             arguments: those of Detectron2's ``DatasetMapper``.
         """
         super().__init__(is_train, **arguments)
+        self.limits = limits
         self.parent_class = parent_class
 
     @classmethod
@@ -49,6 +58,7 @@ class ISBDADatasetMapper(DatasetMapper):
         arguments = super().from_config(cfg, is_train)
         if cfg.MODEL.ROI_HEADS.PARENT_CLASS >= 0:
             arguments["parent_class"] = cfg.MODEL.ROI_HEADS.PARENT_CLASS
+        arguments["limits"] = Limits(cfg.INPUT.MAX_PIXELS, cfg.INPUT.MAX_BYTES)
         jitter = cfg.INPUT.COLOR_JITTER
         if not 0 <= jitter < 1:
             raise ConfigError(f"INPUT.COLOR_JITTER is {jitter}; it must be at least 0 and below 1")
@@ -69,22 +79,33 @@ class ISBDADatasetMapper(DatasetMapper):
         """
         path = dataset_dict["file_name"]
         try:
-            # Reads the header; of a PNG the check sums too, because Detectron2 swallows the error
-            # on decoding and goes on with half a picture.
-            with Image.open(path) as image:
-                mode = image.mode
-                image.verify()
-            if unsupported_mode(mode):
-                raise DatasetError(
-                    f"the image {path} has more than 8 bits a pixel (Pillow's mode {mode!r}); "
-                    "convert it to 8 bits"
-                )
+            self._look_at(path)
             return super().__call__(dataset_dict)
         # SyntaxError is what Pillow raises for damaged PNG files.
-        except (OSError, SyntaxError, SizeMismatchError, Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, SizeMismatchError, MemoryError) as error:
+            if isinstance(error, MSNetError):
+                raise
             raise DatasetError(
                 f"the image {path} cannot be used: {error}; `msnet check` finds all such images"
             ) from error
+
+    def _look_at(self, path: str) -> None:
+        """Read the header; of a PNG the check sums too, because Detectron2 swallows the error on
+        decoding and goes on with half a picture.
+        """
+        try:
+            with open_picture(path, self.limits) as image:
+                mode = image.mode
+                image.verify()
+        except ValueError as error:
+            raise DatasetError(
+                f"the image {path} cannot be used: {error}; `msnet check` finds all such images"
+            ) from error
+        if unsupported_mode(mode):
+            raise DatasetError(
+                f"the image {path} has more than 8 bits a pixel (Pillow's mode {mode!r}); "
+                "convert it to 8 bits"
+            )
 
     def _transform_annotations(self, dataset_dict: dict, transforms, image_shape) -> None:
         if self.parent_class is not None:

@@ -13,10 +13,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from msnet_d2.errors import DatasetError, DependencyError, VideoError
+from msnet_d2.errors import DatasetError, VideoError
+from msnet_d2.picture_files import read_bgr
+from msnet_d2.video_files import import_av, open_video
 
 __all__ = [
     "PICTURE_SUFFIXES",
@@ -81,11 +82,13 @@ class FrameFiles(FrameSource):
         """Load the files, see :meth:`FrameSource.read`."""
         frames = []
         for position in positions:
-            frame = cv2.imread(self.files[position], cv2.IMREAD_COLOR)
-            if frame is None:
-                raise DatasetError(f"{self.files[position]} cannot be read as a picture")
+            try:
+                frames.append(read_bgr(self.files[position]))
+            except (OSError, SyntaxError, ValueError, MemoryError) as error:
+                raise DatasetError(
+                    f"{self.files[position]} cannot be read as a picture: {error}"
+                ) from error
             self.frames_decoded += 1
-            frames.append(frame)
         return frames
 
 
@@ -105,9 +108,9 @@ class VideoFile(FrameSource):
         """
         self.path = str(path)
         stamps, key_stamps = [], []
-        av = _av()
+        av = import_av()
         try:
-            with av.open(self.path) as container:
+            with open_video(self.path) as container:
                 if not container.streams.video:
                     raise VideoError(f"{self.path} has no video stream")
                 stream = container.streams.video[0]
@@ -133,11 +136,11 @@ class VideoFile(FrameSource):
 
     def read(self, positions: Sequence[int]) -> list[np.ndarray]:
         """Decode the groups of pictures that the frames are in, see :meth:`FrameSource.read`."""
-        av = _av()
+        av = import_av()
         wanted = sorted(set(positions))
         found: dict[int, np.ndarray] = {}
         try:
-            with av.open(self.path) as container:
+            with open_video(self.path) as container:
                 stream = container.streams.video[0]
                 frames, reached = None, None
                 for position in wanted:
@@ -274,11 +277,3 @@ def _natural(name: str | Path) -> list:
     """Sort key by which "frame 9" comes before "frame 10"."""
     parts = re.split(r"(\d+)", Path(str(name)).name)
     return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)]
-
-
-def _av():
-    try:
-        import av
-    except ImportError as error:
-        raise DependencyError.for_extra("av", "video", "reading video files") from error
-    return av

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-
-from PIL import Image
+from functools import partial
+from pathlib import Path
 
 from msnet_d2.data.flaws import Flaw
+from msnet_d2.picture_files import DEFAULT_LIMITS, Limits, open_picture
 
 __all__ = ["check_image", "find_image_flaws", "unsupported_mode"]
 
@@ -21,7 +21,10 @@ _DEEP_MODES = ("I", "F")
 
 
 def find_image_flaws(
-    records: Sequence[dict], workers: int | None = None, progress: bool = False
+    records: Sequence[dict],
+    workers: int | None = None,
+    progress: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> list[Flaw]:
     """Decode the images of dataset dicts, in parallel.
 
@@ -30,6 +33,7 @@ def find_image_flaws(
         workers: number of threads; None: as many as processors, at most 8. Pillow decodes without
             holding Python's lock.
         progress: show a progress bar on standard error.
+        limits: larger images count as unreadable, as they do in training.
 
     Returns:
         The flaws, in the order of the records.
@@ -42,19 +46,20 @@ def find_image_flaws(
     # What Pillow warns of is either harmless or found below. The filter is one for all threads.
     with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
         warnings.simplefilter("ignore")
-        results = pool.map(check_image, todo)
+        results = pool.map(partial(check_image, limits=limits), todo)
         bar = tqdm(
             results, "opening images", len(todo), unit="image", disable=not (progress and todo)
         )
         return [flaw for flaws in bar for flaw in flaws]
 
 
-def check_image(record: dict) -> list[Flaw]:
+def check_image(record: dict, limits: Limits = DEFAULT_LIMITS) -> list[Flaw]:
     """Find the flaws of one image by reading all of it.
 
     Args:
         record: dataset dict with ``file_name``, ``image_id``, ``height`` and ``width``; the last
             two may be None: unknown.
+        limits: what it may have at most.
 
     Returns:
         The flaws; an empty list if it is as it should be.
@@ -73,9 +78,7 @@ def check_image(record: dict) -> list[Flaw]:
         report("fatal", "missing-image", f"there is no file {path}")
         return flaws
     try:
-        with open(path, "rb") as file:
-            data = file.read()
-        with Image.open(io.BytesIO(data)) as image:
+        with open_picture(path, limits) as image:
             image.load()
             turned = image.getexif().get(_EXIF_ORIENTATION, 1)
     # Decoders meet damaged files with almost any exception (SyntaxError, struct.error, KeyError …).
@@ -105,7 +108,7 @@ def check_image(record: dict) -> list[Flaw]:
             f"{path} is turned or mirrored when read (EXIF orientation {turned}); make sure that "
             "its annotations were drawn on the turned picture",
         )
-    if image.format == "JPEG" and image.mode in ("RGB", "L") and not _decodes_strictly(data):
+    if image.format == "JPEG" and image.mode in ("RGB", "L") and not _decodes_strictly(path):
         report(
             "kept",
             "damaged-image",
@@ -119,7 +122,7 @@ def unsupported_mode(mode: str) -> bool:
     return mode.startswith(_DEEP_MODES)
 
 
-def _decodes_strictly(data: bytes) -> bool:
+def _decodes_strictly(path: str) -> bool:
     """Whether a decoder that stops at errors, where Pillow goes on silently, gets to the end.
 
     That decoder is FFmpeg's, of the optional package av; without it every image passes.
@@ -131,7 +134,7 @@ def _decodes_strictly(data: bytes) -> bool:
     try:
         context = av.CodecContext.create("mjpeg", "r")
         context.options = {"err_detect": "explode"}
-        frames = [*context.decode(av.Packet(data)), *context.decode(None)]
+        frames = [*context.decode(av.Packet(Path(path).read_bytes())), *context.decode(None)]
     except (av.FFmpegError, ValueError) as error:
         return isinstance(error, av.error.PatchWelcomeError)  # valid, but FFmpeg cannot decode it
     return bool(frames)

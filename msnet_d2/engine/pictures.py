@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 import numpy as np
 from detectron2.data import Metadata
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from msnet_d2 import __version__
@@ -18,14 +17,13 @@ from msnet_d2.engine.predictor import Predictor
 from msnet_d2.errors import InputError
 from msnet_d2.evaluation.results import instances_to_results, parents_to_results
 from msnet_d2.files import write_bytes, write_json
+from msnet_d2.picture_files import DEFAULT_LIMITS, Limits, read_bgr
 from msnet_d2.visualize import draw_instances
 
 __all__ = ["PICTURE_SUFFIXES", "Picture", "find_pictures", "predict_pictures", "read_picture"]
 
 PREDICTIONS_FILE = "predictions.json"
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-# More pixels than any camera has; a picture of so many takes 0.5 GB.
-MAX_PIXELS = 180_000_000
 
 
 @dataclass(frozen=True)
@@ -79,28 +77,18 @@ def find_pictures(
     return list(pictures.values())
 
 
-def read_picture(path: str | Path) -> np.ndarray:
-    """Read a picture as its viewer sees it, that is turned as its EXIF says.
-
-    Returns:
-        (H, W, 3) uint8, BGR. Grey becomes colour, more than 8 bits are scaled down, transparency is
-        dropped.
+def read_picture(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
+    """Read a picture as its viewer sees it; see :func:`msnet_d2.picture_files.read_bgr`.
 
     Raises:
-        InputError: if it cannot be read whole, or has more than :data:`MAX_PIXELS`.
+        InputError: if it cannot be read whole, or is over ``limits``.
     """
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"{image.width}×{image.height} pixels are too many to read")
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I") or image.mode == "F":
-                pixels = _to_8_bits(np.asarray(image), image.mode)
-                return np.ascontiguousarray(np.repeat(pixels[:, :, None], 3, axis=2))
-            return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
+        return read_bgr(path, limits)
     # What Pillow raises for broken files: OSError mostly, SyntaxError for PNG, others from plugins.
-    except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except (OSError, SyntaxError, ValueError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = reason or type(error).__name__
         raise InputError(reason.replace(f" {str(path)!r}", "")) from error
 
 
@@ -133,10 +121,11 @@ def predict_pictures(
     pictures = list(pictures)
     names = _output_names(pictures, folder)
     images, unreadable = [], []
+    limits = Limits(predictor.cfg.INPUT.MAX_PIXELS, predictor.cfg.INPUT.MAX_BYTES)
     bar = tqdm(pictures, desc="predicting", unit="picture", disable=None, dynamic_ncols=True)
     for picture, name in zip(bar, names):
         try:
-            image = read_picture(picture.path)
+            image = read_picture(picture.path, limits)
         except InputError as error:
             unreadable.append({"file": picture.name, "reason": str(error)})
             continue
@@ -163,20 +152,6 @@ def predict_pictures(
     }
     write_json(folder / PREDICTIONS_FILE, summary)
     return summary
-
-
-def _to_8_bits(pixels: np.ndarray, mode: str) -> np.ndarray:
-    """Grey of 16 or 32 bits, or floating point, as 8 bits; ``mode`` is Pillow's name for it."""
-    pixels = pixels.astype(np.float64)
-    if not np.isfinite(pixels).all():
-        raise ValueError("it has pixels that are not numbers")
-    top = pixels.max(initial=0)
-    # Some versions of Pillow read 16 bits as 32. Floating point goes from 0 to 1 or to 255.
-    if mode.startswith("I;16") or (mode == "I" and top > 255):
-        pixels /= 257
-    elif mode == "F" and top <= 1:
-        pixels *= 255
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
 def _output_names(pictures: list[Picture], folder: Path) -> list[str]:

@@ -18,35 +18,19 @@ from typing import Any
 
 import numpy as np
 
-from msnet_d2.errors import DependencyError, VideoError
+from msnet_d2.errors import VideoError
 from msnet_d2.video.soundness import FrameClock, FrameTracker
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
+from msnet_d2.video_files import import_av, open_video
 
-__all__ = ["FileDecoder", "import_av"]
+__all__ = ["FileDecoder"]
 
-# Containers that hold their own pictures. Playlists and concatenations (m3u8, concat, …) open
-# further files at the will of whoever made them, and are refused by FFmpeg itself with this list.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
-_OPEN_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 # Every check that a decoder has, and an error instead of concealment.
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 # A demuxer that fails so often in a row without a packet in between has nothing more to give.
 _MAX_DEMUX_ERRORS = 20
 # Some packets of these give no picture, so that a packet without one is no loss.
 _HIDDEN_FRAMES = frozenset({"vp8"})
-
-
-def import_av() -> Any:
-    """Import PyAV.
-
-    Raises:
-        DependencyError: if it is missing.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise DependencyError.for_extra("av", "video", "reading and writing video files") from error
-    return av
 
 
 class FileDecoder:
@@ -91,10 +75,7 @@ class FileDecoder:
             what = "is not a file" if self._path.exists() else "does not exist"
             raise VideoError(f"the video {path} {what}")
         try:
-            # An absolute path: no name can be taken for a protocol.
-            self._container = self._av.open(
-                str(self._path.resolve()), options=dict(_OPEN_OPTIONS), metadata_errors="replace"
-            )
+            self._container = open_video(self._path)
         except (OSError, ValueError) as error:
             raise VideoError(
                 f"{path} cannot be opened as a video ({_reason(error)}); expected a whole mp4, "

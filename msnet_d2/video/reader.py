@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
-
 from msnet_d2.errors import VideoError
+from msnet_d2.picture_files import Limits, read_bgr
 from msnet_d2.video.decode import FileDecoder
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 
@@ -138,7 +137,7 @@ class FolderReader:
             )
         self._path = path
         self._stride = stride
-        self._max_pixels = max_pixels
+        self._limits = Limits(max_pixels=max_pixels)
         self.report = ReadReport()
         size = self._size()
         self.info = VideoInfo(
@@ -160,7 +159,7 @@ class FolderReader:
                 self.report.frames_read += 1
                 continue
             try:
-                image = _read_picture(file, self._max_pixels)
+                image = read_bgr(file, self._limits)
             except (OSError, ValueError, SyntaxError):  # what PIL raises on broken files
                 self.report.decode_errors += 1
                 self.report.frames_lost += 1
@@ -186,7 +185,7 @@ class FolderReader:
         """Width and height of the first picture that can be read."""
         for file in self._files:
             try:
-                image = _read_picture(file, self._max_pixels)
+                image = read_bgr(file, self._limits)
             except (OSError, ValueError, SyntaxError):
                 continue
             return image.shape[1], image.shape[0]
@@ -255,25 +254,3 @@ class CameraReader:
     def close(self) -> None:
         """Release the camera."""
         self._capture.release()
-
-
-def _read_picture(path: Path, max_pixels: int) -> np.ndarray:
-    """A picture as (H, W, 3) uint8 BGR, turned as its EXIF tag says.
-
-    PIL, unlike OpenCV, refuses a file that ends early.
-
-    Raises:
-        OSError, ValueError, SyntaxError: if it cannot be read whole, or is over ``max_pixels``.
-    """
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as picture:
-        if picture.width * picture.height > max_pixels:
-            raise ValueError(f"{path} has over {max_pixels} pixels")
-        picture.load()
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith("I"):
-            # 16 bits a pixel: PIL's conversion would cut them off at 255.
-            values = np.asarray(picture, dtype=np.int64).clip(0, 65535) >> 8
-            return np.repeat(values.astype(np.uint8)[:, :, None], 3, axis=2)
-        return np.ascontiguousarray(np.asarray(picture.convert("RGB"))[:, :, ::-1])

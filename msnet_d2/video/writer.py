@@ -13,7 +13,7 @@ import numpy as np
 
 from msnet_d2.errors import InputError, VideoError
 from msnet_d2.files import _umask
-from msnet_d2.video.decode import import_av
+from msnet_d2.video_files import import_av
 
 __all__ = ["CONTAINERS", "VideoWriter", "fit_frame"]
 
