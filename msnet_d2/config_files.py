@@ -36,6 +36,9 @@ _BASE_KEY = "_BASE_"
 _STANDARD_TAG = "tag:yaml.org,2002:"
 _LONGEST_MESSAGE = 400  # characters
 
+# Keys that are there only once the project has been imported, by their section.
+_PROJECTS = {"MODEL.POLARMASK": "PolarMask"}
+
 # libyaml where PyYAML was built with it: ten times as fast.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -185,6 +188,12 @@ def explain_config_error(error: Exception, cfg: CfgNode) -> str:
 
 def unknown_key(key: str, cfg: CfgNode) -> str:
     """Say that ``cfg`` has no such key, and which it has that is most like it."""
+    for section, project in _PROJECTS.items():
+        if f"{key}.".startswith(f"{section}."):
+            return (
+                f"the config key {key} is of projects/{project}: run "
+                f"projects/{project}/train_net.py, or import {project.lower()} first"
+            )
     near = _nearest(key, list(keys_of(cfg)))
     return f"unknown config key {key}" + (f"; did you mean {near}?" if near else "")
 

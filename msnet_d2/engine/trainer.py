@@ -187,6 +187,8 @@ class MSNetTrainer(DefaultTrainer):
         if cfg.MODEL.SRN.ENABLED and cfg.MODEL.SRN.FREEZE_DETECTOR:
             return build_triplet_loader(cfg)
         check_proposal_files(cfg)
+        if cfg.MODEL.ROI_HEADS.PARENT_CLASS >= 0:
+            _check_parents(cfg.DATASETS.TRAIN)
         try:
             loader = build_detection_train_loader(
                 cfg, mapper=ISBDADatasetMapper(cfg, is_train=True)
@@ -346,6 +348,19 @@ def _check_trainable(cfg: CfgNode) -> None:
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {batch}, which {processes} processes cannot share equally"
         )
+
+
+def _check_parents(names: Sequence[str]) -> None:
+    """Refuse what would train a class that has no objects."""
+    for name in names:
+        records = DatasetCatalog.get(name)
+        annotations = (a for record in records for a in record.get("annotations", ()))
+        if not any(a.get("parent_bbox") is not None for a in annotations):
+            raise DatasetError(
+                f"no annotation of {name} has a parent_bbox (house_bbox in ISBDA's JSON), from "
+                "which MODEL.ROI_HEADS.PARENT_CLASS gets its objects; add them, or train on "
+                "damage alone with mask_rcnn_D_R50_FPN.yaml"
+            )
 
 
 def _inference_folder(cfg: CfgNode, dataset_name: str, name: str = "inference") -> str:

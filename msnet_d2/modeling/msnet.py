@@ -33,6 +33,10 @@ class MSNet(RefinableRCNN):
         :func:`select_parents`).
 
     Boxes and masks are in the output resolution (``"height"`` and ``"width"`` of the input).
+
+    Detectron2's test-time augmentation (``GeneralizedRCNNWithTTA``) merges ``pred_boxes``,
+    ``scores``, ``pred_classes`` and ``pred_masks`` of many views, and knows of nothing else: its
+    outputs have neither parents nor scores to refine, and evaluation leaves parents out.
     """
 
     @configurable

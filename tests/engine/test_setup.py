@@ -59,6 +59,7 @@ def test_a_single_data_set_needs_no_brackets(config_file):
         (["model.hrpn.threshold", "1"], r"did you mean MODEL.HRPN.THRESHOLD\?"),
         (["MAX_ITER", "1"], r"unknown config key MAX_ITER; did you mean SOLVER.MAX_ITER\?"),
         (["QQQ.ZZZ", "1"], r"unknown config key QQQ.ZZZ$"),
+        (["MODEL.POLARMASK.NUM_RAYS", "18"], r"of projects/PolarMask: run .*train_net.py"),
         (["SOLVER.MAX_ITER.X", "1"], "unknown config key SOLVER.MAX_ITER.X"),
         (["SOLVER.MAX_ITER", "many"], "Type mismatch .*SOLVER.MAX_ITER"),
         (["SOLVER.MAX_ITER"], "odd length"),

@@ -15,7 +15,13 @@ from msnet_d2.engine.loops import CPUAutocastTrainer, build_loop
 from msnet_d2.engine.optimizer import build_optimizer
 from msnet_d2.engine.setup import last_checkpoint
 from msnet_d2.engine.worker_errors import error_of_worker
-from msnet_d2.errors import ConfigError, DatasetError, TrainingError, WeightsError
+from msnet_d2.errors import (
+    ConfigError,
+    DatasetError,
+    MSNetError,
+    TrainingError,
+    WeightsError,
+)
 from msnet_d2.evaluation import TASKS, ISBDAEvaluator
 
 
@@ -329,3 +335,28 @@ def test_on_a_terminal_a_bar_stands_for_the_lines(train_cfg, monkeypatch, capsys
     shown = capsys.readouterr().err
     assert "2/2" in shown
     assert "loss=" in shown
+
+
+def _without_parents(tiny_data):
+    path = tiny_data / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        del annotation["house_bbox"]
+    path.write_text(json.dumps(content))
+
+
+def test_parents_as_a_class_need_parents_in_the_data(train_cfg, tiny_data):
+    _without_parents(tiny_data)
+    train_cfg.MODEL.META_ARCHITECTURE = "ParentClassRCNN"
+    train_cfg.MODEL.PROPOSAL_GENERATOR.NAME = "RPN"
+    train_cfg.MODEL.ROI_HEADS.NAME = "MaskedClassROIHeads"
+    train_cfg.MODEL.ROI_HEADS.NUM_CLASSES = 4
+    train_cfg.MODEL.ROI_HEADS.PARENT_CLASS = 3
+    with pytest.raises(DatasetError, match="no annotation of data_train has a parent_bbox"):
+        train(train_cfg)
+
+
+def test_the_hierarchy_needs_parents_in_the_data(train_cfg, tiny_data):
+    _without_parents(tiny_data)
+    with pytest.raises(MSNetError, match="gt_parent_boxes"):
+        train(train_cfg)

@@ -181,3 +181,20 @@ def test_classes_that_the_file_lacks_have_an_id_of_their_own():
     ids = build_ground_truth([], metadata).category_ids
     assert ids[1] == 3
     assert len(set(ids)) == 3
+
+
+def test_areas_of_more_masks_than_a_byte_counts(dataset):
+    # pycocotools 2.0.11 keeps the number of masks that it measures at once in 8 bits, and raises
+    # from the 256th on. All but the best are 1 pixel; AP of COCO counts 100 of them.
+    one, forty = np.zeros((2, 120, 160), np.uint8)
+    one[0, 0] = 1
+    forty[20:60, 20:60] = 1
+    rles = [mask_util.encode(np.asfortranarray(mask)) for mask in (one, forty)]
+    rles = [{**rle, "counts": rle["counts"].decode()} for rle in rles]
+    entries = [
+        {**GOOD, "bbox": [0, 0, 1, 1], "segmentation": rles[0], "score": 0.1} for _ in range(299)
+    ]
+    entries.append({**GOOD, "segmentation": rles[1], "score": 0.9})
+    figures = score_results(load_ground_truth(dataset), entries, tasks=["segm"])
+    # The only part of its level is found by the best detection, so precision is 1 throughout.
+    assert figures["segm"]["AP-Debris"] == pytest.approx(100)
