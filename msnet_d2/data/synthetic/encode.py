@@ -5,51 +5,56 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from msnet_d2.errors import VideoError
+from msnet_d2.files import write_bytes, write_text
 
-__all__ = ["VideoSink", "write_bytes", "write_json", "write_picture"]
+__all__ = ["VideoSink", "write_json", "write_picture"]
 
 
 @contextmanager
-def replacing(path: Path):
-    """Yield a temporary path beside ``path`` that replaces it on success and vanishes on
-    failure.
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it on success and vanishes on failure.
+
+    For encoders that open files themselves; all others use :mod:`msnet_d2.files`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
         yield temporary
-        # mkstemp's files are private; give these what any new file gets.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as compact JSON, which data sets of thousands of polygons want.
 
-
-def write_json(path: Path, value) -> None:
-    """Write ``value`` as compact JSON. NaN is refused, as JSON has none."""
-    write_bytes(path, (json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n").encode())
+    Raises:
+        ValueError: if it holds NaN or infinity, which JSON does not know.
+        OutputError: if the file cannot be written.
+    """
+    write_text(path, json.dumps(value, allow_nan=False, separators=(",", ":")) + "\n")
 
 
 def write_picture(path: Path, image: np.ndarray, quality: int) -> None:
-    """Write a BGR picture as JPEG."""
+    """Write a picture as JPEG.
+
+    Args:
+        path: of the file.
+        image: (H, W, 3) uint8, BGR.
+        quality: of JPEG, 0 to 100.
+
+    Raises:
+        VideoError: if OpenCV cannot encode it.
+        OutputError: if the file cannot be written.
+    """
     good, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not good:
         raise VideoError(
@@ -69,7 +74,7 @@ class VideoSink:
         self.path, self.size, self.fps = Path(path), (width, height), fps
 
     def __enter__(self) -> VideoSink:
-        self._replacing = replacing(self.path)
+        self._replacing = _replacing(self.path)
         self._temporary = self._replacing.__enter__()
         try:
             self._open()

@@ -13,9 +13,10 @@ from pathlib import Path
 import cv2
 
 from msnet_d2.errors import InputError
+from msnet_d2.files import write_text
 
 from .config import GENERATOR_VERSION, SceneConfig
-from .encode import VideoSink, write_bytes, write_json, write_picture
+from .encode import VideoSink, write_json, write_picture
 from .labels import CATEGORIES, annotate
 from .scene import Flight
 from .telemetry import srt_text
@@ -197,7 +198,7 @@ def _write_flight(
                 codec = sink.codec
             poses = (flight.pose(i) for i in range(config.num_frames))
             text = srt_text(poses, config.fps, flight.style, flight.intrinsics)
-            write_bytes(stem.with_suffix(".srt"), text.encode())
+            write_text(stem.with_suffix(".srt"), text)
         return {"images": images, "truth": flight_truth(flight), "codec": codec}
     finally:
         cv2.setNumThreads(threads)
