@@ -67,7 +67,12 @@ class Layout:
         )
 
     def occupy(self, x: int, y: int, width: int, height: int) -> None:
-        """Mark a rectangle as taken."""
+        """Mark a rectangle as taken.
+
+        Args:
+            x, y: its upper left corner, in pixels inside the frame.
+            width, height: its size in pixels.
+        """
         self._cells(x, y, width, height)[:] = True
 
     def place(
@@ -129,7 +134,16 @@ def _solid(color: Color, height: int, width: int) -> np.ndarray:
 def blend_mask(
     canvas: np.ndarray, mask: np.ndarray, x: int, y: int, color: Color, layout: Layout
 ) -> None:
-    """Fill ``mask`` (h, w), whose corner lies at ``x, y`` inside the canvas, and outline it."""
+    """Fill a mask with 35% of a colour, and outline it inside.
+
+    Args:
+        canvas: (H, W, 3) uint8, drawn on.
+        mask: (h, w) bool or uint8, non-zero where the object is; it lies wholly inside the canvas.
+            h or w may be 0.
+        x, y: the mask's upper left corner in the canvas, in pixels.
+        color: in the canvas's order (BGR).
+        layout: gives the thickness of the outline.
+    """
     mask = np.ascontiguousarray(mask).view(np.uint8)
     height, width = mask.shape
     region = canvas[y : y + height, x : x + width]
@@ -146,7 +160,14 @@ def blend_mask(
 
 
 def corner_marks(canvas: np.ndarray, box: np.ndarray, layout: Layout) -> None:
-    """Mark the four corners of ``box`` (XYXY, pixels), white on a dark edge, inside the box."""
+    """Mark the four corners of a box, white on a dark edge, inside the box.
+
+    Args:
+        canvas: (H, W, 3) uint8, drawn on.
+        box: (4,) XYXY in pixels; what lies outside of the canvas is cut off, and a box without
+            pixels inside draws nothing.
+        layout: gives the thickness.
+    """
     height, width = canvas.shape[:2]
     x0, y0 = (int(np.floor(v)) for v in box[:2])
     x1, y1 = (int(np.ceil(v)) for v in box[2:])
@@ -167,7 +188,14 @@ def corner_marks(canvas: np.ndarray, box: np.ndarray, layout: Layout) -> None:
 
 
 def paste(canvas: np.ndarray, sprite: np.ndarray, x: int, y: int, opacity: float = 1.0) -> None:
-    """Put ``sprite`` (h, w, 3) on the canvas with its corner at ``x, y``, cut off at the border."""
+    """Put a small picture on a larger one, cut off at the right and lower border.
+
+    Args:
+        canvas: (H, W, 3) uint8, drawn on.
+        sprite: (h, w, 3) uint8.
+        x, y: the sprite's upper left corner in the canvas, at least 0, in pixels.
+        opacity: share of the sprite in the result, from 0 to 1.
+    """
     region = canvas[y : y + sprite.shape[0], x : x + sprite.shape[1]]
     sprite = sprite[: region.shape[0], : region.shape[1]]
     if opacity >= 1.0:

@@ -95,7 +95,12 @@ def as_numpy(values: Any) -> np.ndarray:
 def box_pixels(
     box: np.ndarray, width: int, height: int, margin: int = 0
 ) -> tuple[int, int, int, int]:
-    """The pixels that ``box`` (XYXY) touches and ``margin`` around it, clipped to the frame.
+    """The pixels that a box touches and some around it, clipped to the frame.
+
+    Args:
+        box: (4,) XYXY in pixels, finite.
+        width, height: of the frame.
+        margin: pixels to add on each side.
 
     Returns:
         x0, y0, x1, y1, the last two exclusive; x1 <= x0 or y1 <= y0 where the box is outside.

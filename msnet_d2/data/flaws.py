@@ -75,7 +75,13 @@ class Examination:
         image_id: object = None,
         annotation_id: object = None,
     ) -> None:
-        """Add a flaw."""
+        """Add a flaw.
+
+        Args:
+            severity, kind, message: see :class:`Flaw`.
+            image_id, annotation_id: as in the JSON, of any type, since they may be the flaw; None:
+                it belongs to none.
+        """
         self.flaws.append(Flaw(severity, kind, image_id, annotation_id, message))
 
 

@@ -73,13 +73,23 @@ class FrameFiles(FrameSource):
     def __init__(
         self, name: str, files: Sequence[str | Path], fps: float, numbers: np.ndarray | None = None
     ) -> None:
-        """Take files in the order of the video; without ``numbers`` they are its frames 0, 1, 2,
-        …"""
+        """Take files; they are not opened.
+
+        Args:
+            name: of the video, for messages.
+            files: paths, in the order of the video.
+            fps: frames a second.
+            numbers: (N,) int, the files' numbers in the video, ascending; None: 0, 1, 2, …
+        """
         super().__init__(name, fps, np.arange(len(files)) if numbers is None else numbers)
         self.files = [str(file) for file in files]
 
     def read(self, positions: Sequence[int]) -> list[np.ndarray]:
-        """Load the files, see :meth:`FrameSource.read`."""
+        """Load the files, see :meth:`FrameSource.read`.
+
+        Raises:
+            DatasetError: if one cannot be read.
+        """
         frames = []
         for position in positions:
             try:
@@ -135,7 +145,11 @@ class VideoFile(FrameSource):
         super().__init__(self.path, float(rate), np.arange(len(self._stamps)))
 
     def read(self, positions: Sequence[int]) -> list[np.ndarray]:
-        """Decode the groups of pictures that the frames are in, see :meth:`FrameSource.read`."""
+        """Decode the groups of pictures that the frames are in, see :meth:`FrameSource.read`.
+
+        Raises:
+            VideoError: if a frame cannot be decoded.
+        """
         av = import_av()
         wanted = sorted(set(positions))
         found: dict[int, np.ndarray] = {}

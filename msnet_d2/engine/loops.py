@@ -90,6 +90,8 @@ def build_loop(
 ) -> SimpleTrainer:
     """The loop for ``SOLVER.AMP.ENABLED`` and ``MODEL.DEVICE``: float32, or mixed precision.
 
+    Arguments but the config are those of Detectron2's ``SimpleTrainer``.
+
     A CPU that would only emulate bfloat16, which is slower than float32, trains in float32.
     """
     if not cfg.SOLVER.AMP.ENABLED:

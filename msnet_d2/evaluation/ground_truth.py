@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.structures import BoxMode
 from pycocotools import mask as mask_util
 
@@ -78,7 +78,9 @@ def load_ground_truth(dataset_name: str) -> GroundTruth:
     )
 
 
-def build_ground_truth(dataset_dicts: Iterable[dict], metadata, *, name: str = "") -> GroundTruth:
+def build_ground_truth(
+    dataset_dicts: Iterable[dict], metadata: Metadata, *, name: str = ""
+) -> GroundTruth:
     """Ground truth of Detectron2's standard dataset dicts.
 
     A part belongs to the building named by ``parent_id``, or by its ``parent_bbox`` where there is

@@ -60,7 +60,12 @@ class MatchRate:
         }
 
     def add(self, similarity: Tensor, parts_p: list, parts_q: list) -> None:
-        """Count the matches of frame P in frame Q, see :func:`count_matches`."""
+        """Count the matches of frame P in frame Q.
+
+        Args:
+            similarity, parts_p, parts_q: as those of :func:`count_matches`; either list may be
+                empty, and then nothing is counted.
+        """
         correct, total = count_matches(similarity, parts_p, parts_q)
         self.correct += correct
         self.total += total

@@ -61,7 +61,17 @@ TASKS = {
 def applicable_tasks(
     truth: GroundTruth, *, masks: bool, parents: bool, part_parents: bool
 ) -> list[str]:
-    """The tasks that have something on both sides, given what a model predicts beside boxes."""
+    """The tasks that have something on both sides.
+
+    Args:
+        truth: the ground truth.
+        masks: whether there are predicted masks.
+        parents: whether buildings are predicted.
+        part_parents: whether predicted parts say in which building they lie.
+
+    Returns:
+        Names in the order of :data:`TASKS`; "bbox" and "isbda_bbox" always.
+    """
     there = {"bbox"}
     if masks and truth.has_masks:
         there.add("segm")

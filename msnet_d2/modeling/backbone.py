@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Sequence
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
@@ -123,7 +124,7 @@ class TimmBackbone(Backbone):
 
 
 @BACKBONE_REGISTRY.register()
-def build_timm_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
+def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """A timm model (MODEL.TIMM) under Detectron2's FPN (MODEL.FPN): p2 at stride 4, … and one more.
 
     ``MODEL.TIMM.WEIGHTS`` is not read where ``MODEL.WEIGHTS`` is set: such a checkpoint has the

@@ -49,8 +49,15 @@ class OverlapMatcher(Matcher):
     cannot happen; with a subset it does, for every object whose parent was not found.
     """
 
-    def set_low_quality_matches_(self, match_labels, match_quality_matrix):
-        """Set the labels of each overlapped ground truth's best predictions to 1, in place."""
+    def set_low_quality_matches_(
+        self, match_labels: torch.Tensor, match_quality_matrix: torch.Tensor
+    ) -> None:
+        """Set the labels of each overlapped ground truth's best predictions to 1, in place.
+
+        Args:
+            match_labels: (R,) int8.
+            match_quality_matrix: (G, R) IoU of G ground truths and R predictions; both may be 0.
+        """
         overlapped = match_quality_matrix.amax(dim=1) > 0
         # Selecting rows copies the largest matrix of training; nearly always there is nothing to
         # drop.

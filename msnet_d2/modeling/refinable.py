@@ -128,7 +128,12 @@ class RefinableRCNN(GeneralizedRCNN):
         detected_instances: list[Instances] | None = None,
         do_postprocess: bool = True,
     ) -> list[dict] | list[Instances]:
-        """Detect, as Detectron2 does; with f, features go along with the frames of videos."""
+        """Detect; arguments and results are Detectron2's.
+
+        With f, each output dict also carries what refinement needs of the frame (see
+        :mod:`msnet_d2.modeling.refinement_frame`), unless boxes were given or nothing is
+        post-processed, as in test-time augmentation.
+        """
         if self.srn is None or detected_instances is not None or not do_postprocess:
             return super().inference(batched_inputs, detected_instances, do_postprocess)
         with captured_features(self.backbone) as features:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Instances
@@ -94,7 +95,7 @@ class MaskedClassROIHeads(StandardROIHeads):
         self.register_buffer("has_mask", has_mask, persistent=False)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape) -> dict:
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         """Detectron2's arguments, and :func:`classes_with_masks`."""
         return {
             **super().from_config(cfg, input_shape),
@@ -138,7 +139,11 @@ class ParentClassRCNN(RefinableRCNN):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
-        """Detectron2's arguments, and :func:`parent_class`."""
+        """Detectron2's arguments, and :func:`parent_class`.
+
+        Raises:
+            ConfigError: if the config names no parent class, or one that is not the last.
+        """
         parent = parent_class(cfg)
         if parent is None:
             raise ConfigError(
@@ -154,7 +159,7 @@ class ParentClassRCNN(RefinableRCNN):
         detected_instances: list[Instances] | None = None,
         do_postprocess: bool = True,
     ) -> list[dict] | list[Instances]:
-        """As Detectron2's, with the parents apart.
+        """Detect; arguments are Detectron2's, and its results have the parents apart.
 
         They are dropped where nothing is post-processed, since Instances alone are returned then.
         Boxes that were given come back all, in their order.

@@ -48,7 +48,13 @@ class ResultsWriter:
         self._size: tuple[int, int] | None = None
 
     def start(self, info: VideoInfo, model: dict, categories: list[dict]) -> None:
-        """Write what stands before the frames."""
+        """Write what stands before the frames.
+
+        Args:
+            info: of the source.
+            model: what to say of the model, as JSON: weights, architecture, refinement.
+            categories: of COCO's form (``id``, ``name``).
+        """
         self._size = (info.width, info.height)
         video = {
             "name": info.name,

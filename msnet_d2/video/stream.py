@@ -108,7 +108,9 @@ class ReadReport:
             self.time_gaps.append((round(start_s, 3), round(end_s, 3)))
 
     def add_size_change(self, index: int, width: int, height: int) -> None:
-        """Note that frames from ``index`` on have another size."""
+        """Note that frames from ``index`` on are ``width`` × ``height`` pixels and no longer the
+        size they were. The first few are listed, all are counted.
+        """
         self.size_change_count += 1
         if len(self.size_changes) < _MAX_EVENTS:
             self.size_changes.append((index, width, height))
