@@ -14,6 +14,8 @@ BIN_DEG = 30.0
 # How far edges of boxes are off on the ground, and heights of buildings against what is assumed.
 EDGE_NOISE_M = 0.7
 HEIGHT_SIGMA_M = 2.0
+# So large a share of the boxes of a building is taken to disagree by less than their mean is off.
+UNREST_QUANTILE = 0.75
 # A building that no frame shows whole reaches so much further than what is seen of it.
 CUT_OFF_ERROR_M = 10.0
 
@@ -63,6 +65,7 @@ def footprint(sightings: Sequence[Sighting]) -> Footprint:
         centres.append(corners.mean(axis=0))
         weight = np.array([s.score for s in members])
         error = weighted_median(np.array([s.error_m for s in members]), weight)
+        error = float(np.hypot(error, _unrest(members, centres[-1])))
         errors.append(error)
         weights.append(weight.sum() / max(error, 0.1) ** 2)
     weights = np.array(weights) / np.sum(weights)
@@ -79,6 +82,16 @@ def footprint(sightings: Sequence[Sighting]) -> Footprint:
     if not whole:
         error = float(np.hypot(error, CUT_OFF_ERROR_M))
     return Footprint(polygon, np.array(polygon.centroid.coords[0]), error, not whole)
+
+
+def _unrest(sightings: Sequence[Sighting], centre: np.ndarray) -> float:
+    """By how much boxes of one direction disagree on the centre (2,), in metres.
+
+    Perfect boxes agree within decimetres; those of a detector that takes in a tree or leaves out a
+    wing do not, and what is wrong in many frames is wrong in their mean.
+    """
+    middles = np.stack([s.outline.mean(axis=0) for s in sightings])
+    return float(np.quantile(np.hypot(*(middles - centre).T), UNREST_QUANTILE))
 
 
 def _height_off(far: np.ndarray, lean: np.ndarray) -> float:

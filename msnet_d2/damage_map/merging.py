@@ -15,8 +15,11 @@ from msnet_d2.damage_map.tracks import Track
 
 # Footprints are one building from this mean of IoU and intersection over the smaller one on…
 LEAST_OVERLAP = 0.35
-# … or, if both were seen in the same frames, from this on: a building found twice there.
-LEAST_OVERLAP_TOGETHER = 0.7
+# … or, if both were seen in the same frames, from this on: a building found twice there. Places of
+# one frame share their errors, so that neighbours hardly overlap, and so does what lies within
+# another: a detector takes a wing or a roof for a building of its own.
+LEAST_OVERLAP_TOGETHER = 0.5
+LEAST_WITHIN_TOGETHER = 0.6
 # So large a share of the shorter track's frames may be shared without being seen side by side.
 SHARED_FRAMES = 0.1
 # What the frame's edge cuts off is misplaced by up to so many metres: its foot or top is not seen.
@@ -96,9 +99,10 @@ def joinable(a: Group, b: Group) -> float:
     slack = 0.0 if together or _same_pass(a, b) else _slack(a, b)
     if not together and (a.footprint.cut_off or b.footprint.cut_off):
         slack = max(slack, CUT_OFF_SLACK_M)
-    overlap = _overlap(a, b, slack)
+    overlap, within = _overlap(a, b, slack)
     least = LEAST_OVERLAP_TOGETHER if together else LEAST_OVERLAP
-    return overlap if overlap >= least else 0.0
+    enough = overlap >= least or (together and within >= LEAST_WITHIN_TOGETHER)
+    return overlap if enough else 0.0
 
 
 def _slack(a: Group, b: Group) -> float:
@@ -116,10 +120,12 @@ def _same_pass(a: Group, b: Group) -> bool:
     )
 
 
-def _overlap(a: Group, b: Group, slack: float) -> float:
-    """Mean of IoU and intersection over the smaller, ``b`` moved towards ``a`` by ``slack``.
+def _overlap(a: Group, b: Group, slack: float) -> tuple[float, float]:
+    """Mean of IoU and intersection over the smaller, and the latter alone; ``b`` is moved towards
+    ``a`` by ``slack``.
 
-    A piece that the frame's edge has cut off need not be of the building's size: only the latter.
+    A piece that the frame's edge has cut off need not be of the building's size: there both are the
+    intersection over the smaller.
     """
     import shapely.affinity
 
@@ -131,8 +137,9 @@ def _overlap(a: Group, b: Group, slack: float) -> float:
         polygon = shapely.affinity.translate(polygon, *step)
     common = a.footprint.polygon.intersection(polygon).area
     if common <= 0:
-        return 0.0
+        return 0.0, 0.0
     first, second = a.footprint.polygon.area, polygon.area
+    within = common / min(first, second)
     if a.footprint.cut_off or b.footprint.cut_off:
-        return common / min(first, second)
-    return (common / (first + second - common) + common / min(first, second)) / 2
+        return within, within
+    return (common / (first + second - common) + within) / 2, within

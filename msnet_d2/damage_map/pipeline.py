@@ -25,6 +25,7 @@ from msnet_d2.damage_map.pictures import plan_mosaics, take_pictures
 from msnet_d2.damage_map.records import (
     BUILDING_COLUMNS,
     PART_COLUMNS,
+    AreaGrid,
     building_record,
     part_records,
 )
@@ -266,7 +267,8 @@ def _map(
         tracks += link(source.results.sightings)
     clock.lap("linking")
     buildings = find_buildings(tracks, _placer(flights, local), rules)
-    records = [building_record(b, videos, local) for b in buildings]
+    areas = AreaGrid([b.point for b in buildings if b.point is not None])
+    records = [building_record(b, videos, local, areas) for b in buildings]
     parts = [p for b in buildings for p in part_records(b, videos, local)]
     clock.lap("merging")
     mosaics = plan_mosaics(flights, videos, local)
@@ -281,6 +283,7 @@ def _map(
         records,
         parts,
         local=local,
+        areas=areas,
         videos=[_about(s) for s in sources],
         tracks=[None if f is None else _flight_line(f, local) for f in flights],
         crops=crops,

@@ -91,9 +91,15 @@ def building_id(number: int) -> str:
 
 
 def building_record(
-    building: Building, videos: Sequence[VideoResults], local: LocalFrame | None
+    building: Building,
+    videos: Sequence[VideoResults],
+    local: LocalFrame | None,
+    areas: AreaGrid | None = None,
 ) -> Record:
-    """The record of a building; ``videos`` by the numbers that sightings have."""
+    """The record of a building; ``videos`` by the numbers that sightings have.
+
+    ``areas`` is a grid over all buildings of the map; None: over this one.
+    """
     first, last, best = building.sightings[0], building.sightings[-1], building.best
     ballot, level = building.vote, building.level
     place = None
@@ -127,7 +133,9 @@ def building_record(
         "latitude": None if place is None else round(float(place[0]), 7),
         "longitude": None if place is None else round(float(place[1]), 7),
         "error_m": None if place is None else round(float(building.error_m), 2),
-        "area": None if place is None else area_name(building.point),
+        "area": None
+        if place is None
+        else (areas or AreaGrid([building.point])).name(building.point),
         "needs_review": building.needs_review,
         "review_reasons": "; ".join(building.reasons) or None,
         "weights_sha256": videos[best.video].weights_sha256,
@@ -192,7 +200,33 @@ def to_wgs84(shape: Any, local: LocalFrame) -> Any:
     return shapely.transform(shape, lambda xy: np.round(local.to_lat_lon(xy)[:, ::-1], 7))
 
 
-def area_name(point: np.ndarray) -> str:
-    """Name of the square of the report that holds a place, as in "E2 N-1"."""
-    east, north = np.floor(np.asarray(point) / AREA_M).astype(int)
-    return f"E{east} N{north}"
+class AreaGrid:
+    """Squares of :data:`AREA_M` over all buildings, named as in a street atlas.
+
+    Letters go from west to east, numbers from north to south: A1 is the north-west corner.
+    """
+
+    def __init__(self, points: Sequence[np.ndarray]) -> None:
+        """Cover ``points``, each (2,) in local metres; there may be none."""
+        xy = np.array(points, dtype=float).reshape(-1, 2)
+        self.west, self.north = (xy[:, 0].min(), xy[:, 1].max()) if len(xy) else (0.0, 0.0)
+
+    def cell(self, point: np.ndarray) -> tuple[int, int]:
+        """Column from the west and row from the north of a place, both from 0."""
+        x, y = np.asarray(point, dtype=float)
+        return int((x - self.west) // AREA_M), int((self.north - y) // AREA_M)
+
+    def name(self, point: np.ndarray) -> str:
+        """Name of the square that holds a place."""
+        column, row = self.cell(point)
+        letters = ""
+        while column >= 0:
+            column, digit = divmod(column, 26)
+            letters, column = chr(ord("A") + digit) + letters, column - 1
+        return f"{letters}{row + 1}"
+
+    def ring(self, point: np.ndarray) -> np.ndarray:
+        """Corners (4, 2) in local metres of the square that holds a place."""
+        column, row = self.cell(point)
+        step = np.array([[0, -1], [1, -1], [1, 0], [0, 0]]) * AREA_M
+        return step + (self.west + column * AREA_M, self.north - row * AREA_M)

@@ -19,7 +19,7 @@ from msnet_d2.damage_map.buildings import Building, history
 from msnet_d2.damage_map.flight import LocalFrame
 from msnet_d2.damage_map.levels import LEVELS
 from msnet_d2.damage_map.pictures import Mosaic
-from msnet_d2.damage_map.records import AREA_M, Record
+from msnet_d2.damage_map.records import AREA_M, AreaGrid, Record
 
 _FILES = {"STYLE": "style.css", "MAP": "map.js", "APP": "app.js", "PRINT": "print.js"}
 
@@ -30,6 +30,7 @@ def build_page(
     part_records: Sequence[Record],
     *,
     local: LocalFrame | None,
+    areas: AreaGrid,
     videos: Sequence[Mapping[str, Any]],
     tracks: Sequence[np.ndarray | None],
     crops: Mapping[str, bytes],
@@ -42,6 +43,7 @@ def build_page(
         buildings, building_records: in the same order.
         part_records: of all buildings.
         local: frame of the records' ``local``; None if nothing has a place.
+        areas: the grid that gave the records their areas.
         videos: ``name``, ``duration_s``, ``weights_sha256`` and ``notes`` of each.
         tracks: flight line (N, 2) of each video in local metres, or None.
         crops: JPEG by the building's id.
@@ -84,7 +86,11 @@ def build_page(
         "origin": origin.round(3).tolist(),
         "cosine": cosine,
         "area_m": AREA_M,
-        "area_origin": list(local.origin) if local is not None else [0.0, 0.0],
+        "areas": {
+            areas.name(b.point): to_page(areas.ring(b.point))
+            for b in buildings
+            if b.point is not None
+        },
         "mosaics": [
             {
                 "box": np.round(np.array(m.box) - np.tile(origin, 2), 3).tolist(),

@@ -26,8 +26,15 @@ const passes = f => state.levels.has(f.p.level_number) && f.p.confidence >= stat
 const hasMap = data.buildings.some(f => f.c) || data.tracks.some(t => t.length);
 let map = null;
 
+// Doubtful ones are not called damaged: the sentence on top is what gets passed on.
+function headline() {
+  const doubtful = data.buildings.filter(f => !f.p.level_number).length, names = data.videos.map(v => v.name);
+  const where = names.length > 4 ? `${names.length} videos` : names.join(", ");
+  return `${many(data.buildings.length - doubtful, "damaged building")}${doubtful ? `, and ${doubtful} too doubtful to assess,` : ""} found in ${where}`;
+}
+
 function head() {
-  $("sources").textContent = `${many(data.buildings.length, "damaged building")} found in ${data.videos.map(v => v.name).join(", ")}`;
+  $("sources").textContent = headline();
   for (const text of data.problems) $("warnings").append(el("p", { class: "problem", text }));
   if (!hasMap) $("warnings").append(el("p", { text: "No flight log: nothing here has a place, so there is no map. A building that comes into view twice is counted twice." }));
   const notes = data.videos.flatMap(v => v.notes.map(note => `${v.name}: ${note}`));
@@ -70,13 +77,13 @@ function table() {
   if (!row.cells.length) for (const [key, title, , number] of columns) {
     const button = el("button", { type: "button", text: title });
     button.addEventListener("click", () => { state.down = state.sort === key ? !state.down : !["id", "area", "first_time_s"].includes(key); state.sort = key; refresh(); });
-    row.append(el("th", { "data-key": key, class: number ? "number" : "" }, button));
+    row.append(el("th", { "data-key": key, class: (number ? "number " : "") + "c-" + key }, button));
   }
   for (const cell of row.cells) { if (cell.dataset.key === state.sort) cell.setAttribute("aria-sort", state.down ? "descending" : "ascending"); else cell.removeAttribute("aria-sort"); }
   const rows = sorted(data.buildings.filter(passes)).map(f => {
     const cells = columns.map(([key, , text, number]) => {
       if (key === "id") return el("td", {}, el("button", { type: "button", text: f.p.id }));
-      const cell = el("td", { class: number ? "number" : "" });
+      const cell = el("td", { class: (number ? "number " : "") + "c-" + key });
       if (key === "level_number") cell.append(dot(f.p.level_number), " ");
       cell.append(String(text(f)));
       return cell;
@@ -119,7 +126,7 @@ function detail() {
   add("Best view", `${p.best_video}, frame ${p.best_frame}, ${clock(p.best_time_s)}`);
   const total = p.vote_slight + p.vote_severe + p.vote_debris;
   const votes = el("div", { class: "votes" }, ...[p.vote_slight, p.vote_severe, p.vote_debris].map((v, i) => el("span", { style: `width:${100 * v / total}%;background:${data.levels[i + 1].color}`, title: `${data.levels[i + 1].name} ${percent(v / total)}` })));
-  box.replaceChildren(
+  box.replaceChildren(...[
     f.img ? el("img", { src: f.img, alt: `${p.id} in frame ${p.best_frame} of ${p.best_video}` }) : el("p", { class: "hint", text: "No picture." }),
     el("div", { class: "title" }, el("h2", { text: p.id }), badge(p.level_number)),
     p.needs_review ? el("p", { class: "review", text: `To review: ${p.review_reasons}` }) : null,
@@ -127,7 +134,7 @@ function detail() {
     el("h3", { text: `Votes of the sightings (${percent(p.agreement)} agree)` }), votes,
     el("h3", { text: "Confidence over its sightings" }), chart(f.h),
     el("h3", { text: many(f.parts.length, "damaged part") }),
-    el("ul", {}, ...f.parts.map(part => el("li", {}, dot(part.p.level_number), ` ${part.p.level}, ${percent(part.p.confidence)}, seen ${many(part.p.sightings, "time")}`))));
+    el("ul", {}, ...f.parts.map(part => el("li", {}, dot(part.p.level_number), ` ${part.p.level}, ${percent(part.p.confidence)}, seen ${many(part.p.sightings, "time")}`)))].filter(Boolean));
   box.scrollTop = 0;
 }
 

@@ -124,6 +124,7 @@ class GroundMap {
       const [x, y] = this.px([west, north]);
       g.globalAlpha = 0.88; g.drawImage(image, x, y, (east - west) * this.view.scale, (north - south) * this.view.scale); g.globalAlpha = 1;
     }
+    if (Object.keys(this.data.areas).length > 1) this.drawAreas(g);
     if (this.layers.heat) this.drawHeat(g);
     if (this.layers.track) this.drawTracks(g);
     const shown = this.data.buildings.filter(f => f.c && this.visible(f));
@@ -166,6 +167,18 @@ class GroundMap {
     else { g.beginPath(); g.arc(x, y, 10, 0, 2 * Math.PI); g.lineWidth = 3; g.strokeStyle = "#1d5fd0"; g.stroke(); }
     g.beginPath(); g.arc(x, y, f.e * this.view.scale, 0, 2 * Math.PI);
     g.setLineDash([6, 5]); g.lineWidth = 2; g.strokeStyle = "#1d5fd0"; g.stroke(); g.setLineDash([]);
+  }
+
+  // The squares of the report and of the table's column.
+  drawAreas(g) {
+    for (const [name, ring] of Object.entries(this.data.areas)) {
+      this.path(g, [ring]);
+      g.setLineDash([2, 5]); g.lineWidth = 1.5; g.strokeStyle = "#445"; g.stroke(); g.setLineDash([]);
+      const [x, y] = this.px(ring[3]), side = this.px(ring[2])[0] - x;
+      if (side < 60) continue;
+      g.font = "700 14px system-ui, sans-serif"; g.textAlign = "left"; g.textBaseline = "top";
+      g.lineWidth = 4; g.strokeStyle = "rgba(255,255,255,.9)"; g.strokeText(name, x + 5, y + 5); g.fillStyle = "#445"; g.fillText(name, x + 5, y + 5);
+    }
   }
 
   drawTracks(g) {
