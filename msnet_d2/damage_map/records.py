@@ -228,5 +228,5 @@ class AreaGrid:
     def ring(self, point: np.ndarray) -> np.ndarray:
         """Corners (4, 2) in local metres of the square that holds a place."""
         column, row = self.cell(point)
-        step = np.array([[0, -1], [1, -1], [1, 0], [0, 0]]) * AREA_M
-        return step + (self.west + column * AREA_M, self.north - row * AREA_M)
+        corner = np.array([self.west + column * AREA_M, self.north - row * AREA_M])
+        return corner + np.array([[0, -1], [1, -1], [1, 0], [0, 0]]) * AREA_M
