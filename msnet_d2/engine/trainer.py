@@ -31,6 +31,7 @@ from msnet_d2.data import ISBDADatasetMapper
 from msnet_d2.data.proposals import check_proposal_files
 from msnet_d2.data.samplers import VideoInferenceSampler
 from msnet_d2.data.triplets import build_joint_loader, build_triplet_loader
+from msnet_d2.engine.data_checks import check_training_data
 from msnet_d2.engine.hooks import FiniteWeights, ProgressBar, ProgressLoader, on_terminal
 from msnet_d2.engine.loops import RememberLastBatch, build_loop
 from msnet_d2.engine.optimizer import build_optimizer
@@ -182,13 +183,13 @@ class MSNetTrainer(DefaultTrainer):
         """Detectron2's loader with ISBDA's mapper; for score refinement, of triplets of frames.
 
         Raises:
+            ConfigError: if the model has other classes than the data.
             DatasetError: if there is nothing to train on.
         """
         if cfg.MODEL.SRN.ENABLED and cfg.MODEL.SRN.FREEZE_DETECTOR:
             return build_triplet_loader(cfg)
         check_proposal_files(cfg)
-        if cfg.MODEL.ROI_HEADS.PARENT_CLASS >= 0:
-            _check_parents(cfg.DATASETS.TRAIN)
+        check_training_data(cfg)
         try:
             loader = build_detection_train_loader(
                 cfg, mapper=ISBDADatasetMapper(cfg, is_train=True)
@@ -348,19 +349,6 @@ def _check_trainable(cfg: CfgNode) -> None:
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {batch}, which {processes} processes cannot share equally"
         )
-
-
-def _check_parents(names: Sequence[str]) -> None:
-    """Refuse what would train a class that has no objects."""
-    for name in names:
-        records = DatasetCatalog.get(name)
-        annotations = (a for record in records for a in record.get("annotations", ()))
-        if not any(a.get("parent_bbox") is not None for a in annotations):
-            raise DatasetError(
-                f"no annotation of {name} has a parent_bbox (house_bbox in ISBDA's JSON), from "
-                "which MODEL.ROI_HEADS.PARENT_CLASS gets its objects; add them, or train on "
-                "damage alone with mask_rcnn_D_R50_FPN.yaml"
-            )
 
 
 def _inference_folder(cfg: CfgNode, dataset_name: str, name: str = "inference") -> str:

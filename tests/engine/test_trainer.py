@@ -360,3 +360,13 @@ def test_the_hierarchy_needs_parents_in_the_data(train_cfg, tiny_data):
     _without_parents(tiny_data)
     with pytest.raises(MSNetError, match="gt_parent_boxes"):
         train(train_cfg)
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_another_number_of_classes_is_told_before_training(train_cfg, number):
+    train_cfg.MODEL.ROI_HEADS.NUM_CLASSES = number
+    with pytest.raises(
+        ConfigError,
+        match=rf"NUM_CLASSES is {number}, but data_train has 3 classes .*; set it to 3",
+    ):
+        train(train_cfg)
