@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -18,6 +19,7 @@ from detectron2.structures import Boxes, Instances, PolygonMasks
 from torch import nn
 
 from msnet_d2.benchmark.stages import REFINEMENT, REST, StageClock, staged
+from msnet_d2.engine.loops import build_loop
 from msnet_d2.engine.optimizer import build_optimizer
 from msnet_d2.engine.predictor import Predictor
 from msnet_d2.errors import InputError
@@ -100,9 +102,9 @@ class TrainingSide:
         cfg.MODEL.WEIGHTS = ""
         self.model = build_model(cfg).train()
         self.optimizer = build_optimizer(cfg, self.model)
-        self._inputs = [
-            _training_input(cfg, pictures[i % len(pictures)], seed=i) for i in range(batch)
-        ]
+        inputs = [_training_input(cfg, pictures[i % len(pictures)], seed=i) for i in range(batch)]
+        # The trainer's own step, in mixed precision where SOLVER.AMP says so.
+        self._loop = build_loop(cfg, self.model, itertools.repeat(inputs), self.optimizer)
 
     @property
     def resident_bytes(self) -> int:
@@ -122,10 +124,7 @@ class TrainingSide:
         _synchronise(self.model.device)
         start = time.perf_counter()
         with EventStorage():
-            losses = self.model(self._inputs)
-        sum(losses.values()).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            self._loop.run_step()
         _synchronise(self.model.device)
         return 1000 * (time.perf_counter() - start)
 

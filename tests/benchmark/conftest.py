@@ -15,16 +15,16 @@ from msnet_d2.benchmark.summary import Resampling
 BUILDING, PART = 60, 20
 
 
-def write_scenes(folder, *, videos=3, frames=2, houses=True):
+def write_scenes(folder, *, videos=3, frames=(0, 10), houses=True):
     """Data set in ISBDA's layout: 128×96 frames of several videos, all in train/, a part each."""
     rng = np.random.default_rng(0)
     (folder / "train").mkdir(parents=True)
     (folder / "annotations").mkdir()
     images, annotations = [], []
     for video in range(1, videos + 1):
-        for frame in range(frames):
+        for frame, index in enumerate(frames):
             number = len(images) + 1
-            name = f"{video}_{10 * frame}.png"
+            name = f"{video}_{index}.png"
             picture = rng.integers(90, 120, (96, 128, 3), dtype=np.uint8)
             x, y = 4 + 8 * frame + 10 * video, 12
             cv2.rectangle(picture, (x, y), (x + BUILDING, y + BUILDING), (200, 200, 200), -1)
