@@ -82,6 +82,9 @@ def _add_srn_config(cfg: CN) -> None:
     # Side in pixels of the square patches cut from the frames, at one place of all frames of a
     # triplet; 0: whole frames.
     cfg.MODEL.SRN.PATCH_SIZE = 0
+    # Cut the positive's patch where it looks most like the anchor's, not at the same place: the
+    # camera moves, and f is to learn what one piece of ground looks like. Beyond the paper.
+    cfg.MODEL.SRN.ALIGN_PATCHES = False
     # Detections with a score in [C0, C1] are refined. Paper: 0.2 to 0.7.
     cfg.MODEL.SRN.SCORE_RANGE = (0.2, 0.7)
     # Cells per side of an embedded detection (RoIAlign). Authors' code: 7.

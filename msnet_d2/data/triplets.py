@@ -8,16 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from detectron2.config import configurable
 from detectron2.data import transforms as T
-from detectron2.data.build import build_batch_data_loader
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import Dataset
 
 from msnet_d2.data.frame_sources import FrameSource, find_frame_sources
+from msnet_d2.data.training_loader import TrainingLoader
 from msnet_d2.errors import ConfigError, DatasetError
 
 __all__ = [
@@ -69,6 +70,7 @@ class TripletDataset(Dataset):
         num_negatives: int = 5,
         seed: int = 0,
         patch_size: int = 0,
+        align_patches: bool = False,
         resize: T.Augmentation | None = None,
         image_format: str = "BGR",
     ) -> None:
@@ -82,6 +84,9 @@ class TripletDataset(Dataset):
             seed: of the draw.
             patch_size: side in pixels of the square cut from the resized frames, at one place of
                 all frames of a triplet; 0, or larger than the frame: no cut.
+            align_patches: cut X⁺ where it looks most like X's patch (normalised correlation)
+                instead of at the same place, so that both show the same ground although the camera
+                moved. Beyond the paper.
             resize: applied to each frame, deterministic; None: frames stay as they are.
             image_format: "BGR" or "RGB", the order of the channels given.
 
@@ -102,6 +107,7 @@ class TripletDataset(Dataset):
         self.sources = list(sources)
         self.num_negatives = num_negatives
         self.patch_size = patch_size
+        self.align_patches = align_patches
         self._num_pairs = num_pairs
         self._seed = seed
         self._resize = resize
@@ -122,6 +128,7 @@ class TripletDataset(Dataset):
                 cfg.SEED, 0
             ),  # Detectron2's -1 means any; the pairs shall be the same on every rank
             "patch_size": srn.PATCH_SIZE,
+            "align_patches": srn.ALIGN_PATCHES,
             "resize": T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
             if cfg.INPUT.MIN_SIZE_TEST > 0
             else None,
@@ -175,7 +182,10 @@ class TripletDataset(Dataset):
         if self._resize is not None:
             transform = self._resize.get_transform(frames[0])
             frames = [transform.apply_image(np.ascontiguousarray(frame)) for frame in frames]
-        stack = np.stack([self._patch(frame, triplet.place) for frame in frames])
+        patches = [self._patch(frame, triplet.place) for frame in frames]
+        if self.align_patches:
+            patches[1] = _most_alike(frames[1], patches[0])
+        stack = np.stack(patches)
         return {
             "triplet": torch.from_numpy(np.ascontiguousarray(stack.transpose(0, 3, 1, 2))),
             "file_name": source.name,
@@ -189,6 +199,13 @@ class TripletDataset(Dataset):
         x0 = round(place[0] * (frame.shape[1] - width))
         y0 = round(place[1] * (frame.shape[0] - height))
         return frame[y0 : y0 + height, x0 : x0 + width]
+
+
+def _most_alike(frame: np.ndarray, patch: np.ndarray) -> np.ndarray:
+    """The part of a frame (H, W, 3) that correlates best with a patch (h, w, 3), of its size."""
+    grey = [cv2.cvtColor(np.ascontiguousarray(x), cv2.COLOR_BGR2GRAY) for x in (frame, patch)]
+    _, _, _, (x0, y0) = cv2.minMaxLoc(cv2.matchTemplate(*grey, cv2.TM_CCOEFF_NORMED))
+    return frame[y0 : y0 + patch.shape[0], x0 : x0 + patch.shape[1]]
 
 
 def _candidates(source: FrameSource, anchor: int) -> tuple[np.ndarray, np.ndarray]:
@@ -231,13 +248,13 @@ def build_triplet_loader(cfg, *, total_batch_size: int | None = None):
         total_batch_size: another number of them.
     """
     dataset = TripletDataset(cfg)
-    return build_batch_data_loader(
+    return TrainingLoader(
         dataset,
-        # The same seed on all ranks, which take turns. Left out, Detectron2 shares a random one.
-        TrainingSampler(len(dataset), seed=cfg.SEED if cfg.SEED >= 0 else None),
-        total_batch_size or cfg.SOLVER.IMS_PER_BATCH,
-        aspect_ratio_grouping=False,
+        # All ranks take turns in one sequence.
+        lambda seed: TrainingSampler(len(dataset), seed=seed),
+        (total_batch_size or cfg.SOLVER.IMS_PER_BATCH) // comm.get_world_size(),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
+        seed=cfg.SEED if cfg.SEED >= 0 else None,
     )
 
 
@@ -246,6 +263,11 @@ class _Joint:
 
     def __init__(self, images, triplets) -> None:
         self._loaders = images, triplets
+
+    def start_at(self, iteration: int, seed: int) -> None:
+        """Let the next iteration begin with batch ``iteration`` of the run of this seed."""
+        for loader in self._loaders:
+            loader.start_at(iteration, seed)
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         for images, triplets in zip(*self._loaders):

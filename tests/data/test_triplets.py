@@ -368,6 +368,35 @@ class TestItems:
         assert len(corners) > 30
         assert all(x <= 48 and y <= 32 for x, y in corners)
 
+    @pytest.mark.parametrize("align", [False, True])
+    def test_the_positive_patch_follows_the_ground(self, tmp_path, align):
+        # The camera moves 2 pixels a frame over a noisy ground, so 2 or 4 to X⁺: the same piece of
+        # ground lies that far from the same place, and is inside the frame for most anchors.
+        folder = tmp_path / "flight"
+        folder.mkdir()
+        ground = np.random.default_rng(0).integers(0, 255, (48, 64 + 90, 3), dtype=np.uint8)
+        for i in range(45):
+            cv2.imwrite(str(folder / f"{i}.png"), ground[:, 2 * i : 2 * i + 64])
+        sources = find_frame_sources([str(folder)], frame_rate=4)
+        dataset = TripletDataset(sources, patch_size=16, num_pairs=20, align_patches=align)
+        same = [
+            bool((d["triplet"][1] == d["triplet"][0]).all())
+            for d in (dataset[i] for i in range(20))
+        ]
+        assert sum(same) > 14 if align else not any(same)
+        plain = TripletDataset(sources, patch_size=16, num_pairs=20)
+        others = [0, 2, 3, 4, 5, 6]
+        assert torch.equal(dataset[3]["triplet"][others], plain[3]["triplet"][others])
+
+    def test_aligned_patches_of_a_frame_without_texture(self, tmp_path):
+        folder = tmp_path / "flight"
+        folder.mkdir()
+        for i in range(45):
+            cv2.imwrite(str(folder / f"{i}.png"), np.full((48, 64, 3), 90, np.uint8))
+        sources = find_frame_sources([str(folder)], frame_rate=4)
+        dataset = TripletDataset(sources, patch_size=16, align_patches=True)
+        assert dataset[0]["triplet"].shape == (7, 3, 16, 16)
+
     def test_a_patch_larger_than_the_frame_is_the_frame(self, video):
         dataset = TripletDataset([VideoFile(video)], patch_size=50, num_pairs=1)
         assert dataset[0]["triplet"].shape[-2:] == (48, 50)

@@ -1,0 +1,212 @@
+"""What score refinement does to AP: three neighbour modes, two rules, three kinds of f.
+
+Each model (a folder with config.yaml and model_final.pth of a detector with f) detects once on a
+data set of which every frame is annotated. The detections are then refined in all ways by the same
+ScoreRefiner that `msnet video` uses, and scored by ISBDA's protocol:
+
+  rule  paper   scores in [0.2, 0.7] are averaged with the best match's
+        steady  mutual matches of one class, all scores, carried on (MODEL.SRN.MUTUAL, CARRY)
+  f     trained, untrained (random weights), none (the pyramid's features as they are)
+
+With --stride 5 a frame's neighbour is the fifth next. Top-1 match rates of the same physical part
+across adjacent frames, on true boxes, are given for each f.
+
+  python benchmarks/refinement.py --model RUN1 RUN2 RUN3 --data SCENES1 SCENES2 SCENES3 \
+      --out refinement.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import statistics
+from pathlib import Path
+
+import cv2
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.structures import Boxes
+from tabulate import tabulate
+from tqdm import tqdm
+
+from msnet_d2.benchmark.provenance import describe_run, provenance_lines
+from msnet_d2.data import resolve_dataset
+from msnet_d2.engine.predictor import Predictor
+from msnet_d2.engine.setup import load_config
+from msnet_d2.evaluation.ground_truth import load_ground_truth
+from msnet_d2.evaluation.match_rate import match_rates
+from msnet_d2.evaluation.results import instances_to_results
+from msnet_d2.evaluation.scoring import score_results
+from msnet_d2.modeling.refinement_frame import FRAME_KEY
+from msnet_d2.modeling.score_refinement import NEIGHBOURS, ScoreRefiner
+from msnet_d2.modeling.srn import ScoreRefinementNetwork
+
+RULES = {
+    "paper": {},
+    "steady": {"same_class": True, "mutual": True, "carry": True, "score_range": (0.0, 1.0)},
+}
+KINDS = ("trained", "untrained", "none")
+NONE = "not refined"
+
+
+class Embedded:
+    """A frame of which the embeddings of one f are known already."""
+
+    def __init__(self, frame, embeddings: torch.Tensor) -> None:
+        self.image_size, self.thumbnail = frame.image_size, frame.thumbnail
+        self._difference, self._embeddings = type(frame).difference, embeddings
+
+    def embed(self, boxes, output_size) -> torch.Tensor:
+        """Return the embeddings, whatever is asked for."""
+        return self._embeddings
+
+    def difference(self, other) -> float:
+        """How different two frames look."""
+        return self._difference(self, other)
+
+
+def networks_of(cfg, model) -> dict[str, ScoreRefinementNetwork]:
+    """The three kinds of f."""
+    torch.manual_seed(0)
+    untrained = ScoreRefinementNetwork(cfg, model.backbone.output_shape()).eval()
+    none = copy.deepcopy(model.srn)
+    none._embed = lambda rows: rows
+    none.out_channels = model.srn.layers[0].in_features
+    return {"trained": model.srn, "untrained": untrained, "none": none}
+
+
+@torch.no_grad()
+def detect(predictor: Predictor, networks: dict, records: list[dict]) -> list[dict]:
+    """Detect on every frame once, and embed the detections by every f."""
+    frames = []
+    for record in tqdm(records, unit="frame", desc="detecting"):
+        image = cv2.imread(record["file_name"])
+        video = {"video_id": record["video_id"], "frame_index": record["frame_index"]}
+        output = predictor.predict_batch([image], [video])[0]
+        frame, instances = output[FRAME_KEY], output["instances"]
+        boxes = Boxes(instances.pred_boxes.tensor.clone())
+        boxes.scale(
+            frame.image_size[1] / image.shape[1],
+            frame.image_size[0] / image.shape[0],
+        )
+        embedded = {
+            kind: Embedded(frame, f.embed_boxes(frame._features, [boxes]))
+            for kind, f in networks.items()
+        }
+        results = instances_to_results(instances, record["image_id"], [1, 2, 3])
+        instances.remove("pred_masks")
+        frames.append({"instances": instances, "frames": embedded, "results": results, **video})
+    return frames
+
+
+def refine(frames: list[dict], kind: str, refiner: ScoreRefiner, stride: int) -> list[dict]:
+    """COCO results of all frames with refined scores; each ``stride``-th frame is a neighbour."""
+    results = []
+    for video in sorted({f["video_id"] for f in frames}):
+        for phase in range(stride):
+            own = [f for f in frames if f["video_id"] == video][phase::stride]
+            done = []
+            for i, f in enumerate(own):
+                output = {"instances": f["instances"]}
+                done += refiner.push(output, f["frames"][kind], video_id=video, frame_index=i)
+            done += refiner.flush()
+            for f, output in zip(own, done):
+                scores = output["instances"].scores.tolist()
+                results += [{**r, "score": s} for r, s in zip(f["results"], scores)]
+    return results
+
+
+def measure(model: Path, data: str, strides: list[int]) -> dict:
+    """All figures of one model on one data set."""
+    overrides = ["MODEL.WEIGHTS", str(model / "model_final.pth")]
+    cfg = load_config(str(model / "config.yaml"), overrides)
+    predictor = Predictor(cfg)
+    (name,) = resolve_dataset(data)
+    records = sorted(DatasetCatalog.get(name), key=lambda r: (str(r["video_id"]), r["frame_index"]))
+    truth = load_ground_truth(name)
+    networks = networks_of(cfg, predictor.model)
+    rates = match_rates(cfg, predictor.model, name, {**networks, "none": None}, max_gap=1)
+    frames = detect(predictor, networks, records)
+
+    def score(results: list[dict]) -> dict:
+        figures = score_results(truth, results, tasks=["isbda_segm", "isbda_bbox"])
+        return {task: dict(values) for task, values in figures.items()}
+
+    figures = {NONE: score([r for f in frames for r in f["results"]])}
+    ways = [(s, r, n, k) for s in strides for r in RULES for n in NEIGHBOURS for k in KINDS]
+    for stride, rule, neighbour, kind in tqdm(ways, unit="way", desc="refining"):
+        refiner = ScoreRefiner(neighbour=neighbour, track=False, **RULES[rule])
+        key = f"{stride} {rule} {neighbour} {kind}"
+        figures[key] = score(refine(frames, kind, refiner, stride))
+    return {
+        "frames": len(frames),
+        "figures": figures,
+        "match_rates": {kind: rate.figures() for kind, rate in rates.items()},
+    }
+
+
+def tables(runs: list[dict], strides: list[int]) -> str:
+    """The figures of all runs in Markdown: means over the runs, and differences run by run."""
+
+    def ap(run: dict, key: str, task: str = "isbda_segm") -> float:
+        return run["figures"][key][task]["AP"]
+
+    plain = [ap(run, NONE) for run in runs]
+    text = f"Not refined: mask AP {_spread(plain)}, "
+    text += f"box AP {_spread([ap(run, NONE, 'isbda_bbox') for run in runs])}.\n\n"
+    for stride in strides:
+        rows = []
+        for rule in RULES:
+            for neighbour in NEIGHBOURS:
+                row = [rule, neighbour]
+                for kind in KINDS:
+                    values = [ap(run, f"{stride} {rule} {neighbour} {kind}") for run in runs]
+                    gains = ", ".join(f"{v - p:+.1f}" for v, p in zip(values, plain))
+                    row.append(f"{statistics.mean(values):.1f} ({gains})")
+                rows.append(row)
+        heads = ["rule", "neighbour", *(f"f {kind}" for kind in KINDS)]
+        text += f"Stride {stride}; mask AP, and gain in each run:\n\n"
+        text += tabulate(rows, heads, tablefmt="github", disable_numparse=True) + "\n\n"
+    columns = {
+        "top1": "top-1 match rate",
+        "chance": "guessing",
+        "similarity_same": "similarity to the same part",
+        "similarity_other": "to the most similar other",
+    }
+    rows = [
+        [kind, *(_spread([run["match_rates"][kind][key] for run in runs]) for key in columns)]
+        for kind in KINDS
+    ]
+    text += "True boxes of adjacent frames, percent:\n\n"
+    heads = ["f", *columns.values()]
+    return text + tabulate(rows, heads, tablefmt="github", disable_numparse=True) + "\n"
+
+
+def _spread(values: list[float]) -> str:
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{deviation}"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", nargs="+", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--data", nargs="+", required=True, metavar="SPEC", help="one a model")
+    parser.add_argument("--stride", nargs="+", type=int, default=[1, 5], metavar="N")
+    parser.add_argument("--out", type=Path, default=Path("refinement.json"), metavar="FILE")
+    args = parser.parse_args()
+    if len(args.model) != len(args.data):
+        parser.error(f"{len(args.model)} models, but {len(args.data)} data sets")
+    logging.getLogger("msnet_d2").setLevel(logging.WARNING)
+    runs = [measure(m, d, args.stride) for m, d in zip(args.model, args.data)]
+    about = describe_run()
+    args.out.write_text(json.dumps({"run": about, "runs": runs}, indent=1))
+    print("\n".join(provenance_lines(about)) + "\n\n" + tables(runs, args.stride))
+
+
+if __name__ == "__main__":
+    main()
