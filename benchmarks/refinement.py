@@ -6,13 +6,16 @@ ScoreRefiner that `msnet video` uses, and scored by ISBDA's protocol:
 
   rule  paper   scores in [0.2, 0.7] are averaged with the best match's
         steady  mutual matches of one class, all scores, carried on (MODEL.SRN.MUTUAL, CARRY)
-  f     trained, untrained (random weights), none (the pyramid's features as they are)
+  f     paper      trained on patches at one place of two frames
+        aligned    trained on patches that follow the ground (the folders of --aligned)
+        untrained  random weights
+        none       the pyramid's features as they are
 
 With --stride 5 a frame's neighbour is the fifth next. Top-1 match rates of the same physical part
 across adjacent frames, on true boxes, are given for each f.
 
-  python benchmarks/refinement.py --model RUN1 RUN2 RUN3 --data SCENES1 SCENES2 SCENES3 \
-      --out refinement.json
+  python benchmarks/refinement.py --model RUN1 RUN2 RUN3 --aligned F1 F2 F3 \
+      --data SCENES1:val SCENES2:val SCENES3:val --out refinement.json
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ RULES = {
     "paper": {},
     "steady": {"same_class": True, "mutual": True, "carry": True, "score_range": (0.0, 1.0)},
 }
-KINDS = ("trained", "untrained", "none")
+KINDS = ("paper", "aligned", "untrained", "none")
 NONE = "not refined"
 
 
@@ -67,14 +70,19 @@ class Embedded:
         return self._difference(self, other)
 
 
-def networks_of(cfg, model) -> dict[str, ScoreRefinementNetwork]:
-    """The three kinds of f."""
+def networks_of(cfg, model, aligned: Path) -> dict[str, ScoreRefinementNetwork]:
+    """The kinds of f, by name."""
+    weights = ["MODEL.WEIGHTS", str(aligned / "model_final.pth")]
+    other = Predictor(load_config(str(aligned / "config.yaml"), weights)).model
+    for name, value in model.backbone.state_dict().items():
+        if not torch.equal(value, other.backbone.state_dict()[name]):
+            raise SystemExit(f"{aligned}: its f was trained on another detector ({name} differs)")
     torch.manual_seed(0)
     untrained = ScoreRefinementNetwork(cfg, model.backbone.output_shape()).eval()
     none = copy.deepcopy(model.srn)
     none._embed = lambda rows: rows
     none.out_channels = model.srn.layers[0].in_features
-    return {"trained": model.srn, "untrained": untrained, "none": none}
+    return {"paper": model.srn, "aligned": other.srn, "untrained": untrained, "none": none}
 
 
 @torch.no_grad()
@@ -118,7 +126,7 @@ def refine(frames: list[dict], kind: str, refiner: ScoreRefiner, stride: int) ->
     return results
 
 
-def measure(model: Path, data: str, strides: list[int]) -> dict:
+def measure(model: Path, aligned: Path, data: str, strides: list[int]) -> dict:
     """All figures of one model on one data set."""
     overrides = ["MODEL.WEIGHTS", str(model / "model_final.pth")]
     cfg = load_config(str(model / "config.yaml"), overrides)
@@ -126,7 +134,7 @@ def measure(model: Path, data: str, strides: list[int]) -> dict:
     (name,) = resolve_dataset(data)
     records = sorted(DatasetCatalog.get(name), key=lambda r: (str(r["video_id"]), r["frame_index"]))
     truth = load_ground_truth(name)
-    networks = networks_of(cfg, predictor.model)
+    networks = networks_of(cfg, predictor.model, aligned)
     rates = match_rates(cfg, predictor.model, name, {**networks, "none": None}, max_gap=1)
     frames = detect(predictor, networks, records)
 
@@ -195,14 +203,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", nargs="+", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--aligned", nargs="+", type=Path, required=True, metavar="DIR")
     parser.add_argument("--data", nargs="+", required=True, metavar="SPEC", help="one a model")
     parser.add_argument("--stride", nargs="+", type=int, default=[1, 5], metavar="N")
     parser.add_argument("--out", type=Path, default=Path("refinement.json"), metavar="FILE")
     args = parser.parse_args()
-    if len(args.model) != len(args.data):
-        parser.error(f"{len(args.model)} models, but {len(args.data)} data sets")
+    if not len(args.model) == len(args.data) == len(args.aligned):
+        parser.error("--model, --aligned and --data take one each for each run")
     logging.getLogger("msnet_d2").setLevel(logging.WARNING)
-    runs = [measure(m, d, args.stride) for m, d in zip(args.model, args.data)]
+    runs = [
+        measure(model, aligned, data, args.stride)
+        for model, aligned, data in zip(args.model, args.aligned, args.data)
+    ]
     about = describe_run()
     args.out.write_text(json.dumps({"run": about, "runs": runs}, indent=1))
     print("\n".join(provenance_lines(about)) + "\n\n" + tables(runs, args.stride))
