@@ -8,17 +8,18 @@ from what should not, and a file that has little to do with the model is refused
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
-from tabulate import tabulate
 
-from msnet_d2.errors import DependencyError, WeightsError
+from msnet_d2.errors import DependencyError, OutputError, WeightsError
+from msnet_d2.files import replacing, write_text
+from msnet_d2.load_report import PARENT_HEAD, PROPOSALS, Difference, LoadReport, compare, module_of
 from msnet_d2.modeling.hrpn import parent_head_sources
 from msnet_d2.safe_pickle import load_pickle
 from msnet_d2.weight_files import fetch_weights, read_safetensors
@@ -27,80 +28,8 @@ __all__ = ["Difference", "LoadReport", "MSNetCheckpointer"]
 
 logger = logging.getLogger(__name__)
 
-_GENERATOR = "proposal_generator."
-_PARENT_HEAD = "proposal_generator.parent_rpn.rpn_head."
-_SRN = "srn."
-_CLASS_SCORES = ".cls_score.weight"
-
 # Below this share of the model's tensors a checkpoint belongs to another model.
 _LEAST_SHARE = 0.5
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A tensor that the checkpoint and the model do not have in common.
-
-    Attributes:
-        name: in the model, or if it is there alone, in the checkpoint.
-        what: "missing" (in the checkpoint), "unused" (by the model) or "other shape".
-        why: the reason, as shown to the user.
-    """
-
-    name: str
-    what: str
-    why: str
-
-
-@dataclass
-class LoadReport:
-    """What became of a checkpoint.
-
-    Attributes:
-        path: of the checkpoint.
-        backbone_only: it has weights of a backbone alone, such as one trained on ImageNet.
-        total: number of tensors in the model, or with ``backbone_only`` in its backbone.
-        loaded: the model's tensors that the checkpoint has under the same name.
-        initialised: the model's tensors that were set from another of the checkpoint: name -> its
-            name.
-        expected: differences that are as they should be.
-        suspicious: all others.
-    """
-
-    path: str
-    backbone_only: bool = False
-    total: int = 0
-    loaded: list[str] = field(default_factory=list)
-    initialised: dict[str, str] = field(default_factory=dict)
-    expected: list[Difference] = field(default_factory=list)
-    suspicious: list[Difference] = field(default_factory=list)
-
-    @property
-    def share(self) -> float:
-        """Share of these tensors that have a value from the checkpoint, in [0, 1]."""
-        return (len(self.loaded) + len(self.initialised)) / max(self.total, 1)
-
-    def summary(self) -> str:
-        """One line."""
-        text = f"{self.path}: {len(self.loaded)} of {self.total} tensors loaded"
-        if self.backbone_only:
-            text += " (a backbone's weights)"
-        if self.initialised:
-            text += f", {len(self.initialised)} initialised from others"
-        text += f"; {len(self.expected)} differ as expected"
-        return f"{text}, {len(self.suspicious)} SUSPICIOUSLY" if self.suspicious else text
-
-    def table(self) -> str:
-        """What happened, by module of the model."""
-        rows = [
-            ("loaded", module, count, "")
-            for module, count in Counter(_module(n, 2) for n in self.loaded).items()
-        ]
-        initialised = Counter((_module(n), _module(s)) for n, s in self.initialised.items())
-        rows += [("initialised", m, n, f"from {source}") for (m, source), n in initialised.items()]
-        for status, differences in (("expected", self.expected), ("SUSPICIOUS", self.suspicious)):
-            groups = Counter((_module(d.name), d.what, d.why) for d in differences)
-            rows += [(status, m, n, f"{what}: {why}") for (m, what, why), n in groups.items()]
-        return tabulate(rows, headers=["", "module", "tensors", "why"], tablefmt="simple")
 
 
 class MSNetCheckpointer(DetectionCheckpointer):
@@ -127,6 +56,41 @@ class MSNetCheckpointer(DetectionCheckpointer):
         self.report: LoadReport | None = None
         self.sha256: str | None = None
         self._path = ""
+
+    def save(self, name: str, **extra) -> None:
+        """Save a checkpoint, whole or not at all, and then make it the one to resume from.
+
+        Killed at any moment, the folder holds the checkpoints that it held before, whole, and
+        ``last_checkpoint`` names one of them. One whose name has "best" in it, as Detectron2's
+        BestCheckpointer gives it, does not become the one to resume from.
+
+        Args:
+            name: of the file, without its suffix.
+            extra: more to save.
+
+        Raises:
+            OutputError: if it cannot be written, such as to a full disk; all that was there stays.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        state = {key: value.state_dict() for key, value in self.checkpointables.items()}
+        content = {"model": self.model.state_dict(), **state, **extra}
+        path = Path(self.save_dir) / f"{name}.pth"
+        if path.parent != Path(self.save_dir):
+            raise OutputError(f"a checkpoint's name is a file name, got {name!r}")
+        for rest in path.parent.glob(".*.pth.*.tmp"):  # of a run that was killed while saving
+            rest.unlink(missing_ok=True)
+        logger.info("Saving checkpoint to %s", path)
+        with replacing(path) as file:
+            keeper = _ErrorKeeper(file)
+            torch.save(content, keeper)
+            keeper.raise_error()
+        if "best" not in name:
+            self.tag_last_checkpoint(path.name)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Make a checkpoint the one to resume from."""
+        write_text(Path(self.save_dir) / "last_checkpoint", last_filename_basename)
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """Load a checkpoint.
@@ -218,11 +182,11 @@ class MSNetCheckpointer(DetectionCheckpointer):
 
         # HierarchicalRPN does this on loading, whoever loads it; here it is done for the report.
         initialised = {}
-        if any(name.startswith(_PARENT_HEAD) for name in own):
-            initialised = parent_head_sources(state, _GENERATOR)
+        if any(name.startswith(PARENT_HEAD) for name in own):
+            initialised = parent_head_sources(state, PROPOSALS)
             state.update({name: state[source] for name, source in initialised.items()})
 
-        self.report = _compare(self._path, own, state, initialised)
+        self.report = compare(self._path, own, state, initialised)
         self._refuse_if_unrelated()
         return super()._load_model(checkpoint)
 
@@ -234,7 +198,8 @@ class MSNetCheckpointer(DetectionCheckpointer):
         of_what = "the backbone" if report.backbone_only else "the model"
         raise WeightsError(
             f"the weights {self._path} belong to another model: they have {report.share:.0%} of "
-            f"the tensors of {of_what} ({problems}; …); give weights of this architecture"
+            f"the tensors of {of_what} ({problems}; …); give weights of this architecture, or "
+            "--allow-partial-weights (allow_partial=True) to begin with what fits"
         )
 
     def _log_incompatible_keys(self, incompatible) -> None:
@@ -246,74 +211,35 @@ class MSNetCheckpointer(DetectionCheckpointer):
                 "their initial values or are not used: %s",
                 len(self.report.suspicious),
                 self._path,
-                ", ".join(sorted({_module(d.name) for d in self.report.suspicious})),
+                ", ".join(sorted({module_of(d.name) for d in self.report.suspicious})),
             )
 
 
-def _compare(
-    path: str,
-    own: dict[str, torch.Tensor],
-    given: dict[str, torch.Tensor],
-    initialised: dict[str, str],
-) -> LoadReport:
-    """Compare the names and shapes of the model's tensors with those given."""
-    # Counters of batch normalisation and anchors come and go with versions, and no result depends
-    # on them.
-    own = {k: v for k, v in own.items() if not _is_bookkeeping(k)}
-    given = {k: v for k, v in given.items() if not _is_bookkeeping(k)}
-    report = LoadReport(path, total=len(own))
-    report.loaded = [
-        k
-        for k, v in own.items()
-        if k in given and v.shape == given[k].shape and k not in initialised
-    ]
-    report.initialised = {
-        k: s for k, s in initialised.items() if k in own and own[k].shape == given[k].shape
-    }
-    # The part of the model that the checkpoint is about, such as "backbone.bottom_up.".
-    trunk = _common_module(report.loaded)
-    report.backbone_only = trunk.startswith("backbone.") and not any(
-        name.startswith((_GENERATOR, "roi_heads.")) for name in given
-    )
-    if report.backbone_only:
-        report.total = sum(name.startswith("backbone.") for name in own)
-    classes = _numbers_of_classes(own, given)
-    loaded_storages = {own[name].data_ptr() for name in report.loaded}
+class _ErrorKeeper:
+    """Hands on what is written, and keeps the first error until it is asked for.
 
-    def note(expected: bool, name: str, what: str, why: str) -> None:
-        (report.expected if expected else report.suspicious).append(Difference(name, what, why))
+    torch's writer ends the process where Python's would raise.
+    """
 
-    for name, tensor in own.items():
-        if name not in given:
-            if tensor.numel() and tensor.data_ptr() in loaded_storages:
-                continue  # another name of a tensor that was loaded
-            if report.backbone_only and not name.startswith(trunk):
-                note(True, name, "missing", "not part of a backbone; starts at random")
-            elif name.startswith(_SRN):
-                note(True, name, "missing", "score refinement is untrained; starts at random")
-            else:
-                note(False, name, "missing", "not in the checkpoint; starts at random")
-        elif tensor.shape != given[name].shape:
-            there, here = tuple(given[name].shape), tuple(tensor.shape)
-            by_classes = _differs_by_classes(there, here, classes)
-            if by_classes:
-                why = f"{classes[0]} classes in the checkpoint, {classes[1]} here"
-            else:
-                why = f"{there} in the checkpoint, {here} here"
-            note(by_classes, name, "other shape", f"{why}; starts at random")
-    has_parents = any(name.startswith(_PARENT_HEAD) for name in own)
-    for name in given:
-        if name in own:
-            continue
-        if report.backbone_only:
-            note(True, name, "unused", "no part of this model's backbone")
-        elif name.startswith(_SRN):
-            note(True, name, "unused", "score refinement is off (MODEL.SRN.ENABLED)")
-        elif name.startswith(_PARENT_HEAD) and not has_parents:
-            note(True, name, "unused", "this model has no parent RPN")
-        else:
-            note(False, name, "unused", "not in the model")
-    return report
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self._error: OSError | None = None
+
+    def write(self, data) -> int:
+        size = len(data)
+        if self._error is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self._error = error
+        return size
+
+    def flush(self) -> None:
+        """Nothing: the block that opened the file ends with that."""
+
+    def raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
 
 
 def _detectron_layout(content) -> dict:
@@ -325,26 +251,6 @@ def _detectron_layout(content) -> dict:
     blobs = content.get("blobs", content)  # detectors have them, backbones do not
     state = {name: value for name, value in blobs.items() if not name.endswith("_momentum")}
     return {"model": state, "__author__": "Caffe2", "matching_heuristics": True}
-
-
-def _numbers_of_classes(own: dict, given: dict) -> tuple[int, int] | None:
-    """How many classes the checkpoint's box head scores, and the model's; None if unknown."""
-    for name, tensor in own.items():
-        if name.endswith(_CLASS_SCORES) and name in given:
-            return len(given[name]) - 1, len(tensor) - 1  # one is the background
-    return None
-
-
-def _differs_by_classes(there, here, classes: tuple[int, int] | None) -> bool:
-    """Whether two shapes differ by just what another number of classes changes.
-
-    A dimension may hold one number a class (scores, masks; perhaps beside others) or four (box
-    deltas).
-    """
-    if classes is None or classes[0] == classes[1] or len(there) != len(here):
-        return False
-    change = classes[1] - classes[0]
-    return all(b - a in (0, change, 4 * change) for a, b in zip(there, here))
 
 
 def _with_names_of(own: dict, given: dict) -> dict:
@@ -361,29 +267,6 @@ def _without_prefix(state: Mapping, prefix: str) -> dict:
     if state and all(name.startswith(prefix) for name in state):
         return {name[len(prefix) :]: tensor for name, tensor in state.items()}
     return dict(state)
-
-
-def _is_bookkeeping(name: str) -> bool:
-    return (
-        name.endswith("num_batches_tracked")
-        or "anchor_generator.cell_anchors" in name
-        or name in ("pixel_mean", "pixel_std")
-    )
-
-
-def _module(name: str, depth: int | None = None) -> str:
-    """The module of a tensor: its name without the last part, or the first parts of that."""
-    return ".".join(name.split(".")[:-1][:depth])
-
-
-def _common_module(names: list[str]) -> str:
-    """The innermost module that holds all the tensors, with a dot at its end; "": the model."""
-    common = ""
-    for parts in zip(*(name.split(".")[:-1] for name in names)):
-        if len(set(parts)) > 1:
-            break
-        common += f"{parts[0]}."
-    return common
 
 
 def _first_line(error: Exception) -> str:

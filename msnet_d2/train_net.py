@@ -31,10 +31,10 @@ def main(args: argparse.Namespace) -> OrderedDict:
     if args.resume:
         checkpoint_to_resume(cfg)  # before a wrong OUTPUT_DIR is made
     _set_up_logging(cfg, args)
-    if not args.eval_only:
-        return train(cfg, resume=args.resume)
-    weights = trained_weights(cfg, args.config_file, args.opts, resume=args.resume)
     partial = getattr(args, "allow_partial_weights", False)
+    if not args.eval_only:
+        return train(cfg, resume=args.resume, allow_partial_weights=partial)
+    weights = trained_weights(cfg, args.config_file, args.opts, resume=args.resume)
     return evaluate(cfg, weights, allow_partial_weights=partial)
 
 

@@ -18,7 +18,12 @@ HELP = "train a model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add Detectron2's options."""
+    """Add Detectron2's options, and one of ours."""
+    parser.add_argument(
+        "--allow-partial-weights",
+        action="store_true",
+        help="begin with MODEL.WEIGHTS although they fit less than half of the model",
+    )
     add_run_options(parser)
 
 

@@ -16,7 +16,6 @@ from detectron2.data import (
     DatasetCatalog,
     MetadataCatalog,
     build_detection_test_loader,
-    build_detection_train_loader,
 )
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, verify_results
@@ -30,9 +29,17 @@ from msnet_d2.checkpoint import MSNetCheckpointer
 from msnet_d2.data import ISBDADatasetMapper
 from msnet_d2.data.proposals import check_proposal_files
 from msnet_d2.data.samplers import VideoInferenceSampler
+from msnet_d2.data.training_loader import build_training_loader
 from msnet_d2.data.triplets import build_joint_loader, build_triplet_loader
 from msnet_d2.engine.data_checks import check_training_data
-from msnet_d2.engine.hooks import FiniteWeights, ProgressBar, ProgressLoader, on_terminal
+from msnet_d2.engine.hooks import (
+    FiniteWeights,
+    ProgressBar,
+    ProgressLoader,
+    SeededSteps,
+    check_gradients,
+    on_terminal,
+)
 from msnet_d2.engine.loops import RememberLastBatch, build_loop
 from msnet_d2.engine.optimizer import build_optimizer
 from msnet_d2.engine.setup import checkpoint_to_resume, resolve_datasets, write_config
@@ -83,6 +90,10 @@ class MSNetTrainer(DefaultTrainer):
         self.cfg = cfg
         self._last_eval_results: OrderedDict = OrderedDict()
         self._failed = False
+        self.seed: int = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        # After the loss has been looked at, and with mixed precision after gradients are unscaled.
+        optimizer.register_step_pre_hook(lambda *_: check_gradients(self))
+        self._start_data()
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -94,6 +105,23 @@ class MSNetTrainer(DefaultTrainer):
         if resume:
             checkpoint_to_resume(self.cfg)
         super().resume_or_load(resume)
+        self._start_data()
+
+    def _start_data(self) -> None:
+        """Let the data go on where the training does."""
+        if hasattr(self.data_loader, "start_at"):
+            self.data_loader.start_at(self.start_iter, self.seed)
+        elif self.start_iter:
+            logger.warning("This data loader cannot go on: it begins with the first data again")
+
+    def state_dict(self) -> dict:
+        """What is saved beside the weights: also the seed, for a run that chose its own."""
+        return {**super().state_dict(), "seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take up what :meth:`state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self.seed = state_dict.get("seed", self.seed)
 
     def train(self) -> OrderedDict:
         """Train from ``start_iter`` to ``SOLVER.MAX_ITER`` and evaluate as the config says.
@@ -118,6 +146,9 @@ class MSNetTrainer(DefaultTrainer):
         """Run one step; say which images it failed on if a loss is not finite."""
         try:
             super().run_step()
+        except TrainingError:
+            self._failed = True
+            raise
         except FloatingPointError as error:
             self._failed = True
             raise TrainingError(
@@ -137,7 +168,7 @@ class MSNetTrainer(DefaultTrainer):
 
     def build_hooks(self) -> list[hooks.HookBase]:
         """Detectron2's hooks, the guard of checkpoints, the progress bar, evaluation with TTA."""
-        built = [hook for hook in super().build_hooks() if hook is not None]
+        built = [SeededSteps(), *(hook for hook in super().build_hooks() if hook is not None)]
         if comm.is_main_process():
             saver = next(
                 n for n, hook in enumerate(built) if isinstance(hook, hooks.PeriodicCheckpointer)
@@ -191,9 +222,7 @@ class MSNetTrainer(DefaultTrainer):
         check_proposal_files(cfg)
         check_training_data(cfg)
         try:
-            loader = build_detection_train_loader(
-                cfg, mapper=ISBDADatasetMapper(cfg, is_train=True)
-            )
+            loader = build_training_loader(cfg, ISBDADatasetMapper(cfg, is_train=True))
         except AssertionError as error:  # so Detectron2 tells of an empty data set
             raise DatasetError(
                 f"cannot train on {', '.join(cfg.DATASETS.TRAIN)}: {error}"
@@ -255,7 +284,9 @@ class MSNetTrainer(DefaultTrainer):
         return OrderedDict((f"{name}_TTA", value) for name, value in results.items())
 
 
-def train(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
+def train(
+    cfg: CfgNode, *, resume: bool = False, allow_partial_weights: bool = False
+) -> OrderedDict:
     """Train as ``cfg`` says, evaluate on ``DATASETS.TEST``, and leave everything in ``OUTPUT_DIR``.
 
     There are then ``config.yaml``, ``model_final.pth``, ``metrics.json`` (a line every 20
@@ -264,6 +295,8 @@ def train(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
     Args:
         cfg: of :func:`msnet_d2.engine.load_config` or :func:`msnet_d2.config.get_msnet_cfg`.
         resume: whether to continue from the last checkpoint in ``OUTPUT_DIR``.
+        allow_partial_weights: whether to begin with ``MODEL.WEIGHTS`` that fit less than half of
+            the model.
 
     Returns:
         Task -> figure -> percent; with several test sets, one such dict for each name. Empty
@@ -276,6 +309,7 @@ def train(cfg: CfgNode, *, resume: bool = False) -> OrderedDict:
         checkpoint_to_resume(cfg)  # before minutes go into building the model
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
     trainer = MSNetTrainer(cfg)
+    trainer.checkpointer.allow_partial = allow_partial_weights
     trainer.resume_or_load(resume=resume)
     if comm.is_main_process():
         write_config(cfg)

@@ -15,6 +15,7 @@ from PIL import Image
 from msnet_d2.engine.pictures import find_pictures, predict_pictures, read_picture
 from msnet_d2.engine.predictor import Predictor, metadata_for
 from msnet_d2.errors import ConfigError, InputError, WeightsError
+from msnet_d2.picture_files import Limits
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ def test_pictures_are_read_as_people_see_them(tmp_path):
     assert read_picture(tmp_path / "f.tif")[0, :, 0].tolist() == [0, 128, 255]
 
 
-def test_pictures_that_are_none(tmp_path, monkeypatch):
+def test_pictures_that_are_none(tmp_path):
     Image.fromarray(picture()).save(tmp_path / "a.png")
     cut = tmp_path / "cut.png"
     cut.write_bytes((tmp_path / "a.png").read_bytes()[:2000])
@@ -184,9 +185,8 @@ def test_pictures_that_are_none(tmp_path, monkeypatch):
             read_picture(path)
         assert str(caught.value)
         assert "\n" not in str(caught.value)
-    monkeypatch.setattr("msnet_d2.engine.pictures.MAX_PIXELS", 80 * 110 - 1)
-    with pytest.raises(InputError, match="110×80 pixels are too many"):
-        read_picture(tmp_path / "a.png")
+    with pytest.raises(InputError, match="110x80 pixels, over the limit of 8799"):
+        read_picture(tmp_path / "a.png", Limits(max_pixels=80 * 110 - 1))
 
 
 def test_finds_pictures_once(tmp_path):
