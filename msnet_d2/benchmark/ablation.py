@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from msnet_d2.benchmark.ablation_report import write_ablation
@@ -121,7 +123,8 @@ def _diagnose(run: Run, what: AblationSettings) -> tuple[dict[str, dict[str, dic
         if cell.record is None or not cell.method.trains or "_trained@" in cell.method.name:
             continue
         try:
-            diagnosis = _diagnosis_of(cell, what)
+            with _few_words():
+                diagnosis = _diagnosis_of(cell, what)
         except Exception as error:
             logger.exception("no diagnosis of %s", cell.label)
             problems.append(f"no diagnosis of {cell.label}: {' '.join(str(error).split())[:300]}")
@@ -130,10 +133,25 @@ def _diagnose(run: Run, what: AblationSettings) -> tuple[dict[str, dict[str, dic
     return found, problems
 
 
+@contextmanager
+def _few_words() -> Iterator[None]:
+    """Without the lists of loaded weights of every model, unless the log is to be verbose."""
+    loggers = [logging.getLogger(name) for name in ("msnet_d2", "detectron2", "fvcore")]
+    levels = [each.level for each in loggers]
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+        for each in loggers:
+            each.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, levels):
+            each.setLevel(level)
+
+
 def _diagnosis_of(cell: Cell, what: AblationSettings) -> dict:
     """From the cell's folder if it was made before, on as many images."""
     path = cell.folder / "diagnostics.json"
-    wanted = {"signature": cell.signature, "at_most": what.images}
+    wanted = {"signature": cell.record["signature"], "at_most": what.images}
     if path.is_file():
         there = json.loads(path.read_text(encoding="utf-8"))
         if {key: there.get(key) for key in wanted} == wanted:
