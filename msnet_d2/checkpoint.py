@@ -78,8 +78,9 @@ class MSNetCheckpointer(DetectionCheckpointer):
         path = Path(self.save_dir) / f"{name}.pth"
         if path.parent != Path(self.save_dir):
             raise OutputError(f"a checkpoint's name is a file name, got {name!r}")
-        for rest in path.parent.glob(".*.pth.*.tmp"):  # of a run that was killed while saving
-            rest.unlink(missing_ok=True)
+        for pattern in (".*.pth.*.tmp", ".last_checkpoint.*.tmp"):
+            for rest in path.parent.glob(pattern):  # of a run that was killed while saving
+                rest.unlink(missing_ok=True)
         logger.info("Saving checkpoint to %s", path)
         with replacing(path) as file:
             keeper = _ErrorKeeper(file)
