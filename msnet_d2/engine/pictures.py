@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from msnet_d2 import __version__
 from msnet_d2.engine.predictor import Predictor
-from msnet_d2.errors import InputError
+from msnet_d2.errors import InputError, WeightsError
 from msnet_d2.evaluation.results import instances_to_results, parents_to_results
 from msnet_d2.files import write_bytes, write_json
 from msnet_d2.picture_files import DEFAULT_LIMITS, Limits, read_bgr
@@ -129,7 +129,10 @@ def predict_pictures(
         except InputError as error:
             unreadable.append({"file": picture.name, "reason": str(error)})
             continue
-        found = _at_least(predictor(image), min_score)
+        try:
+            found = _at_least(predictor(image), min_score)
+        except WeightsError as error:
+            raise WeightsError(f"{picture.name}: {error}") from error
         _, jpeg = cv2.imencode(".jpg", _draw(image, found, predictor.metadata, min_score))
         write_bytes(folder / name, jpeg.tobytes())
         images.append(

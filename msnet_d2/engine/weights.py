@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from msnet_d2.checkpoint import MSNetCheckpointer
+from msnet_d2.engine.finite import guard_outputs
 from msnet_d2.engine.hooks import first_non_finite
 from msnet_d2.errors import WeightsError
 
@@ -14,7 +15,9 @@ __all__ = ["load_trained_weights"]
 def load_trained_weights(
     model: nn.Module, path: str, *, allow_random: bool = False, allow_partial: bool = False
 ) -> str | None:
-    """Load a trained model's weights.
+    """Load a trained model's weights, and let it refuse to compute what is not finite.
+
+    See :func:`msnet_d2.engine.finite.guard_outputs`.
 
     Args:
         model: receives them.
@@ -30,6 +33,7 @@ def load_trained_weights(
         WeightsError: if there is no such file, it does not fit the model, or it holds numbers that
             are not finite.
     """
+    guard_outputs(model)
     if not path:
         if allow_random:
             return None

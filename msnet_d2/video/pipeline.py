@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from msnet_d2.errors import InputError, VideoError
+from msnet_d2.errors import InputError, VideoError, WeightsError
 from msnet_d2.video.detections import Detections, FrameDetector
 from msnet_d2.video.reader import VideoReader
 from msnet_d2.video.results import ResultsWriter, detections_to_json
@@ -223,7 +223,7 @@ def process_video(
         with _stop_signals() as stop:
             try:
                 for frames in _batches(source, batch_size, max_frames):
-                    for frame, found in detector.push(frames):
+                    for frame, found in _detect(detector, frames, reader.info.name):
                         sink.put(frame, found)
                     bar.update(len(frames))
                     if stop.is_set():
@@ -258,6 +258,16 @@ def process_video(
         source.close()
         sink.abort()
         bar.close()
+
+
+def _detect(
+    detector: FrameDetector, frames: list[Frame], name: str
+) -> list[tuple[Frame, Detections]]:
+    """Detect in a batch; if the model computes what is not finite, say where."""
+    try:
+        return detector.push(frames)
+    except WeightsError as error:
+        raise WeightsError(f"frame {frames[0].index} of {name}: {error}") from error
 
 
 def _batches(source: Prefetch, batch_size: int, max_frames: int | None) -> Iterator[list[Frame]]:
