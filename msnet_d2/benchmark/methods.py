@@ -2,7 +2,8 @@
 
 A method is a config file of a *family* ("quick": a small backbone for a CPU; "full": the paper's)
 and overrides. ``NAME+srn`` is the method NAME with the Score Refinement Network trained on top of
-its detector, which stays as it is (paper, section 4.3).
+its detector, which stays as it is (paper, section 4.3); ``NAME+steady`` is the same by this
+project's rule, beyond the paper.
 """
 
 from __future__ import annotations
@@ -34,9 +35,16 @@ __all__ = [
 ]
 
 FAMILIES = ("quick", "full")
-_REFINED = "+srn"
-# What the family's config of refinement adds to the detector's.
-_REFINEMENT = {"quick": "quick/msnet_srn_lite0_FPN.yaml", "full": "msnet_srn_R50_FPN.yaml"}
+# What configs of refinement add to the detector's: suffix of a method -> family -> config files.
+_SRN = {"quick": ("quick/msnet_srn_lite0_FPN.yaml",), "full": ("msnet_srn_R50_FPN.yaml",)}
+_REFINEMENTS = {
+    "+srn": _SRN,
+    "+steady": {
+        "quick": (*_SRN["quick"], "quick/msnet_srn_steady_lite0_FPN.yaml"),
+        "full": (*_SRN["full"], "msnet_srn_steady_R50_FPN.yaml"),
+    },
+}
+_REFINEMENT_TITLES = {"+srn": "+SRN", "+steady": "+SRN, steady"}
 # Keys that the benchmark itself sets.
 _RESERVED = ("DATASETS.", "OUTPUT_DIR", "SEED", "MODEL.SRN.ENABLED", "MODEL.SRN.FREEZE_DETECTOR")
 
@@ -55,6 +63,7 @@ class Method:
             other settings.
         needs_parents: whether training needs the boxes of the buildings.
         project: package of ``projects/`` that has the model; None: this package has it.
+        refinement: "+srn" or "+steady"; None: scores are not refined.
     """
 
     name: str
@@ -65,11 +74,12 @@ class Method:
     trains: bool = True
     needs_parents: bool = False
     project: str | None = None
+    refinement: str | None = None
 
     @property
     def refines(self) -> bool:
         """Whether this method trains f on top of its base."""
-        return self.base is not None and self.trains
+        return self.refinement is not None
 
 
 def _family(quick: str, full: str) -> dict[str, str]:
@@ -123,7 +133,7 @@ def find_methods(
     """Methods by name, each once.
 
     Args:
-        names: of :data:`METHODS` or ``variants``, or one of these with "+srn".
+        names: of :data:`METHODS` or ``variants``, or one of these with "+srn" or "+steady".
         variants: methods of the user's own.
 
     Raises:
@@ -138,20 +148,28 @@ def find_methods(
 def _find(name: str, known: Mapping[str, Method]) -> Method:
     if name in known:
         return known[name]
-    base_name = name.removesuffix(_REFINED)
-    base = known.get(base_name)
-    if base is None or base_name == name:
-        names = [*known, *(f"{n}{_REFINED}" for n, m in known.items() if m.project is None)]
+    base_name, plus, word = name.rpartition("+")
+    base, suffix = known.get(base_name), plus + word
+    if base is None or suffix not in _REFINEMENTS:
+        refinable = [n for n, method in known.items() if method.project is None]
+        names = [*known, *(n + suffix for n in refinable for suffix in _REFINEMENTS)]
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         late = " (config overrides go to --opts)" if name.partition(".")[0].isupper() else ""
         raise InputError(
             f"there is no method {name!r}{hint}{late}; there are: {', '.join(known)}, and those of "
-            f"R-CNNs with {_REFINED}"
+            f"R-CNNs with {' or '.join(_REFINEMENTS)}"
         )
     if base.project is not None or not base.trains:
         raise InputError(f"{name}: score refinement is for methods on an R-CNN that are trained")
-    return replace(base, name=name, title=f"{base.title}+SRN", base=base.name, needs_parents=False)
+    return replace(
+        base,
+        name=name,
+        title=base.title + _REFINEMENT_TITLES[suffix],
+        base=base.name,
+        needs_parents=False,
+        refinement=suffix,
+    )
 
 
 def make_variant(words: Sequence[str], known: Mapping[str, Method] | None = None) -> Method:
@@ -227,7 +245,8 @@ def method_config(
         load_config(file, [*method.opts, *opts, *refine_opts])
         cfg = load_config(file, list(method.opts)).clone()
         cfg.defrost()
-        cfg.merge_from_other_cfg(_refinement_overlay(family))
+        for file in _REFINEMENTS[method.refinement][family]:
+            cfg.merge_from_other_cfg(_overlay(file))
         if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN":
             cfg.MODEL.META_ARCHITECTURE = "RefinableRCNN"  # the same with f beside it
         cfg.merge_from_list([*opts, *refine_opts])
@@ -238,9 +257,9 @@ def method_config(
     return cfg
 
 
-def _refinement_overlay(family: str) -> CfgNode:
-    """What the family's config of refinement sets beyond the detector's."""
-    content = yaml.safe_load(config_path(_REFINEMENT[family]).read_text(encoding="utf-8"))
+def _overlay(file: str) -> CfgNode:
+    """What a config sets beyond its base."""
+    content = yaml.safe_load(config_path(file).read_text(encoding="utf-8"))
     content.pop("_BASE_", None)
     return CfgNode(content)
 

@@ -220,7 +220,8 @@ def _check_videos(cells: Sequence[Cell]) -> None:
             except (DatasetError, VideoError) as error:
                 raise DatasetError(
                     f"{cell.label}: {error}; for the benchmark: give other videos by --srn-videos, "
-                    "or leave out the methods that end in +srn (of the ablation: the part modules)"
+                    "or leave out the methods that end in +srn or +steady (of the ablation: the "
+                    "part modules)"
                 ) from error
 
 

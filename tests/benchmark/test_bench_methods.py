@@ -12,6 +12,7 @@ from msnet_d2.benchmark.methods import (
     method_config,
     with_bases,
 )
+from msnet_d2.engine.setup import load_config
 from msnet_d2.errors import ConfigError, InputError
 
 
@@ -52,8 +53,21 @@ def test_refinement_on_top_of_a_detector(name, architecture):
     assert cfg.MODEL.SRN.ENABLED
     assert cfg.MODEL.SRN.NUM_PAIRS == 3
     # The schedule is f's own, the model the detector's.
-    assert (cfg.SOLVER.OPTIMIZER, cfg.SOLVER.MAX_ITER) == ("ADAM", 200)
+    assert load_config("quick/msnet_srn_lite0_FPN.yaml").SOLVER == cfg.SOLVER
+    assert cfg.SOLVER.MAX_ITER > 7
     assert cfg.MODEL.FPN.OUT_CHANNELS == 32
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_rules_of_refinement_share_a_detector(family):
+    paper, steady = find_methods(["msnet+srn", "msnet+steady"])
+    assert [m.name for m in with_bases([paper, steady])] == ["msnet", "msnet+srn", "msnet+steady"]
+    assert paper.title != steady.title
+    kind = "quick/msnet_srn_{}lite0_FPN.yaml" if family == "quick" else "msnet_srn_{}R50_FPN.yaml"
+    for method, infix in ((paper, ""), (steady, "steady_")):
+        cfg, own = method_config(method, family), load_config(kind.format(infix))
+        assert own.MODEL.SRN.MUTUAL == cfg.MODEL.SRN.MUTUAL == (method is steady)
+        assert own.SOLVER == cfg.SOLVER
 
 
 def test_refined_baseline_builds_and_carries_frames(tiny_cfg):
