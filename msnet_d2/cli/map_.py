@@ -10,12 +10,18 @@ damage.gpkg, damage.kmz and buildings.csv, all into the folder --out.
 Flight logs: DJI subtitles (.srt), GPX or CSV. A log beside the video with its name is found by
 itself. Without a log there is no map, but the page, the tables and the marked videos.
 
-With several videos, those that cannot be used are named and left out; the exit code is then 1.
+With several videos, or a folder of them, those that cannot be used are named and left out; the exit
+code is then 1. Many or long videos can be detected in by several processes or machines:
+
+  msnet map videos/ --workers ray --config-file output/run/config.yaml --out map
+
+What is done is kept in map.detections beside the map: run the same again to do only the rest.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 HELP = "make a map of damaged buildings from videos and flight logs"
 
@@ -23,7 +29,7 @@ HELP = "make a map of damaged buildings from videos and flight logs"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add = parser.add_argument
-    add("videos", nargs="+", metavar="VIDEO", help="videos, or folders of frames")
+    add("videos", nargs="+", metavar="VIDEO", help="videos, or folders of videos or of frames")
     add("--out", required=True, metavar="DIR", help="folder of the map; an earlier map is replaced")
     found = parser.add_argument_group("detection")
     add = found.add_argument
@@ -52,6 +58,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, metavar="N", help="frames at once (default: 4 on CUDA, else 1)")
     add("--stride", type=int, default=1, metavar="N", help="detect in every N-th frame only")
     add("--no-progress", action="store_true", help="no progress bar")
+    many = parser.add_argument_group("many videos")
+    add = many.add_argument
+    add("--workers", choices=("ray",), help="detect in parallel by Ray (extra: ray)")
+    add(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="cluster; default: that of RAY_ADDRESS, else one on this machine",
+    )
+    add("--num-workers", type=int, metavar="N", help="processes on this machine (default: cores)")
+    add(
+        "--chunk-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="length of the pieces of long videos (default: %(default)s)",
+    )
     log = parser.add_argument_group("flight log")
     add = log.add_argument
     add("--telemetry", nargs="+", metavar="FILE", help="log of all videos, or one of each")
@@ -111,20 +133,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the map and say what is in it."""
-    from pathlib import Path
-
     from msnet_d2.damage_map.buildings import Rules
     from msnet_d2.damage_map.flight import FlightOptions
     from msnet_d2.damage_map.flight_csv import parse_columns
     from msnet_d2.damage_map.folder import check_folder
-    from msnet_d2.damage_map.pipeline import make_map
+    from msnet_d2.damage_map.pipeline import find_videos, make_map
     from msnet_d2.errors import InputError
 
     for option in ("min_score", "min_confidence"):
         if not 0 <= getattr(args, option) <= 1:
             name = option.replace("_", "-")
             raise InputError(f"--{name} is a score from 0 to 1, got {getattr(args, option)}")
-    for option in ("batch_size", "stride"):
+    for option in ("batch_size", "stride", "num_workers"):
         value = getattr(args, option)
         if value is not None and value < 1:
             raise InputError(f"--{option.replace('_', '-')} must be at least 1, got {value}")
@@ -132,10 +152,20 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--telemetry and --no-telemetry contradict each other; give one")
     if args.results is None and not args.config_file:
         raise InputError("give --config-file of a trained model, or --results of `msnet video`")
+    if not 1 <= args.chunk_seconds <= 86400:
+        raise InputError(
+            f"--chunk-seconds {args.chunk_seconds}: expected seconds from 1 to 86400 (a day)"
+        )
+    if args.workers is None:
+        for option in ("ray_address", "num_workers"):
+            if getattr(args, option) is not None:
+                raise InputError(f"--{option.replace('_', '-')} needs --workers ray")
+    elif args.results is not None:
+        raise InputError("--workers and --results contradict each other; give one")
     check_folder(Path(args.out))
-    for name in args.videos:
-        if len(args.videos) == 1 and not Path(name).exists():
-            raise InputError(f"the video {name} does not exist")
+    videos = find_videos(args.videos)
+    if len(videos) == 1 and not videos[0].exists():
+        raise InputError(f"the video {videos[0]} does not exist")
     options = FlightOptions(
         offset_s=args.telemetry_offset,
         takeoff_altitude=args.takeoff_altitude,
@@ -152,34 +182,90 @@ def run(args: argparse.Namespace) -> int:
         building_height=args.building_height,
         roof_height=args.roof_height,
     )
-    summary = make_map(
-        args.videos,
-        args.results,
-        args.out,
-        telemetry=args.telemetry,
-        use_telemetry=not args.no_telemetry,
-        options=options,
-        rules=Rules(min_confidence=args.min_confidence),
-        min_score=args.min_score,
-        detect=None if args.results is not None else _detector(args),
-    )
+    with _detector(args, videos) as detect:
+        summary = make_map(
+            videos,
+            args.results,
+            args.out,
+            telemetry=args.telemetry,
+            use_telemetry=not args.no_telemetry,
+            options=options,
+            rules=Rules(min_confidence=args.min_confidence),
+            min_score=args.min_score,
+            detect=detect,
+        )
     return _tell(summary)
 
 
-def _detector(args: argparse.Namespace):
+def _detector(args: argparse.Namespace, videos: list[Path]):
+    """A context whose value detects in a video; None where there are results already."""
+    from contextlib import nullcontext
+
+    if args.results is not None:
+        return nullcontext()
+    if args.workers is None:
+        return nullcontext(_own_detector(args))
+    return _ray_detector(args, videos)
+
+
+def _config(args: argparse.Namespace):
+    """The configuration, with the weights to use in it."""
+    import msnet_d2
+    from msnet_d2.engine.setup import load_config, trained_weights
+
+    msnet_d2.register()
+    cfg = load_config(args.config_file, args.opts).clone()
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = args.weights or trained_weights(cfg, args.config_file, args.opts)
+    return cfg
+
+
+def _batch_size(args: argparse.Namespace, cfg) -> int:
+    return args.batch_size or (4 if cfg.MODEL.DEVICE.startswith("cuda") else 1)
+
+
+def _ray_detector(args: argparse.Namespace, videos: list[Path]):
+    """Detection by Ray; what it finds is kept beside the map."""
+    from msnet_d2.damage_map.chunks import DetectorSettings
+    from msnet_d2.damage_map.ray_workers import RayDetection, import_ray
+    from msnet_d2.errors import WeightsError
+    from msnet_d2.weight_files import fetch_weights
+
+    import_ray()
+    cfg = _config(args)
+    if not cfg.MODEL.WEIGHTS:
+        raise WeightsError("no weights: MODEL.WEIGHTS is empty; name a checkpoint by --weights")
+    weights = fetch_weights(cfg.MODEL.WEIGHTS)
+    out = Path(args.out)
+    settings = DetectorSettings(
+        config=cfg.dump(),
+        weights=str(Path(weights.path).resolve()),
+        batch_size=_batch_size(args, cfg),
+        stride=args.stride,
+        allow_partial_weights=args.allow_partial_weights,
+    )
+    return RayDetection(
+        videos,
+        settings,
+        out.with_name(out.name + ".detections"),
+        weights_sha256=weights.sha256,
+        address=args.ray_address,
+        workers=args.num_workers,
+        chunk_s=args.chunk_seconds,
+        min_score=args.min_score,
+        progress=not args.no_progress,
+    )
+
+
+def _own_detector(args: argparse.Namespace):
     """A function that detects in a video; the model is built once, for the first of them."""
     from functools import cache
 
     @cache
     def predictor():
-        import msnet_d2
         from msnet_d2.engine.predictor import Predictor
-        from msnet_d2.engine.setup import load_config, trained_weights
 
-        msnet_d2.register()
-        cfg = load_config(args.config_file, args.opts).clone()
-        cfg.defrost()
-        cfg.MODEL.WEIGHTS = args.weights or trained_weights(cfg, args.config_file, args.opts)
+        cfg = _config(args)
         return cfg, Predictor(cfg, allow_partial_weights=args.allow_partial_weights)
 
     def detect(video, results, marked) -> None:
@@ -198,7 +284,7 @@ def _detector(args: argparse.Namespace):
                 out=marked,
                 results=results,
                 results_min_score=args.min_score,
-                batch_size=args.batch_size or (4 if cfg.MODEL.DEVICE.startswith("cuda") else 1),
+                batch_size=_batch_size(args, cfg),
                 stride=args.stride,
                 model={
                     "weights_sha256": model.weights_sha256,

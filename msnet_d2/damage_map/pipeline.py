@@ -34,10 +34,14 @@ from msnet_d2.damage_map.telemetry import find_telemetry
 from msnet_d2.damage_map.tracks import link
 from msnet_d2.errors import InputError, VideoError
 from msnet_d2.files import write_json, write_text
+from msnet_d2.video.reader import natural_key
+from msnet_d2.video_files import open_video
 
-__all__ = ["MapSummary", "make_map"]
+__all__ = ["MapSummary", "find_videos", "make_map"]
 
 logger = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts"})
 
 # Detects in a video (first) and writes its results (second) and, marked, the video itself (third).
 Detect = Callable[[Path, Path, Path], None]
@@ -83,6 +87,23 @@ class _Source:
     results: VideoResults
     flight: Flight | None
     notes: list[str]
+
+
+def find_videos(names: Sequence[str | Path]) -> list[Path]:
+    """Videos named by ``names``: each itself, or all videos of a folder that holds some.
+
+    A folder without videos is one itself: of frames.
+    """
+    found: list[Path] = []
+    for path in map(Path, names):
+        inside = []
+        if path.is_dir():
+            inside = sorted(
+                (p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()),
+                key=natural_key,
+            )
+        found += inside or [path]
+    return found
 
 
 def make_map(
@@ -239,10 +260,8 @@ def _start_of(video: Path) -> datetime | None:
     """When recording began, as the file says; None if it does not."""
     if not video.is_file():
         return None
-    import av
-
     try:
-        with av.open(str(video), metadata_errors="replace") as container:
+        with open_video(video) as container:
             return datetime.fromisoformat(container.metadata["creation_time"])
     except (KeyError, ValueError, OSError):
         return None

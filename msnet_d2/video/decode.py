@@ -46,6 +46,7 @@ class FileDecoder:
         path: str | Path,
         *,
         stride: int = 1,
+        start: int = 0,
         keep_damaged: bool = False,
         max_pixels: int = 1 << 26,
     ):
@@ -54,6 +55,8 @@ class FileDecoder:
         Args:
             path: of a file in one of the containers mp4, mov, mkv, webm, avi, ts.
             stride: only every ``stride``-th frame, by its index, is given out.
+            start: frames of a lower index are decoded, so that indices and what is damaged come out
+                the same, but not given out.
             keep_damaged: give out frames that were decoded from corrupt data, marked, instead of
                 counting them as lost.
             max_pixels: larger frames are refused before they are decoded.
@@ -68,6 +71,7 @@ class FileDecoder:
         # tell pictures apart, and the n-th picture is shown at the n-th time.
         self._decoding_times = False
         self._stride = stride
+        self._start = start
         self._keep_damaged = keep_damaged
         self._max_pixels = max_pixels
         self.report = ReadReport()
@@ -188,7 +192,7 @@ class FileDecoder:
                 elif upright != size:
                     self.report.add_size_change(index, *upright)
                 size = upright
-                if index % self._stride:
+                if index < self._start or index % self._stride:
                     continue
                 self._check_size(picture.width, picture.height)
                 yield Frame(

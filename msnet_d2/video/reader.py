@@ -43,6 +43,7 @@ class VideoReader:
         *,
         fps: float | Fraction | None = None,
         stride: int = 1,
+        start: int = 0,
         keep_damaged: bool = False,
         max_pixels: int = 1 << 26,
     ):
@@ -53,6 +54,7 @@ class VideoReader:
                 of a camera (also as text, where no file has that name).
             fps: frames a second of a folder (default 25).
             stride: give out only every ``stride``-th frame.
+            start: give out no frame of a lower index; a camera knows no such.
             keep_damaged: give out frames decoded from corrupt data, marked as such.
             max_pixels: larger frames are refused before they are decoded.
 
@@ -71,10 +73,16 @@ class VideoReader:
             self.path = None
         elif path.is_dir():
             rate = _DEFAULT_FOLDER_FPS if fps is None else Fraction(fps).limit_denominator(1001)
-            self._source = FolderReader(path, fps=rate, stride=stride, max_pixels=max_pixels)
+            self._source = FolderReader(
+                path, fps=rate, stride=stride, start=start, max_pixels=max_pixels
+            )
         else:
             self._source = FileDecoder(
-                path, stride=stride, keep_damaged=keep_damaged, max_pixels=max_pixels
+                path,
+                stride=stride,
+                start=start,
+                keep_damaged=keep_damaged,
+                max_pixels=max_pixels,
             )
 
     def __enter__(self) -> VideoReader:
@@ -115,6 +123,7 @@ class FolderReader:
         *,
         fps: Fraction = _DEFAULT_FOLDER_FPS,
         stride: int = 1,
+        start: int = 0,
         max_pixels: int = 1 << 26,
     ):
         """List a folder; arguments as those of :class:`VideoReader`.
@@ -137,6 +146,7 @@ class FolderReader:
             )
         self._path = path
         self._stride = stride
+        self._start = start
         self._limits = Limits(max_pixels=max_pixels)
         self.report = ReadReport()
         size = self._size()
@@ -155,7 +165,7 @@ class FolderReader:
         """Give out the pictures; unreadable ones count as lost."""
         size = None
         for index, file in enumerate(self._files):
-            if index % self._stride:
+            if index < self._start or index % self._stride:
                 self.report.frames_read += 1
                 continue
             try:
@@ -175,7 +185,7 @@ class FolderReader:
                 pts=index,
                 time_base=self.info.time_base,
             )
-        if size is None:
+        if size is None and not self._start:
             raise VideoError(f"none of the {len(self._files)} pictures in {self._path} can be read")
 
     def close(self) -> None:
