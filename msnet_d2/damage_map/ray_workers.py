@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -174,15 +175,14 @@ class RayDetection:
     def _connect(self) -> None:
         if self._ray.is_initialized():
             return
-        local = {} if self._address else {"num_cpus": self._workers, "include_dashboard": False}
+        where = self._address or os.environ.get("RAY_ADDRESS")
+        # A cluster that exists has the workers it has.
+        local = {} if where else {"num_cpus": self._workers, "include_dashboard": False}
         try:
             self._ray.init(address=self._address, log_to_driver=False, **local)
-        except ValueError:
-            # RAY_ADDRESS names a cluster that exists, which has as many workers as it has.
-            self._ray.init(address=self._address, log_to_driver=False)
-        except (ConnectionError, RuntimeError) as error:
+        except (ConnectionError, RuntimeError, ValueError) as error:
             raise InputError(
-                f"no Ray cluster at {self._address or 'this machine'}: {_first_line(error)}"
+                f"no Ray cluster at {where or 'this machine'}: {_first_line(error)}"
             ) from error
         self._connected = True
 
