@@ -6,8 +6,9 @@ What stands in front of a building is not regarded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from msnet_d2.damage_map.flight import Flight, LocalFrame
 from msnet_d2.damage_map.sightings import PartSighting, Sighting, VideoResults
 from msnet_d2.damage_map.telemetry import Telemetry
 from msnet_d2.damage_map.tracks import link
-from msnet_d2.data.synthetic.camera import project
+from msnet_d2.data.synthetic.camera import Intrinsics, Pose, project
 from msnet_d2.data.synthetic.config import SceneConfig
 from msnet_d2.data.synthetic.labels import building_box
 from msnet_d2.data.synthetic.scene import Flight as Scene
@@ -67,6 +68,40 @@ def perfect_results(
         sightings=sightings,
     )
     return results, truth
+
+
+def truth_in_view(entry: Mapping[str, Any]) -> list[tuple[np.ndarray, int]]:
+    """Outline (N, 2; latitudes and longitudes) and level of the damaged buildings that come into
+    view.
+
+    Args:
+        entry: of one flight in ``ground_truth.json``. A building is in view as it is for
+            :func:`perfect_results`.
+    """
+    camera = Intrinsics(entry["width"], entry["height"], entry["intrinsics"]["fx"])
+    size = np.array([camera.width, camera.height])
+    poses = [
+        Pose(p["time"], tuple(p["position"]), p["yaw"], p["pitch"], p["roll"])
+        for p in entry["poses"]
+    ]
+    seen = []
+    for building in entry["buildings"]:
+        if not building["level"]:
+            continue
+        outline = np.array(building["outline_local"])
+        corners = np.concatenate(
+            [np.column_stack([outline, np.full(len(outline), z)]) for z in (0, building["height"])]
+        )
+        for pose in poses:
+            pixels, depth = project(corners, pose, camera)
+            low, high = pixels.min(axis=0), pixels.max(axis=0)
+            inside = np.minimum(high, size) - np.maximum(low, 0)
+            if (depth <= 1).any() or inside.min() < LEAST_PX:
+                continue
+            if np.prod(inside) >= LEAST_SHARE * np.prod(high - low):
+                seen.append((np.array(building["outline_latlon"]), building["level"]))
+                break
+    return seen
 
 
 def simulate(config: SceneConfig, rng: np.random.Generator | None = None) -> MapScore:

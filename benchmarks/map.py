@@ -1,0 +1,129 @@
+"""Measure the damage map on rendered flights whose geometry is known; benchmarks/map.md holds runs.
+
+  python benchmarks/map.py perfect --flights 24
+  python benchmarks/map.py detected --demo output/demo
+
+``perfect`` gives the map what a faultless detector would find in flights near 60 m, with exact logs
+and with logs that are off by as much as their noise says. ``detected`` maps the demo's clips with
+the demo's detector and compares with ``ground_truth.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+from tqdm import tqdm
+
+from msnet_d2.damage_map.buildings import find_buildings
+from msnet_d2.damage_map.flight import Flight, FlightOptions, LocalFrame
+from msnet_d2.damage_map.pipeline import make_map
+from msnet_d2.damage_map.sightings import read_results
+from msnet_d2.damage_map.simulation import MapScore, score_map, simulate, truth_in_view
+from msnet_d2.damage_map.tracks import link
+from msnet_d2.data.synthetic import SceneConfig
+from msnet_d2.data.synthetic.config import Style, scene_rng
+
+HEIGHT_M, AROUND_M = 60.0, 5.0
+HEAD = ("", "in view", "on the map", "missed", "twice", "false", "right level",
+        "seen whole", "within 2 m", "median", "95%", "radius holds")  # fmt: skip
+
+
+def row(name: str, score: MapScore) -> tuple:
+    """A line of the table."""
+    errors = np.array(score.errors_m)
+    return (
+        name, score.true, score.matched, score.missed, score.duplicates, score.false,
+        score.levels_right, len(errors), f"{np.mean(errors <= 2):.1%}",
+        f"{np.median(errors):.2f} m", f"{np.quantile(errors, 0.95):.2f} m",
+        f"{np.mean(score.covered):.1%}",
+    )  # fmt: skip
+
+
+def perfect(flights: int) -> list[tuple]:
+    """Perfect detections on flights whose mean height is near 60 m."""
+    configs, seed = [], 1000
+    while len(configs) < flights:
+        config = SceneConfig(width=960, height=540, seconds=12, fps=5, seed=seed)
+        seed += 1
+        if abs(Style.draw(scene_rng(config, 1)).altitude - HEIGHT_M) <= AROUND_M:
+            configs.append(config)
+    exact, off = MapScore(), MapScore()
+    for k, config in enumerate(tqdm(configs, unit="flight")):
+        exact += simulate(config)
+        off += simulate(config, np.random.default_rng(k))
+    return [row("exact logs", exact), row("logs off by their noise", off)]
+
+
+def detected(demo: Path, results: Path | None) -> tuple[list[tuple], list[str]]:
+    """The demo's detector on the demo's clips: scores, and times beyond detection."""
+    from msnet_d2.cli import main
+
+    truth = json.loads((demo / "flights" / "ground_truth.json").read_text())["videos"]
+    everything, assessed = MapScore(), MapScore()
+    seconds = length = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for entry in truth:
+            clip = demo / "flights" / "videos" / f"{entry['video_id']}.mp4"
+            found = (results or Path(folder)) / f"{clip.stem}.json"
+            if not found.is_file():
+                model = demo / "model_srn"
+                main(["video", str(clip), "--config-file", str(model / "config.yaml"),
+                      "--weights", str(model / "model_final.pth"), "--results", str(found),
+                      "--no-progress"])  # fmt: skip
+            read = read_results(found)
+            flight = Flight.read(
+                clip.with_suffix(".srt"), duration_s=read.duration_s, size=read.size,
+                fps=read.fps, start=None, options=FlightOptions(),
+            )  # fmt: skip
+            local = LocalFrame(*flight.telemetry.home)
+            flight.place(read.sightings, local)
+            buildings = find_buildings(link(read.sightings))
+            seen = truth_in_view(entry)
+            everything += score_map(buildings, seen, local)
+            assessed += score_map([b for b in buildings if b.level.number], seen, local)
+            start = time.perf_counter()
+            make_map([clip], [found], Path(folder) / f"map{clip.stem}")
+            seconds += time.perf_counter() - start
+            length += read.duration_s
+    rows = [row("all buildings", everything), row("assessed ones", assessed)]
+    return rows, [f"{60 * seconds / length:.1f} s a minute of video beyond detection"]
+
+
+def main() -> None:
+    """Print a table, and what it was made on."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("perfect", "detected"))
+    parser.add_argument("--flights", type=int, default=24)
+    parser.add_argument("--demo", type=Path, default=Path("output/demo"))
+    parser.add_argument("--results", type=Path, help="folder of results to use again")
+    args = parser.parse_args()
+    if args.what == "perfect":
+        rows, notes = perfect(args.flights), []
+    else:
+        rows, notes = detected(args.demo, args.results)
+    print(tabulate(rows, HEAD, tablefmt="github"))
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    for note in [*notes, f"commit {commit}, Python {platform.python_version()}, {_processor()}"]:
+        print(note)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+
+
+if __name__ == "__main__":
+    main()
