@@ -25,6 +25,7 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import CommonMetricPrinter, EventWriter, TensorboardXWriter
 from torch import nn
 
+from msnet_d2 import __version__
 from msnet_d2.checkpoint import MSNetCheckpointer
 from msnet_d2.data import ISBDADatasetMapper
 from msnet_d2.data.proposals import check_proposal_files
@@ -323,7 +324,8 @@ def evaluate(
 ) -> OrderedDict:
     """Evaluate a trained model on ``DATASETS.TEST``.
 
-    Predictions and ``figures.json`` are left in ``OUTPUT_DIR/inference``.
+    Predictions, ``figures.json`` and ``about.json`` (with the SHA-256 of the weights) are left in
+    ``OUTPUT_DIR/inference``.
 
     Args:
         cfg: config of the model.
@@ -342,12 +344,19 @@ def evaluate(
         raise ConfigError("DATASETS.TEST is empty: nothing to evaluate on")
     model = MSNetTrainer.build_model(cfg)
     path = cfg.MODEL.WEIGHTS if weights is None else weights
-    load_trained_weights(model, path, allow_partial=allow_partial_weights)
+    digest = load_trained_weights(model, path, allow_partial=allow_partial_weights)
     results = MSNetTrainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results = OrderedDict({**results, **MSNetTrainer.test_with_tta(cfg, model)})
     if comm.is_main_process():
         verify_results(cfg, results)
+        about = {
+            "msnet_d2": __version__,
+            "weights": os.path.basename(path),
+            "weights_sha256": digest,
+            "datasets": list(cfg.DATASETS.TEST),
+        }
+        write_json(os.path.join(cfg.OUTPUT_DIR, "inference", "about.json"), about)
     _write_figures(cfg, results)
     return results
 

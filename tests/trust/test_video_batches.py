@@ -238,7 +238,8 @@ def test_every_video_ends_once_whoever_is_killed(tmp_path, record_property):
     assert len(ended) == len(names)
     assert {o.name for o in outcomes if o.status == "quarantined"} == bad
     for outcome in outcomes:
-        assert outcome.tries == counts[Path(outcome.name).name] <= 3
+        # A kill may come between noting the try and its first line.
+        assert 1 <= counts[Path(outcome.name).name] <= outcome.tries <= 3
         if outcome.status == "done":
             assert outcome.result == {"status": "complete", "frames": 4}
             content = json.loads((out / f"{Path(outcome.name).stem}.json").read_text())
