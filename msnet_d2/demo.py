@@ -88,6 +88,7 @@ class Demo:
         self._step("srn", "Training score refinement", self._train_srn)
         self._step("refined", "Evaluating with refined scores", self._evaluate_refined)
         self._step("clip", "Marking an unseen flight", self._mark_clip)
+        self._step("map", "Mapping its damage", self._map_clip)
         return self._report()
 
     @property
@@ -210,6 +211,14 @@ class Demo:
             raise InputError(f"{clip} could not be marked; the lines above say why")
         self._draw_strip(clip)
 
+    def _map_clip(self) -> None:
+        from msnet_d2.cli import main
+
+        clip = sorted((self.clips / "videos").glob("*.mp4"))[-1]
+        command = ["map", str(clip), "--results", str(self.out / "clip.json")]
+        if main([*command, "--out", str(self.out / "map"), "--no-progress"]) != 0:
+            raise InputError(f"{clip} could not be mapped; the lines above say why")
+
     def _draw_strip(self, clip: Path) -> None:
         """Four adjacent frames of the marked clip as one picture: scores with their arrows."""
         import cv2
@@ -255,11 +264,14 @@ class Demo:
             "\n![ground truth and prediction](pictures.jpg)\n\nFour frames of `clip.mp4`; an "
             "arrow says that the score was refined, and which way:\n\n"
             "![frames of the clip](strip.jpg)\n\n"
+            "The same flight as a damage map, with tables and files for GIS and phones: "
+            "[map/index.html](map/index.html)\n\n"
             f"Time, {total:.0f} s in all:\n\n{seconds}\n",
         )
         print(f"\nOn {self.settings.val_videos} unseen flights, in percent:\n\n{table}\n")
         print(f"Pictures, ground truth beside prediction: {self.out / 'pictures.jpg'}")
         print(f"An unseen flight with refined scores:     {self.out / 'clip.mp4'}")
+        print(f"Its damage on a map, for a browser:       {self.out / 'map' / 'index.html'}")
         print(f"All of it:                                {self.out / 'README.md'}")
         print(
             "Try the model on a picture of yours:\n  msnet predict PICTURE --config-file "

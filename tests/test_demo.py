@@ -43,7 +43,14 @@ def test_demo_leaves_figures_pictures_and_clip_and_repeats_nothing(settings, tmp
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics["figures"]) >= {"bbox", "segm", "isbda_bbox", "isbda_segm", "isbda_parent"}
     assert "isbda_segm" in metrics["figures_refined"]
-    for name in ("pictures.jpg", "clip.mp4", "clip.json", "strip.jpg", "README.md"):
+    for name in (
+        "pictures.jpg",
+        "clip.mp4",
+        "clip.json",
+        "strip.jpg",
+        "map/index.html",
+        "README.md",
+    ):
         assert (out / name).stat().st_size > 0, name
     assert len(list((out / "pictures").iterdir())) == 2
     assert "damage masks" in capsys.readouterr().out
@@ -51,7 +58,7 @@ def test_demo_leaves_figures_pictures_and_clip_and_repeats_nothing(settings, tmp
     weights = (out / "model" / "model_final.pth").stat().st_mtime_ns
     Demo(out, settings, workers=1).run()
     assert (out / "model" / "model_final.pth").stat().st_mtime_ns == weights
-    assert capsys.readouterr().out.count("done before") == 7  # one line a step
+    assert capsys.readouterr().out.count("done before") == 8  # one line a step
 
 
 def test_folder_of_others_is_left_alone(tmp_path):
