@@ -14,8 +14,10 @@ anchors between are scored by the plain definition. So the choice is exactly tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from detectron2.structures import Boxes
 
@@ -29,6 +31,14 @@ _RELATIVE = 1e-4
 _PIXELS = 1e-3
 _PIXELS_RELATIVE = 1e-6
 
+# Areas and lengths below all that matter, and a factor that makes any length exceed any frame.
+_TINY = 1e-20
+_TINIER = 1e-30
+_HUGE = 1e30
+
+# Pairs of a proposal and a row that are held at a time where all of them are computed.
+_BLOCK_ELEMENTS = 1 << 23
+
 
 def sample_anchor_grid(
     anchors: Sequence[Boxes],
@@ -36,6 +46,8 @@ def sample_anchor_grid(
     proposals: Boxes | torch.Tensor,
     metric: str = "ii",
     threshold: float = 0.1,
+    *,
+    dense: bool | None = None,
 ) -> torch.Tensor:
     """Which anchors the part RPN uses: those that score strictly above the threshold.
 
@@ -46,6 +58,10 @@ def sample_anchor_grid(
         proposals: (P, 4).
         metric: "ii" or "iou".
         threshold: S of the paper.
+        dense: how it is computed, which the result does not depend on. False: shape by shape, and
+            only the pairs of a proposal and a row that overlap, as suits a CPU. True: all pairs and
+            shapes at once, as suits a GPU: few launches, after which the host waits for the device
+            once. None: what suits the device.
 
     Returns:
         (R,) bool, over all levels together; equal to that of :func:`sample_anchors`.
@@ -59,82 +75,163 @@ def sample_anchor_grid(
     if threshold < 0:
         return torch.ones(len(everything), dtype=torch.bool, device=everything.device)
     proposals = box_tensor(proposals)
+    dense = proposals.is_cuda if dense is None else dense
     # Those without area keep nothing under either metric.
-    proposals = proposals[box_areas(proposals) > 0]
+    solid = box_areas(proposals) > 0
+    if dense:
+        proposals = torch.where(solid[:, None], proposals, torch.zeros_like(proposals))
+    else:
+        proposals = proposals[solid]
     if len(proposals) == 0 or len(everything) == 0:
         return torch.zeros(len(everything), dtype=torch.bool, device=everything.device)
 
-    largest = max(float(everything.abs().amax()), float(proposals.abs().amax()))
-    margin = _PIXELS + _PIXELS_RELATIVE * largest
-    certain, possible = [], []
-    for level, (height, width) in zip(tensors, grid_sizes):
-        grid = level.view(height, width, -1, 4)
-        shapes = [
-            _passing(grid[:, :, a], proposals, metric, threshold, margin)
-            for a in range(grid.shape[2])
-        ]
-        for of_all, masks in zip((certain, possible), zip(*shapes)):
-            of_all.append(torch.stack(masks, dim=-1).flatten())
-    kept = torch.cat(certain)
-    unsure = (torch.cat(possible) & ~kept).nonzero().squeeze(1)
+    grids = [level.view(*size, -1, 4) for level, size in zip(tensors, grid_sizes)]
+    # The largest coordinates of a grid are in its corners.
+    corners = [grid[[0, -1], [0, -1]].reshape(-1, 4) for grid in grids]
+    margin = _PIXELS + _PIXELS_RELATIVE * torch.cat([proposals, *corners]).abs().amax()
+    rows = _rows(grids)
+    if dense:
+        rows = _together(rows, max(1, _BLOCK_ELEMENTS // len(proposals)))
+    # One count more a row than it has columns, for the intervals that end with it.
+    bins = sum(grid[..., 0].numel() + grid[:, 0, :, 0].numel() for grid in grids)
+    counts = torch.zeros(2, bins, dtype=torch.int32, device=everything.device)
+    for block in rows:
+        _count_intervals(counts, block, proposals, metric, threshold, margin, dense)
+
+    # Each row's counts add up to zero, so that all rows can be summed as one.
+    kept, possible = _by_anchor(counts.cumsum(dim=1, dtype=counts.dtype) > 0, grids)
+    unsure = (possible & ~kept).nonzero().squeeze(1)
     kept[unsure] = sample_anchors(everything[unsure], proposals, metric, threshold)
     return kept
 
 
-def _passing(
-    grid: torch.Tensor, proposals: torch.Tensor, metric: str, threshold: float, margin: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Positions at which the anchors of one shape pass for certain, and those at which they may.
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of anchors of one shape each. Row i has the fields' i-th values, or their only ones.
+
+    Attributes:
+        x1, y1, x2, y2: the anchor in the first column.
+        area: of an anchor.
+        step: pixels from column to column.
+        columns: how many there are.
+        start: int64, where the row's counts begin.
+    """
+
+    x1: torch.Tensor
+    y1: torch.Tensor
+    x2: torch.Tensor
+    y2: torch.Tensor
+    area: torch.Tensor
+    step: torch.Tensor
+    columns: torch.Tensor
+    start: torch.Tensor
+
+
+def _rows(grids: Sequence[torch.Tensor]) -> Iterator[_Rows]:
+    """The rows of each shape of each level, (H, W, A, 4)."""
+    start = 0
+    for grid in grids:
+        height, width, shapes = grid.shape[:3]
+        for shape in range(shapes):
+            first = grid[:, 0, shape]
+            step = first.new_ones(())
+            if width > 1:
+                step = (grid[0, -1, shape, 0] - first[0, 0]) / (width - 1)
+            yield _Rows(
+                x1=first[0, 0],
+                y1=first[:, 1],
+                x2=first[0, 2],
+                y2=first[:, 3],
+                area=box_areas(first[:1])[0],
+                step=step,
+                columns=torch.full_like(step, width),
+                start=torch.arange(height, device=grid.device) * (width + 1) + start,
+            )
+            start += height * (width + 1)
+
+
+def _together(rows: Iterator[_Rows], most: int) -> Iterator[_Rows]:
+    """The same rows in blocks of ``most`` whatever their shape; every field has a value a row."""
+    columns = [[value.expand(len(block.start)) for value in vars(block).values()] for block in rows]
+    for parts in zip(*(torch.cat(values).split(most) for values in zip(*columns))):
+        yield _Rows(*parts)
+
+
+def _count_intervals(
+    counts: torch.Tensor,
+    rows: _Rows,
+    proposals: torch.Tensor,
+    metric: str,
+    threshold: float,
+    margin: torch.Tensor,
+    dense: bool,
+) -> None:
+    """Count where intervals of columns that pass begin (+1) and where they are over (-1), in place.
+
+    Nothing here asks whether a pair passes: an interval of one that does not is empty, and begins
+    and is over at the same place. On a CPU such a choice costs more than all the arithmetic.
 
     Args:
-        grid: (H, W, 4) the anchors.
-        proposals: (P, 4), none empty.
+        counts: (2, bins) int32, of anchors that pass for certain and of those that may.
+        rows: M of them; unless ``dense`` of one shape.
+        proposals: (P, 4), finite; empty ones keep nothing.
         metric: "ii" or "iou".
         threshold: S.
         margin: of lengths, in pixels.
-
-    Returns:
-        Two (H, W) bool.
+        dense: see :func:`sample_anchor_grid`.
     """
-    height, width = grid.shape[:2]
-    x1, _, x2, _ = grid[0, 0].tolist()
-    step = (grid[0, -1, 0].item() - x1) / max(width - 1, 1) or 1.0
-    needed = _needed_overlap(grid[0, 0], proposals, metric, threshold)
+    px1, py1, px2, py2 = proposals.unsqueeze(1).unbind(dim=2)  # (P, 1) each
+    start = rows.start
+    overlap_y = torch.minimum(rows.y2, py2).sub_(torch.maximum(rows.y1, py1))  # (P, M)
+    longest = torch.minimum(px2 - px1, rows.x2 - rows.x1)  # overlap along x that there can be
+    needed = _needed_overlap(rows.area, (px2 - px1) * (py2 - py1), metric, threshold)
+    if not dense:
+        reachable = (overlap_y + margin) * (longest + margin) >= needed * (1 - _RELATIVE)
+        # torch's nonzero takes ten times as long as numpy's on one thread.
+        at = torch.from_numpy(np.flatnonzero(reachable.numpy()))
+        pair = torch.repeat_interleave(reachable.sum(dim=1))
+        overlap_y = overlap_y.view(-1)[at]
+        start = start[at.sub_(pair * len(start))]
+        needed, longest, px1, px2 = (
+            x.expand(len(proposals), 1)[:, 0][pair] for x in (needed, longest, px1, px2)
+        )
 
-    # Pairs of a proposal and a row of anchors that overlap along y; the rest is of these alone.
-    overlap_y = torch.minimum(grid[:, 0, 3], proposals[:, 3, None])
-    overlap_y.sub_(torch.maximum(grid[:, 0, 1], proposals[:, 1, None]))
-    pair, row = (overlap_y > -margin).nonzero(as_tuple=True)
-    overlap_y, needed = overlap_y[pair, row], needed[pair]
-    px1, px2 = proposals[pair, 0], proposals[pair, 2]
-    longest = torch.clamp(px2 - px1, max=x2 - x1)  # overlap along x that there can be
-
-    masks = []
-    for slack, relative in ((-margin, _RELATIVE), (margin, -_RELATIVE)):
-        t = needed * (1 + relative) / (overlap_y + slack)
+    for count, slack, relative in zip(counts, (-margin, margin), (_RELATIVE, -_RELATIVE)):
+        # What does not overlap along y, if only by nothing, needs more than there is.
+        t = (needed * (1 + relative) + _TINY) / (overlap_y + slack).clamp_(min=_TINIER)
+        # If t is longer than what there can be, the interval is to be empty.
+        t.add_((t - (longest + slack)).clamp_(min=0).mul_(_HUGE))
         # The overlap along x is at least t where the anchor ends no sooner than t after the
         # proposal begins, and begins no later than t before it ends; if both are as long as t.
-        first = (px1 + t).sub_(x2 + slack).div_(step).ceil_().clamp_(0, width)
-        last = (px2 - t).sub_(x1 - slack).div_(step).floor_().clamp_(-1, width - 1)
-        valid = (overlap_y + slack > 0) & (t <= longest + slack) & (first <= last)
-        start = row[valid] * (width + 1)
-        bins = height * (width + 1)
-        begun = torch.bincount(start + first[valid].long(), minlength=bins)
-        ended = torch.bincount(start + last[valid].long() + 1, minlength=bins)
-        open_intervals = begun.sub_(ended).view(height, width + 1).cumsum(dim=1)
-        masks.append(open_intervals[:, :width] > 0)
-    return masks[0], masks[1]
+        first = (px1 + t).sub_(rows.x2 + slack).div_(rows.step).ceil_().clamp_(min=0)
+        first = torch.minimum(first, rows.columns)
+        over = (px2 - t).sub_(rows.x1 - slack).div_(rows.step).floor_().add_(1)
+        over = torch.maximum(torch.minimum(over, rows.columns), first)
+        one = count.new_ones(()).expand(first.numel())
+        count.scatter_add_(0, first.long().add_(start).view(-1), one)
+        count.scatter_add_(0, over.long().add_(start).view(-1), -one)
 
 
 def _needed_overlap(
-    anchor: torch.Tensor, proposals: torch.Tensor, metric: str, threshold: float
+    own_area: torch.Tensor, area: torch.Tensor, metric: str, threshold: float
 ) -> torch.Tensor:
-    """(P,) area of intersection at which the score of an anchor equals the threshold.
+    """Area of intersection at which the score of an anchor equals the threshold.
 
     Inner intersection: I / A = S at I = S · A. Intersection over union: I / (A + p − I) = S at
     I = (A + p) · S / (1 + S).
     """
-    area = box_areas(anchor[None])
     if metric == "ii":
-        return (threshold * area).expand(len(proposals))
-    return (area + box_areas(proposals)) * (threshold / (1 + threshold))
+        return threshold * own_area
+    return (own_area + area) * (threshold / (1 + threshold))
+
+
+def _by_anchor(marks: torch.Tensor, grids: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(2, bins) by level, shape, row and column -> (2, R) in the order of the anchors."""
+    result, start = [], 0
+    for grid in grids:
+        height, width, shapes = grid.shape[:3]
+        size = shapes * height * (width + 1)
+        level = marks[:, start : start + size].view(2, shapes, height, width + 1)
+        result.append(level[..., :width].permute(0, 2, 3, 1).flatten(1))
+        start += size
+    return torch.cat(result, dim=1)

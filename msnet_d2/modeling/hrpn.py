@@ -254,9 +254,7 @@ class HierarchicalRPN(RPN):
     ) -> torch.Tensor:
         """Which anchors of an image are kept, (R,) bool, by the way that suits."""
         settings = (self.metric, self.threshold)
-        # On CUDA the plain way is fewer launches, and never makes the host wait.
-        on_cpu = parents.device.type == "cpu"
-        if on_cpu and type(self.anchor_generator) is DefaultAnchorGenerator:
+        if type(self.anchor_generator) is DefaultAnchorGenerator:
             return sample_anchor_grid(anchors, grid_sizes, parents, *settings)
         return sample_anchors(Boxes.cat(anchors), parents, *settings)
 

@@ -38,8 +38,9 @@ def random_proposals(n, seed, *, height=96, width=128, step=None):
 
 def assert_equal_choice(anchors, grid_sizes, proposals, metric, threshold):
     plain = sample_anchors(torch.cat([a.tensor for a in anchors]), proposals, metric, threshold)
-    quick = sample_anchor_grid(anchors, grid_sizes, proposals, metric, threshold)
-    assert torch.equal(quick, plain), f"{int((quick != plain).sum())} differ at {threshold}"
+    for dense in (False, True):  # as on a CPU, and as on a GPU
+        quick = sample_anchor_grid(anchors, grid_sizes, proposals, metric, threshold, dense=dense)
+        assert torch.equal(quick, plain), f"{int((quick != plain).sum())} differ at {threshold}"
     return plain
 
 
@@ -138,6 +139,14 @@ def test_nothing_there():
     assert sample_anchor_grid(anchors, grid_sizes, nothing, "ii", -1.0).all()
     with pytest.raises(ConfigError, match="METRIC is 'dice'"):
         sample_anchor_grid(anchors, grid_sizes, nothing, "dice")
+
+
+@pytest.mark.parametrize("metric", ["ii", "iou"])
+def test_rows_in_blocks(metric, monkeypatch):
+    """So many proposals that not all pairs are held at a time: here 64 of them with one row."""
+    monkeypatch.setattr(anchor_grid, "_BLOCK_ELEMENTS", 64)
+    anchors, grid_sizes = make_anchors()
+    assert_equal_choice(anchors, grid_sizes, random_proposals(64, seed=6), metric, 0.25)
 
 
 @pytest.mark.parametrize("metric", ["ii", "iou"])
