@@ -20,6 +20,9 @@ from msnet_d2.files import write_text
 
 __all__ = ["Chunk", "DetectorSettings", "detect_chunk", "join_chunks", "plan_chunks"]
 
+# Where scores are carried on (MODEL.SRN.CARRY) a frame depends on all before it, on each half as
+# much as on the next: on one so far away by 2^-64, when single precision ends at 2^-24.
+CARRY_FRAMES = 64
 # Detections from this score on count in a video's summary, as in `msnet video`.
 _COUNTED_SCORE = 0.5
 
@@ -43,13 +46,12 @@ class DetectorSettings:
     allow_partial_weights: bool = False
 
     @property
-    def overlap(self) -> int | None:
-        """Frames that a chunk needs on both sides; None: a video cannot be split, because each
-        frame depends on all before it."""
+    def overlap(self) -> int:
+        """How many frames, by index, a chunk needs on both sides."""
         srn = _load(self.config).MODEL.SRN
         if not srn.ENABLED:
             return 0
-        return None if srn.CARRY else int(srn.MAX_GAP)
+        return int(srn.MAX_GAP) + (CARRY_FRAMES * self.stride if srn.CARRY else 0)
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,9 @@ def plan_chunks(video: str | Path, settings: DetectorSettings, seconds: float) -
         info = reader.info
     overlap = settings.overlap
     count = info.frame_count or round((info.duration_s or 0) * info.fps)
-    length = max(1, round(seconds * float(info.fps)), 2 * (overlap or 0))
+    length = max(1, round(seconds * float(info.fps)), 2 * overlap)
     length = -(-length // settings.stride) * settings.stride
-    if overlap is None or count < 1.5 * length:
+    if count < 1.5 * length:
         return [Chunk()]
     pieces = max(1, round(count / length))
     starts = [k * length for k in range(pieces)]

@@ -12,6 +12,7 @@ import torch
 
 from msnet_d2.cli import main
 from msnet_d2.damage_map.chunks import (
+    CARRY_FRAMES,
     Chunk,
     DetectorSettings,
     detect_chunk,
@@ -89,12 +90,23 @@ def test_chunks_join_to_the_bytes_of_one_pass(settings, clip, one_pass, tmp_path
     assert max(tracks) > 4  # tracks begin after the first chunk too
 
 
-def test_a_video_is_not_split_where_each_frame_depends_on_all_before(settings, clip):
+def test_scores_that_are_carried_on_need_a_longer_overlap_which_ends_their_memory(settings):
     from dataclasses import replace
 
     carrying = replace(settings, config=settings.config.replace("CARRY: false", "CARRY: true"))
-    assert carrying != settings
-    assert plan_chunks(clip.video, carrying, 1.0) == [Chunk()]
+    assert settings.overlap == 2
+    assert carrying.overlap == 2 + CARRY_FRAMES
+    assert replace(carrying, stride=3).overlap == 2 + 3 * CARRY_FRAMES
+    # The refiner's running mean from two starts, 0.2 and 0.7, over the same frames.
+    own = np.random.default_rng(0).uniform(0.2, 0.7, (CARRY_FRAMES, 1000)).astype(np.float32)
+    one, other = np.full((2, 1000), [[0.2], [0.7]], np.float32)
+    for scores in own:
+        one, other = (scores + one) / 2, (scores + other) / 2
+    assert (one == other).all()
+
+
+def test_a_short_video_is_one_chunk(settings, clip):
+    assert plan_chunks(clip.video, settings, 60.0) == [Chunk(0, None, 0)]
 
 
 def piece(frames):
