@@ -3,12 +3,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint format setup clean
+.PHONY: help demo test fuzz lint format setup clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     synthesise drone flights, train MSNet on them, evaluate it, draw what it finds (output/demo)"
 	@echo "make test     run the tests"
+	@echo "make fuzz     try every fault of SECURITY.md at length, and count (benchmarks/trust.md)"
 	@echo "make lint     check style with ruff"
 	@echo "make format   apply ruff's format"
 	@echo "make setup    make the environment .venv (the others do it when needed)"
@@ -26,6 +27,9 @@ demo: $(READY)
 
 test: $(READY)
 	@$(VENV)/bin/python -m pytest -n auto --dist worksteal
+
+fuzz: $(READY)
+	@$(VENV)/bin/python benchmarks/trust.py
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check .

@@ -24,6 +24,7 @@ from msnet_d2.errors import MSNetError, OutputError, TrainingError, WeightsError
 
 # `make fuzz` raises it.
 KILLS = int(os.environ.get("MSNET_FUZZ_KILLS", "12"))
+TRAIN_KILLS = max(2, KILLS // 5)
 
 
 class Inject(HookBase):
@@ -286,7 +287,7 @@ def save_forever(folder, start):
         )
 
 
-def test_killed_while_saving_the_last_checkpoint_is_whole(tmp_path):
+def test_killed_while_saving_the_last_checkpoint_is_whole(tmp_path, record_property):
     """Three names in turn, so that existing checkpoints are written over as well."""
     context = multiprocessing.get_context("fork")
     rng = random.Random(0)
@@ -307,7 +308,8 @@ def test_killed_while_saving_the_last_checkpoint_is_whole(tmp_path):
         survived, latest = survived + 1, number
         for file in tmp_path.glob("*.pth"):
             MSNetCheckpointer(small_model()).load(str(file))
-    assert survived == KILLS
+    record_property("tried", KILLS)
+    record_property("survived", survived)
     assert latest > 0  # it did save between the kills
     # One that was killed while writing leaves at most its own rest, which the next save removes.
     assert len(list(tmp_path.glob(".*.tmp"))) <= 2
@@ -370,3 +372,48 @@ def test_unrelated_weights_need_consent_to_train(train_cfg, tmp_path):
         train(train_cfg)
     train(train_cfg, allow_partial_weights=True)
     assert last_checkpoint(train_cfg.OUTPUT_DIR)
+
+
+def train_quietly(cfg, resume):
+    """In a process that may be killed."""
+    train(cfg, resume=resume)
+
+
+def test_training_killed_again_and_again_equals_an_uninterrupted_one(
+    train_cfg, tmp_path, record_property
+):
+    train_cfg.SOLVER.MAX_ITER = 3 * TRAIN_KILLS
+    train_cfg.INPUT.MIN_SIZE_TRAIN = (64, 80)
+    context, rng = multiprocessing.get_context("fork"), random.Random(3)
+    train_cfg.OUTPUT_DIR = str(tmp_path / "whole")
+    process = context.Process(target=train_quietly, args=(train_cfg, False))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+    train_cfg.OUTPUT_DIR = folder = str(tmp_path / "killed")
+    kills, exitcode = 0, None
+    while exitcode != 0:
+        resume = Path(folder, "last_checkpoint").exists()
+        before = last_checkpoint(folder) if resume else None
+        process = context.Process(target=train_quietly, args=(train_cfg, resume))
+        process.start()
+        if kills < TRAIN_KILLS:
+            while process.is_alive() and (
+                not Path(folder, "last_checkpoint").exists() or last_checkpoint(folder) == before
+            ):
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.3))
+            process.kill()
+            kills += 1
+        process.join()
+        exitcode = process.exitcode
+        assert exitcode in (0, -signal.SIGKILL)
+        if kills < TRAIN_KILLS and exitcode == 0:
+            break  # it was done before it could be killed
+
+    record_property("tried", kills)
+    record_property("survived", kills)
+    one, other = trained_weights(tmp_path / "whole"), trained_weights(folder)
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
