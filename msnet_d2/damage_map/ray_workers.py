@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -176,6 +177,7 @@ class RayDetection:
         if self._ray.is_initialized():
             return
         where = self._address or os.environ.get("RAY_ADDRESS")
+        _check_reachable(where)
         # A cluster that exists has the workers it has.
         local = {} if where else {"num_cpus": self._workers, "include_dashboard": False}
         try:
@@ -217,6 +219,24 @@ class RayDetection:
         content = [__version__, settings_key(self._settings, self._digest), stamps, asdict(chunk)]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
         return self._kept / f"{video.stem}_{chunk.first}_{digest}.json"
+
+
+def _check_reachable(address: str | None) -> None:
+    """See that somebody listens at HOST:PORT: Ray itself would try for many minutes.
+
+    Raises:
+        InputError: if nobody does.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        return  # "auto", ray://…: Ray's own to judge
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"no Ray cluster at {address}: {error}; start one by 'ray start --head', or leave the "
+            "address out"
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -203,30 +203,33 @@ def to_wgs84(shape: Any, local: LocalFrame) -> Any:
 class AreaGrid:
     """Squares of :data:`AREA_M` over all buildings, named as in a street atlas.
 
-    Letters go from west to east, numbers from north to south: A1 is the north-west corner.
+    Letters go from west to east, numbers from north to south: A1 is the north-west corner. Columns
+    and rows without a building have no name, so that flights far apart have short ones too.
     """
 
     def __init__(self, points: Sequence[np.ndarray]) -> None:
         """Cover ``points``, each (2,) in local metres; there may be none."""
         xy = np.array(points, dtype=float).reshape(-1, 2)
         self.west, self.north = (xy[:, 0].min(), xy[:, 1].max()) if len(xy) else (0.0, 0.0)
+        cells = [self._cell(p) for p in xy]
+        self._columns = {c: i for i, c in enumerate(sorted({c for c, _ in cells}))}
+        self._rows = {r: i for i, r in enumerate(sorted({r for _, r in cells}))}
 
-    def cell(self, point: np.ndarray) -> tuple[int, int]:
-        """Column from the west and row from the north of a place, both from 0."""
+    def _cell(self, point: np.ndarray) -> tuple[int, int]:
         x, y = np.asarray(point, dtype=float)
         return int((x - self.west) // AREA_M), int((self.north - y) // AREA_M)
 
     def name(self, point: np.ndarray) -> str:
-        """Name of the square that holds a place."""
-        column, row = self.cell(point)
-        letters = ""
+        """Name of the square that holds one of the places that are covered."""
+        column, row = self._cell(point)
+        column, letters = self._columns[column], ""
         while column >= 0:
             column, digit = divmod(column, 26)
             letters, column = chr(ord("A") + digit) + letters, column - 1
-        return f"{letters}{row + 1}"
+        return f"{letters}{self._rows[row] + 1}"
 
     def ring(self, point: np.ndarray) -> np.ndarray:
         """Corners (4, 2) in local metres of the square that holds a place."""
-        column, row = self.cell(point)
+        column, row = self._cell(point)
         corner = np.array([self.west + column * AREA_M, self.north - row * AREA_M])
         return corner + np.array([[0, -1], [1, -1], [1, 0], [0, 0]]) * AREA_M

@@ -229,3 +229,18 @@ def test_options_that_make_no_sense_are_refused(options, expected, clip, tmp_pat
     line = ["map", str(clip.video), "--config-file", "x.yaml", "--out", str(tmp_path / "m")]
     assert main([*line, *options]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(model, clip, tmp_path, capsys):
+    pytest.importorskip("ray")
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config, weights = model
+    line = ["map", clip.video, "--config-file", config, "--weights", weights, "--no-progress"]
+    line += ["--out", tmp_path / "map", "--workers", "ray", "--ray-address", f"127.0.0.1:{port}"]
+    assert main([str(p) for p in line]) == 2
+    assert f"no Ray cluster at 127.0.0.1:{port}" in capsys.readouterr().err
+    assert not (tmp_path / "map").exists()

@@ -175,7 +175,6 @@ def test_areas_are_named_as_in_an_atlas():
     points = [np.array(p, float) for p in ((0, 0), (AREA_M + 1, 0), (0, -AREA_M - 1))]
     grid = AreaGrid(points)
     assert [grid.name(p) for p in points] == ["A1", "B1", "A2"]
-    assert grid.name(np.array([26.5 * AREA_M, -1.0])) == "AA1"
     # South-west, south-east, north-east, north-west.
     assert grid.ring(points[1]).tolist() == [
         [AREA_M, -AREA_M],
@@ -183,4 +182,13 @@ def test_areas_are_named_as_in_an_atlas():
         [2 * AREA_M, 0.0],
         [AREA_M, 0.0],
     ]
-    assert AreaGrid([]).name(np.zeros(2)) == "A1"
+
+
+def test_areas_between_flights_far_apart_take_no_names():
+    far = np.array([500 * AREA_M, -300 * AREA_M - 1.0])
+    assert AreaGrid([np.zeros(2), far]).name(far) == "B2"
+
+
+def test_the_27th_column_is_aa():
+    points = [np.array([i * AREA_M, 0.0]) for i in range(28)]
+    assert [AreaGrid(points).name(points[i]) for i in (25, 26, 27)] == ["Z1", "AA1", "AB1"]

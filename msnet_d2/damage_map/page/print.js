@@ -34,7 +34,7 @@ function sheets() {
     ...data.problems.map(text => el("p", { text: "Problem: " + text })),
     el("p", { text: "Only damage that was found is listed; a building that is not was not assessed. FEMA and EMS-98 are indicative." }), el("p", { text: $("footer").textContent }))];
   for (const [name, list] of [...areas].sort((a, b) => a[0].localeCompare(b[0], "en", { numeric: true }))) pages.push(el("section", { class: "sheet" }, el("h1", { text: areas.size > 1 || name === "without a place" ? `Area ${name}` : "Buildings" }),
-    name === "without a place" || areas.size < 2 ? null : el("p", { text: `A square of ${data.area_m} m by ${data.area_m} m. Letters go from west to east, numbers from north to south.` }), totals(list), picture(list), listing(list)));
+    name === "without a place" || areas.size < 2 ? null : el("p", { text: `A square of ${data.area_m} m by ${data.area_m} m. Letters go from west to east, numbers from north to south; squares without a building have no name.` }), totals(list), picture(list), listing(list)));
   $("sheets").replaceChildren(...pages);
 }
 window.addEventListener("beforeprint", sheets);
