@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ RESULTS_FILE = "coco_instances_results.json"
 PARENTS_FILE = "coco_parents_results.json"
 # Category of the buildings in PARENTS_FILE: they have no classes.
 PARENT_CATEGORY_ID = 1
+# No score and no pixel is this large, and its square is a number still.
+_LARGEST = 1e15
 
 
 def instances_to_results(
@@ -167,7 +168,8 @@ def _check_box(key: str, box: Any) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # False for NaN, and exact for integers that no float can hold.
+    return type(value) in (int, float) and -_LARGEST <= value <= _LARGEST
 
 
 def _to_xywh(boxes: Boxes) -> list[list[float]]:

@@ -75,7 +75,10 @@ def _check_polygons(polygons: list, height: int, width: int) -> None:
         raise ValueError(f"segmentation is {type(polygons).__name__}, neither polygons nor RLE")
     reach = max(height, width)
     for polygon in polygons:
-        points = np.asarray(polygon, dtype=np.float64)
+        try:
+            points = np.asarray(polygon, dtype=np.float64)
+        except OverflowError:  # an integer that no float can hold
+            points = np.array([np.inf] * 6)
         if points.ndim != 1 or points.size % 2 or points.size < 6:
             raise ValueError("a polygon is a flat list of at least 3 pairs x, y")
         if not np.isfinite(points).all() or points.min() < -reach or points.max() > 2 * reach:
