@@ -43,6 +43,8 @@ def import_ray():
     Raises:
         DependencyError: if it is not installed.
     """
+    # Maps are made of places where people have lost their homes: nobody is told, unless asked to.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:
