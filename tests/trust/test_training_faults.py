@@ -279,12 +279,13 @@ def small_model(value=0.0):
     return model
 
 
-def save_forever(folder, start):
+def save_forever(folder, start, saved):
     """In a process that will be killed: each checkpoint holds its own number everywhere."""
     for number in range(start, start + 10_000):
         MSNetCheckpointer(small_model(float(number)), folder).save(
             f"model_{number % 3:07d}", iteration=number
         )
+        saved.value = number
 
 
 def test_killed_while_saving_the_last_checkpoint_is_whole(tmp_path, record_property):
@@ -294,9 +295,13 @@ def test_killed_while_saving_the_last_checkpoint_is_whole(tmp_path, record_prope
     MSNetCheckpointer(small_model(0.0), str(tmp_path)).save("model_0000000", iteration=0)
     survived, latest = 0, 0
     for kill in range(KILLS):
-        process = context.Process(target=save_forever, args=(str(tmp_path), latest))
+        saved = context.Value("i", -1, lock=False)
+        process = context.Process(target=save_forever, args=(str(tmp_path), latest + 1, saved))
         process.start()
-        time.sleep(rng.uniform(0.005, 0.15))
+        patient = rng.random() < 0.7  # the others are killed before their first
+        while patient and saved.value < 0:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.08))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
 
