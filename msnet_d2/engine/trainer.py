@@ -93,7 +93,9 @@ class MSNetTrainer(DefaultTrainer):
         self._failed = False
         self.seed: int = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         # After the loss has been looked at, and with mixed precision after gradients are unscaled.
-        optimizer.register_step_pre_hook(lambda *_: check_gradients(self))
+        # By a weak reference: the optimiser would keep the trainer alive, and both the memory.
+        this = weakref.proxy(self)
+        optimizer.register_step_pre_hook(lambda *_: check_gradients(this))
         self._start_data()
         self.register_hooks(self.build_hooks())
 

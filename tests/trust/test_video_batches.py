@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -203,25 +204,24 @@ def test_every_video_ends_once_whoever_is_killed(tmp_path, record_property):
         run(names, work, tmp_path / "state", workers=2)
 
     context, rng = multiprocessing.get_context("fork"), random.Random(1)
-    killed: set[str] = set()
+    # The workers of every tenth video are killed once.
+    victims = {f"{Path(name).name}.calls" for name in rng.sample(names, VIDEOS // 10)}
     driver_kills, worker_kills = 0, 0
     while True:
         driver = context.Process(target=drive)
         driver.start()
-        # A worker that has not been killed for its video yet; and at times the run itself.
-        deadline = time.monotonic() + rng.uniform(0.5, 1.5)
+            deadline = time.monotonic() + rng.uniform(0.5, 1.5)
         while driver.is_alive() and (time.monotonic() < deadline or driver_kills >= DRIVER_KILLS):
-            time.sleep(0.02)
-            latest = max(notes.glob("*.calls"), key=os.path.getmtime, default=None)
-            if latest is None or latest.name in killed or rng.random() < 0.7:
-                continue
-            killed.add(latest.name)
-            worker = int(latest.read_text().split()[-1])
-            try:
-                os.kill(worker, signal.SIGKILL)
-                worker_kills += 1
-            except ProcessLookupError:
-                pass
+            time.sleep(0.005)
+            for name in victims & set(os.listdir(notes)):
+                words = (notes / name).read_text().split()
+                if not words:
+                    continue
+                victims.remove(name)
+                # It may have gone on to another video, or have ended with the run before.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(words[-1]), signal.SIGKILL)
+                    worker_kills += 1
         if not driver.is_alive():
             break
         os.kill(driver.pid, signal.SIGKILL)
