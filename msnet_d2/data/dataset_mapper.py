@@ -12,6 +12,7 @@ from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMa
 
 from msnet_d2.data.buildings import add_parents_as_class
 from msnet_d2.data.image_checks import unsupported_mode
+from msnet_d2.data.resizing import with_quick_resizing
 from msnet_d2.errors import ConfigError, DatasetError, DependencyError, MSNetError
 from msnet_d2.picture_files import DEFAULT_LIMITS, Limits, open_picture
 
@@ -69,6 +70,7 @@ class ISBDADatasetMapper(DatasetMapper):
                 T.RandomContrast(low, high),
                 T.RandomSaturation(low, high),
             ]
+        arguments["augmentations"] = with_quick_resizing(arguments["augmentations"])
         return arguments
 
     def __call__(self, dataset_dict: dict) -> dict:
