@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 
+from msnet_d2.cli.compute_options import acceleration_of, add_compute_options
+
 HELP = "find damage in pictures"
 
 
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run although the checkpoint lacks parts of the model",
     )
+    add_compute_options(parser)
     parser.add_argument(
         "--opts",
         nargs=argparse.REMAINDER,
@@ -61,13 +64,20 @@ def run(args: argparse.Namespace) -> int:
     cfg = load_config(args.config_file, opts, device=args.device)
     cfg.defrost()
     cfg.MODEL.WEIGHTS = trained_weights(cfg, args.config_file, opts)
-    predictor = Predictor(cfg, allow_partial_weights=args.allow_partial_weights)
+    predictor = Predictor(
+        cfg,
+        allow_partial_weights=args.allow_partial_weights,
+        acceleration=acceleration_of(args),
+    )
     summary = predict_pictures(
         predictor,
         pictures,
         args.out,
         min_score=args.min_score,
-        about={"config": find_config(args.config_file).name},
+        about={
+            "config": find_config(args.config_file).name,
+            "precision": predictor.acceleration.precision,
+        },
     )
     found = sum(len(image["instances"]) for image in summary["images"])
     logger = logging.getLogger(__name__)

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 
+from msnet_d2.cli.compute_options import acceleration_of, add_compute_options
+
 HELP = "find damage in a video and write it annotated"
 
 
@@ -69,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on although the checkpoint lacks parts of the model",
     )
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    add_compute_options(parser)
     parser.add_argument(
         "--opts",
         nargs=argparse.REMAINDER,
@@ -128,7 +131,11 @@ def _process(args: argparse.Namespace, reader) -> int:
     cfg.defrost()
     cfg.MODEL.WEIGHTS = args.weights or trained_weights(cfg, args.config_file, args.opts)
     refiner = _refiner(cfg, args.neighbour)
-    predictor = Predictor(cfg, allow_partial_weights=args.allow_partial_weights)
+    predictor = Predictor(
+        cfg,
+        allow_partial_weights=args.allow_partial_weights,
+        acceleration=acceleration_of(args),
+    )
     default_batch = 4 if cfg.MODEL.DEVICE.startswith("cuda") else 1
     summary = process_video(
         reader,
@@ -144,6 +151,7 @@ def _process(args: argparse.Namespace, reader) -> int:
         model={
             "weights_sha256": predictor.weights_sha256,
             "meta_architecture": cfg.MODEL.META_ARCHITECTURE,
+            "precision": predictor.acceleration.precision,
             "refined_by": None if refiner is None else cfg.MODEL.SRN.NEIGHBOUR,
         },
         progress=not args.no_progress,

@@ -12,6 +12,8 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.modeling import build_model
 
+from msnet_d2.data.resizing import QuickResizeShortestEdge
+from msnet_d2.engine.acceleration import Acceleration, accelerate
 from msnet_d2.engine.weights import load_trained_weights
 from msnet_d2.errors import ConfigError, InputError
 
@@ -29,6 +31,7 @@ class Predictor:
         model: the model, in evaluation mode.
         metadata: class names and colours, for drawing.
         weights_sha256: digest of the weights' file; None if the weights are random.
+        acceleration: how the model computes.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Predictor:
         metadata: Metadata | None = None,
         allow_random_weights: bool = False,
         allow_partial_weights: bool = False,
+        acceleration: Acceleration | None = None,
     ):
         """Build the model and load ``MODEL.WEIGHTS``.
 
@@ -46,6 +50,8 @@ class Predictor:
             metadata: class names and colours; None: see :func:`metadata_for`.
             allow_random_weights: whether ``MODEL.WEIGHTS`` may be empty.
             allow_partial_weights: whether weights may miss parts of the model, which stay random.
+            acceleration: how the model is to compute, such as ``Acceleration.fast()``; None: as
+                Detectron2 does, to the bit.
 
         Raises:
             ConfigError: if ``INPUT.FORMAT`` is neither BGR nor RGB.
@@ -62,8 +68,10 @@ class Predictor:
             allow_random=allow_random_weights,
             allow_partial=allow_partial_weights,
         )
+        self.acceleration = accelerate(self.model, acceleration or Acceleration())
         self.metadata = metadata or metadata_for(cfg)
-        self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+        resize = QuickResizeShortestEdge if self.acceleration.quick_resize else T.ResizeShortestEdge
+        self._resize = resize([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
 
     def __call__(self, image: np.ndarray) -> dict[str, Any]:
         """Detect in one picture; see :meth:`predict_batch`."""

@@ -1,0 +1,110 @@
+"""Batch normalisation with fixed statistics, multiplied into the convolutions before it."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from torch import fx, nn
+
+__all__ = ["fold_norms"]
+
+# Convolutions whose output is linear in their weights; others, such as those that standardise them,
+# are not to be scaled.
+_LINEAR = ("Conv2d", "Conv2dSame")
+
+logger = logging.getLogger(__name__)
+
+
+def fold_norms(model: nn.Module) -> int:
+    """Fold every batch normalisation that follows a convolution, in place.
+
+    conv(x; w, b) · s + t = conv(x; w · s, b · s + t), so that the outputs are equal up to rounding.
+    Looked at are Detectron2's convolutions, which hold their normalisation, and timm's models,
+    whose order is found by tracing; where a model cannot be traced its normalisations stay.
+
+    Args:
+        model: in evaluation mode.
+
+    Returns:
+        How many were folded.
+    """
+    folded = 0
+    for module in list(model.modules()):
+        # Detectron2's Conv2d: convolution, norm, activation.
+        if isinstance(module, nn.Conv2d) and _is_fixed_norm(getattr(module, "norm", None)):
+            _multiply_in(module, module.norm)
+            module.norm = None
+            folded += 1
+    bodies = [m.body for m in model.modules() if type(m).__name__ == "TimmBackbone"]
+    return folded + sum(map(_fold_traced, bodies))
+
+
+def _is_fixed_norm(norm: nn.Module | None) -> bool:
+    if isinstance(norm, FrozenBatchNorm2d):
+        return True
+    # timm's frozen variants are classes of their own, with the same attributes.
+    return (
+        norm is not None
+        and ("BatchNorm" in type(norm).__name__)
+        and getattr(norm, "running_mean", None) is not None
+        and not norm.training
+    )
+
+
+@torch.no_grad()
+def _multiply_in(conv: nn.Conv2d, norm: nn.Module) -> None:
+    """Change ``conv`` to what conv and norm are together. Statistics are multiplied in float64."""
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    if norm.weight is not None:
+        scale = scale * norm.weight.double()
+    shift = -norm.running_mean.double() * scale
+    if norm.bias is not None:
+        shift = shift + norm.bias.double()
+    if conv.bias is not None:
+        shift = shift + conv.bias.double() * scale
+    weight = conv.weight.double() * scale[:, None, None, None]
+    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
+    conv.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=False)
+
+
+class _Tracer(fx.Tracer):
+    """Takes convolutions and normalisations as they are, whatever class timm gives them."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        leaf = isinstance(module, nn.Conv2d) or _is_fixed_norm(module)
+        return leaf or super().is_leaf_module(module, name)
+
+
+def _fold_traced(body: nn.Module) -> int:
+    # timm asks whether it is traced, of which torch warns.
+    of_torch = logging.getLogger("torch.fx._symbolic_trace")
+    level = of_torch.level
+    of_torch.setLevel(logging.ERROR)
+    try:
+        graph = _Tracer().trace(body)
+    except Exception as error:  # whatever a model does that a tracer cannot follow
+        logger.info("norms of %s are not folded: %s", type(body).__name__, error)
+        return 0
+    finally:
+        of_torch.setLevel(level)
+    modules = dict(body.named_modules())
+    calls = [node.target for node in graph.nodes if node.op == "call_module"]
+    folded = 0
+    for node in graph.nodes:
+        before = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(before, fx.Node) or before.op != "call_module":
+            continue
+        norm, conv = modules[node.target], modules[before.target]
+        alone = len(before.users) == 1 and calls.count(before.target) == 1
+        if not (_is_fixed_norm(norm) and type(conv).__name__ in _LINEAR and alone):
+            continue
+        _multiply_in(conv, norm)
+        # timm's normalisations include the activation that follows.
+        rest = [getattr(norm, name, None) for name in ("drop", "act")]
+        parent, _, name = node.target.rpartition(".")
+        after = nn.Sequential(*(m for m in rest if m is not None and type(m) is not nn.Identity))
+        setattr(modules[parent], name, after)
+        folded += 1
+    return folded
