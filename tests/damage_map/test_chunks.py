@@ -58,18 +58,9 @@ def clip(flights):
 
 
 @pytest.fixture
-def one_pass(model, tmp_path):
-    """What ``msnet video`` writes for a video."""
-
-    def run(video):
-        config, weights = model
-        target = tmp_path / "one_pass.json"
-        command = ["video", video, "--config-file", config, "--weights", weights]
-        command += ["--results", target, "--no-progress"]
-        assert main([str(part) for part in command]) == 0
-        return target.read_bytes()
-
-    return run
+def one_pass(settings):
+    """The results file of a pass over a whole video by one process."""
+    return lambda video: detect_chunk(settings, str(video), Chunk()).encode()
 
 
 def test_chunks_join_to_the_bytes_of_one_pass(settings, clip, one_pass, tmp_path):
@@ -85,8 +76,9 @@ def test_chunks_join_to_the_bytes_of_one_pass(settings, clip, one_pass, tmp_path
     # In any order.
     texts = {c: detect_chunk(settings, str(clip.video), c) for c in reversed(chunks)}
     join_chunks([texts[c] for c in chunks], chunks, tmp_path / "joined.json")
-    assert (tmp_path / "joined.json").read_bytes() == whole
-    tracks = [i["track_id"] for f in json.loads(whole)["frames"] for i in f["instances"]]
+    joined = (tmp_path / "joined.json").read_bytes()
+    assert joined == whole
+    tracks = [i["track_id"] for f in json.loads(joined)["frames"] for i in f["instances"]]
     assert max(tracks) > 4  # tracks begin after the first chunk too
 
 
