@@ -23,6 +23,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from msnet_d2.cli.compute_options import acceleration_of, add_compute_options
+
 HELP = "make a map of damaged buildings from videos and flight logs"
 
 
@@ -58,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, metavar="N", help="frames at once (default: 4 on CUDA, else 1)")
     add("--stride", type=int, default=1, metavar="N", help="detect in every N-th frame only")
     add("--no-progress", action="store_true", help="no progress bar")
+    add_compute_options(found)
     many = parser.add_argument_group("many videos")
     add = many.add_argument
     add("--workers", choices=("ray",), help="detect in parallel by Ray (extra: ray)")
@@ -226,6 +229,8 @@ def _batch_size(args: argparse.Namespace, cfg) -> int:
 
 def _ray_detector(args: argparse.Namespace, videos: list[Path]):
     """Detection by Ray; what it finds is kept beside the map."""
+    import torch
+
     from msnet_d2.damage_map.chunks import DetectorSettings
     from msnet_d2.damage_map.ray_workers import RayDetection, import_ray
     from msnet_d2.errors import WeightsError
@@ -243,6 +248,7 @@ def _ray_detector(args: argparse.Namespace, videos: list[Path]):
         batch_size=_batch_size(args, cfg),
         stride=args.stride,
         allow_partial_weights=args.allow_partial_weights,
+        acceleration=acceleration_of(args).resolved(torch.device(cfg.MODEL.DEVICE)),
     )
     return RayDetection(
         videos,
@@ -266,7 +272,11 @@ def _own_detector(args: argparse.Namespace):
         from msnet_d2.engine.predictor import Predictor
 
         cfg = _config(args)
-        return cfg, Predictor(cfg, allow_partial_weights=args.allow_partial_weights)
+        return cfg, Predictor(
+            cfg,
+            allow_partial_weights=args.allow_partial_weights,
+            acceleration=acceleration_of(args),
+        )
 
     def detect(video, results, marked) -> None:
         from msnet_d2.modeling.score_refinement import ScoreRefiner
@@ -288,6 +298,7 @@ def _own_detector(args: argparse.Namespace):
                 stride=args.stride,
                 model={
                     "weights_sha256": model.weights_sha256,
+                    "precision": model.acceleration.precision,
                     "meta_architecture": cfg.MODEL.META_ARCHITECTURE,
                     "refined_by": None if refiner is None else cfg.MODEL.SRN.NEIGHBOUR,
                 },

@@ -37,6 +37,8 @@ class DetectorSettings:
         batch_size: frames at once.
         stride: every so many frames.
         allow_partial_weights: whether the checkpoint may lack parts of the model.
+        acceleration: :class:`~msnet_d2.engine.acceleration.Acceleration`, its precision resolved:
+            workers that choose for themselves would differ; None: as Detectron2 computes.
     """
 
     config: str
@@ -44,6 +46,7 @@ class DetectorSettings:
     batch_size: int = 1
     stride: int = 1
     allow_partial_weights: bool = False
+    acceleration: Any = None
 
     @property
     def overlap(self) -> int:
@@ -109,7 +112,11 @@ def _predictor(settings: DetectorSettings) -> Any:
     cfg = _load(settings.config).clone()
     cfg.defrost()
     cfg.MODEL.WEIGHTS = settings.weights
-    return Predictor(cfg, allow_partial_weights=settings.allow_partial_weights)
+    return Predictor(
+        cfg,
+        allow_partial_weights=settings.allow_partial_weights,
+        acceleration=settings.acceleration,
+    )
 
 
 def detect_chunk(settings: DetectorSettings, video: str, chunk: Chunk) -> str:
@@ -141,6 +148,7 @@ def detect_chunk(settings: DetectorSettings, video: str, chunk: Chunk) -> str:
         path = Path(folder) / "chunk.json"
         about = {
             "weights_sha256": model.weights_sha256,
+            "precision": model.acceleration.precision,
             "meta_architecture": cfg.MODEL.META_ARCHITECTURE,
             "refined_by": None if refiner is None else cfg.MODEL.SRN.NEIGHBOUR,
         }
