@@ -19,6 +19,7 @@ from detectron2.structures import Boxes, Instances, PolygonMasks
 from torch import nn
 
 from msnet_d2.benchmark.stages import REFINEMENT, REST, StageClock, staged
+from msnet_d2.engine.acceleration import Acceleration
 from msnet_d2.engine.loops import build_loop
 from msnet_d2.engine.optimizer import build_optimizer
 from msnet_d2.engine.predictor import Predictor
@@ -40,7 +41,14 @@ class InferenceSide:
         found: number of detections of the last frame.
     """
 
-    def __init__(self, cfg: CfgNode, pictures: Sequence[np.ndarray], detections: int | None):
+    def __init__(
+        self,
+        cfg: CfgNode,
+        pictures: Sequence[np.ndarray],
+        detections: int | None,
+        acceleration: Acceleration | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
         """Build the model.
 
         Args:
@@ -48,12 +56,15 @@ class InferenceSide:
             pictures: BGR frames of one video, taken in turn.
             detections: so many boxes, the same for every model, take the place of what the box head
                 finds (which is computed all the same); None: what it finds.
+            acceleration: see :class:`Predictor`.
+            clock: gives seconds.
         """
-        self._predictor = Predictor(cfg, allow_random_weights=True)
+        self._predictor = Predictor(cfg, allow_random_weights=True, acceleration=acceleration)
+        self._time = clock
         self.model = self._predictor.model
         self._pictures = pictures
         self._refiner = ScoreRefiner(cfg) if cfg.MODEL.SRN.ENABLED else None
-        self._clock = StageClock(self.model.device)
+        self._clock = StageClock(self.model.device, clock)
         self._next = 0
         self.found = 0
         if not cfg.MODEL.WEIGHTS:
@@ -69,10 +80,10 @@ class InferenceSide:
     def frame(self) -> float:
         """Detect in the next frame; return milliseconds."""
         _synchronise(self.model.device)
-        start = time.perf_counter()
+        start = self._time()
         self._step()
         _synchronise(self.model.device)
-        return 1000 * (time.perf_counter() - start)
+        return 1000 * (self._time() - start)
 
     def frame_by_stage(self) -> dict[str, float]:
         """The same; milliseconds by stage."""
@@ -94,8 +105,15 @@ class InferenceSide:
 class TrainingSide:
     """A model that is trained, step after step, on the same pictures with made-up damage."""
 
-    def __init__(self, cfg: CfgNode, pictures: Sequence[np.ndarray], batch: int):
+    def __init__(
+        self,
+        cfg: CfgNode,
+        pictures: Sequence[np.ndarray],
+        batch: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
         """Build model and optimiser; the detector's, without score refinement."""
+        self._time = clock
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.SRN.ENABLED = False
@@ -122,11 +140,11 @@ class TrainingSide:
         from detectron2.utils.events import EventStorage
 
         _synchronise(self.model.device)
-        start = time.perf_counter()
+        start = self._time()
         with EventStorage():
             self._loop.run_step()
         _synchronise(self.model.device)
-        return 1000 * (time.perf_counter() - start)
+        return 1000 * (self._time() - start)
 
 
 def measure_peak(side: InferenceSide | TrainingSide, action: Callable[[], object]) -> float | None:

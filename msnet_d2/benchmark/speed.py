@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from msnet_d2.benchmark.methods import import_project
 from msnet_d2.benchmark.provenance import describe_run, provenance_lines, write_report
 from msnet_d2.benchmark.stages import STAGES
 from msnet_d2.benchmark.tables import markdown_table
+from msnet_d2.engine.acceleration import Acceleration
 from msnet_d2.engine.setup import find_config, load_config
 from msnet_d2.errors import InputError
 from msnet_d2.files import write_text
@@ -53,6 +55,9 @@ class SpeedSettings:
     threads: int | None = None
     training: bool = True
     batch: int = 1
+    accelerate: str = "none"  # "a", "b", "both": which side predicts as `msnet predict` does
+    precision: str = "auto"
+    clock: str = "wall"  # "cpu": the processor time of all threads
 
     def __post_init__(self):
         for name, value, least in (
@@ -67,6 +72,15 @@ class SpeedSettings:
         for name, opts in (("A", self.opts_a), ("B", self.opts_b)):
             if len(opts) % 2:
                 raise InputError(f"overrides of {name} are pairs KEY VALUE, got {' '.join(opts)}")
+
+    def acceleration(self, side: str) -> Acceleration | None:
+        """Of side "a" or "b"."""
+        return Acceleration.fast(self.precision) if self.accelerate in (side, "both") else None
+
+    @property
+    def timer(self) -> Callable[[], float]:
+        """Gives seconds."""
+        return time.process_time if self.clock == "cpu" else time.perf_counter
 
     @property
     def fixed_detections(self) -> int | None:
@@ -184,7 +198,8 @@ def speed_markdown(settings: SpeedSettings, rows: Sequence[Row], facts: dict, ab
         "",
         f"- A: {_describe(settings.config_a, settings.opts_a, settings.weights_a, a)}",
         f"- B: {_describe(settings.config_b, settings.opts_b, settings.weights_b, b)}",
-        f"- device: {facts['device']}",
+        f"- device: {facts['device']}; {'processor' if settings.clock == 'cpu' else 'wall'} time",
+        *_accelerated(settings),
         f"- median of {settings.rounds} alternations [10th to 90th percentile]; the ratio is the "
         "median of each round's",
         *provenance_lines(about),
@@ -205,6 +220,13 @@ def speed_markdown(settings: SpeedSettings, rows: Sequence[Row], facts: dict, ab
     return "\n".join(lines) + "\n"
 
 
+def _accelerated(settings: SpeedSettings) -> list[str]:
+    if settings.accelerate == "none":
+        return []
+    which = "A and B" if settings.accelerate == "both" else settings.accelerate.upper()
+    return [f"- {which}: folded norms, channels last, precision {settings.precision}"]
+
+
 def _config(
     settings: SpeedSettings, name: str, weights: str | None, opts: Sequence[str]
 ) -> CfgNode:
@@ -218,7 +240,12 @@ def _config(
 def _measure_inference(
     settings: SpeedSettings, configs: Sequence[CfgNode], pictures: Sequence[np.ndarray]
 ) -> tuple[list[Row], dict]:
-    sides = [InferenceSide(cfg, pictures, settings.fixed_detections) for cfg in configs]
+    sides = [
+        InferenceSide(
+            cfg, pictures, settings.fixed_detections, settings.acceleration(side), settings.timer
+        )
+        for cfg, side in zip(configs, "ab")
+    ]
     rounds, warmup = settings.rounds, settings.warmup
     frames = measure([side.frame for side in sides], rounds, warmup, "frames")
     by_stage = measure([side.frame_by_stage for side in sides], rounds, min(warmup, 1), "stages")
@@ -244,7 +271,7 @@ def _measure_inference(
 def _measure_training(
     settings: SpeedSettings, configs: Sequence[CfgNode], pictures: Sequence[np.ndarray]
 ) -> list[Row]:
-    sides = [TrainingSide(cfg, pictures, settings.batch) for cfg in configs]
+    sides = [TrainingSide(cfg, pictures, settings.batch, settings.timer) for cfg in configs]
     actions = [side.step for side in sides]
     steps = measure(actions, settings.rounds, min(settings.warmup, 1), "training steps")
     rows = [Row.of(f"training step of {settings.batch}", "ms", *steps)]

@@ -29,8 +29,11 @@ _PACKAGES = ("detectron2.", "msnet_d2.", "polarmask")
 class StageClock:
     """Adds up time by stage. A stage inside another stops the outer one's clock meanwhile."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(
+        self, device: torch.device, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         """On CUDA each change of stage waits for the device, which costs time itself."""
+        self._clock = clock
         self._on_cuda = device.type == "cuda"
         self._device = device
         self._running: list[str] = []
@@ -57,7 +60,7 @@ class StageClock:
     def _turn(self) -> None:
         if self._on_cuda:
             torch.cuda.synchronize(self._device)
-        now = time.perf_counter()
+        now = self._clock()
         if self._running:
             self._seconds[self._running[-1]] += now - self._since
         self._since = now

@@ -217,6 +217,25 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
     add("--device", metavar="NAME", help="cpu or cuda (default: cuda if there is one)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: as torch has it)")
     add("--batch", type=int, default=1, metavar="N", help="images of a training step (default: 1)")
+    add(
+        "--accelerate",
+        choices=("none", "a", "b", "both"),
+        default="none",
+        help="which side predicts as msnet predict does: folded norms, channels last, --precision "
+        "(default: %(default)s, as Detectron2)",
+    )
+    add(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the accelerated sides (default: %(default)s)",
+    )
+    add(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu: processor time, for a machine that others use too (default: %(default)s)",
+    )
     add("--no-training", action="store_true", help="leave out the training step")
     add("--out", type=Path, metavar="DIR", help="write speed.json, speed.md and speed.png here")
     _add_opts(parser, "both")
@@ -322,6 +341,9 @@ def _speed(args: argparse.Namespace) -> int:
         threads=args.threads,
         training=not args.no_training,
         batch=args.batch,
+        accelerate=args.accelerate,
+        precision=args.precision,
+        clock=args.clock,
     )
     print(run_speed(settings, args.out))
     return 0

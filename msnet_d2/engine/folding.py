@@ -78,17 +78,11 @@ class _Tracer(fx.Tracer):
 
 
 def _fold_traced(body: nn.Module) -> int:
-    # timm asks whether it is traced, of which torch warns.
-    of_torch = logging.getLogger("torch.fx._symbolic_trace")
-    level = of_torch.level
-    of_torch.setLevel(logging.ERROR)
     try:
         graph = _Tracer().trace(body)
     except Exception as error:  # whatever a model does that a tracer cannot follow
         logger.info("norms of %s are not folded: %s", type(body).__name__, error)
         return 0
-    finally:
-        of_torch.setLevel(level)
     modules = dict(body.named_modules())
     calls = [node.target for node in graph.nodes if node.op == "call_module"]
     folded = 0

@@ -85,6 +85,7 @@ def test_speed(tmp_path):
     command = ["bench", "speed", "--config-file", "quick/msnet_srn_lite0_FPN.yaml"]
     command += ["--against", "quick/polarmask_lite0_FPN.yaml", "--size", "96x64", "--rounds", "2"]
     command += ["--warmup", "0", "--device", "cpu", "--detections", "3", "--out", str(out)]
+    command += ["--accelerate", "a", "--precision", "float32", "--clock", "cpu"]
     command += ["--opts", "INPUT.MIN_SIZE_TEST", "64", "MODEL.TIMM.WEIGHTS", ""]
     assert main(command) == 0
     results = json.loads((out / "speed.json").read_text())
@@ -94,7 +95,9 @@ def test_speed(tmp_path):
     assert rows["parent RPN"]["b"]["median"] == 0
     assert rows["parent RPN"]["ratio"] is None
     assert results["a"]["detections"] == 3
-    assert "A / B" in (out / "speed.md").read_text()
+    text = (out / "speed.md").read_text()
+    assert "A / B" in text
+    assert "- device: cpu; processor time\n- A: folded norms, channels last, precision f" in text
     assert is_png(out / "speed.png")
 
 
