@@ -1,8 +1,8 @@
 """Choosing the anchors inside parent proposals: the matrix of all pairs against the grid's way.
 
-Four ways give the same anchors: all pairs at once, the definition in blocks (what tests compare
-with), intervals of pairs that overlap (what a CPU uses), intervals of all pairs (what a GPU uses,
-here on the CPU).
+Four ways give the same anchors: Detectron2's matrix of all pairs, the definition in blocks (what
+tests compare with), intervals of pairs that overlap (what a CPU uses), intervals of all pairs (what
+a GPU uses, here on the CPU).
 
   python benchmarks/anchors.py --rounds 3
 """
@@ -15,6 +15,8 @@ from functools import partial
 import torch
 from alternation import alternate, print_table, spread, use_threads
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.structures import Boxes
+from detectron2.structures.boxes import pairwise_intersection, pairwise_iou
 from memory import peak_mib
 
 from msnet_d2.modeling.anchor_grid import sample_anchor_grid
@@ -43,37 +45,45 @@ def make_proposals(count: int, height: int, width: int, seed: int = 0) -> torch.
     return boxes.clamp_(min=0).minimum(torch.tensor([width, height, width, height]))
 
 
-def by_definition(anchors, proposals, metric, threshold, block_elements=None) -> torch.Tensor:
-    """The scores of all anchors, compared with the threshold."""
-    return (
-        anchor_sampling_scores(anchors, proposals, metric, block_elements=block_elements)
-        > threshold
-    )
+def all_pairs(anchors, proposals, metric, threshold) -> torch.Tensor:
+    """The way of the paper's code: a matrix by Detectron2, of which the largest of each row."""
+    if metric == "iou":
+        scores = pairwise_iou(Boxes(anchors), Boxes(proposals))
+    else:
+        boxes = Boxes(anchors)
+        scores = pairwise_intersection(boxes, Boxes(proposals)) / boxes.area()[:, None]
+    return scores.amax(dim=1) > threshold
+
+
+def by_definition(anchors, proposals, metric, threshold) -> torch.Tensor:
+    """The same in blocks that fit a core's cache."""
+    return anchor_sampling_scores(anchors, proposals, metric) > threshold
 
 
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--proposals", type=int, nargs="+", default=[100, 1000])
     args = parser.parse_args()
     use_threads()
     height, width = 800, 1344
     anchors, sizes = make_anchors(height, width)
     everything = torch.cat([level.tensor for level in anchors])
     rows = []
-    for count in (100, 1000):
+    for count in args.proposals:
         proposals = make_proposals(count, height, width)
         for metric, threshold in (("ii", 0.1), ("ii", 0.5), ("iou", 0.4)):
             given = (proposals, metric, threshold)
-            pairwise = partial(by_definition, everything, *given, block_elements=1 << 62)
+            pairwise = partial(all_pairs, everything, *given)
             blocks = partial(by_definition, everything, *given)
             grid = partial(sample_anchor_grid, anchors, sizes, *given, dense=False)
             dense = partial(sample_anchor_grid, anchors, sizes, *given, dense=True)
             kept = pairwise()
             for other in (blocks(), grid(), dense()):
                 assert torch.equal(kept, other)
-            against = alternate(pairwise, grid, args.rounds, repeat=10)
-            others = alternate(blocks, dense, args.rounds, repeat=5)
+            against = alternate(pairwise, grid, args.rounds, warmup=0, repeat=5)
+            others = alternate(blocks, dense, 2, warmup=0, repeat=2)
             memory = [peak_mib(way) for way in (pairwise, grid)]
             rows.append(
                 [
