@@ -14,6 +14,14 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def config_of_msnet_alone(monkeypatch):
+    """Leave out the keys of projects, whose tests import them into the same process."""
+    from msnet_d2 import config
+
+    monkeypatch.setattr(config, "_EXTENSIONS", [])
+
+
 @pytest.fixture
 def tiny_cfg():
     """An MSNet that builds and runs in well under a second: ResNet-18, FPN of 32 channels, CPU."""

@@ -15,6 +15,11 @@ from msnet_d2.benchmark.summary import Resampling
 BUILDING, PART = 60, 20
 
 
+@pytest.fixture(autouse=True)
+def config_of_msnet_alone():
+    """The benchmark imports projects by itself: leave their keys in."""
+
+
 def write_scenes(folder, *, videos=3, frames=(0, 10), houses=True):
     """Data set in ISBDA's layout: 128×96 frames of several videos, all in train/, a part each."""
     rng = np.random.default_rng(0)
