@@ -31,7 +31,10 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["msnet_d2", "msnet_d2.*"]), "msnet_d2.configs"],
     package_dir={"msnet_d2.configs": "configs"},
-    package_data={"msnet_d2.configs": ["*.yaml", "*/*.yaml", "*.py"]},
+    package_data={
+        "msnet_d2.configs": ["*.yaml", "*/*.yaml", "*.py"],
+        "msnet_d2.damage_map": ["page/*"],
+    },
     # torch and detectron2 are not listed: pip would replace builds that were made for the user's
     # machine. `msnet doctor` says what is missing and how to get it.
     install_requires=[

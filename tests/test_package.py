@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,19 @@ def test_who_asks_python_for_warnings_sees_all_of_them():
     done = run_python("-W", "default", "-c", code)
     assert done.returncode == 0, done.stderr
     assert "torch.jit" in done.stderr
+
+
+def test_an_installed_copy_holds_every_file_that_a_checkout_has(tmp_path):
+    checkout = Path(msnet_d2.__file__).resolve().parents[1]
+    copy = tmp_path / "checkout"
+    unwanted = shutil.ignore_patterns("__pycache__", ".*")
+    for name in ("msnet_d2", "configs"):
+        shutil.copytree(checkout / name, copy / name, ignore=unwanted)
+    for name in ("setup.py", "README.md"):
+        shutil.copy(checkout / name, copy)
+    built = tmp_path / "built"
+    line = [sys.executable, "-W", "ignore", "setup.py", "-q", "build_py", "--build-lib", str(built)]
+    subprocess.run(line, cwd=copy, check=True, capture_output=True)
+    expected = {p.relative_to(copy) for p in (copy / "msnet_d2").rglob("*") if p.is_file()}
+    expected |= {Path("msnet_d2") / p.relative_to(copy) for p in (copy / "configs").rglob("*.*")}
+    assert {p.relative_to(built) for p in built.rglob("*") if p.is_file()} == expected
