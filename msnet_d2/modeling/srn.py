@@ -19,16 +19,18 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 
 from msnet_d2.errors import ConfigError
+from msnet_d2.modeling.sparse_roi_align import (
+    pixels_read_by_roi_align,
+    pool_by_map,
+    pool_by_rows,
+)
 
-__all__ = ["ScoreRefinementNetwork", "pixels_read_by_roi_align"]
+__all__ = ["ScoreRefinementNetwork"]
 
-# A sample point this close to a pixel border may fall on either side of it, as RoIAlign computes in
-# float32.
-_ROUNDING = 1e-2
-
-# Rows of feature pixels that f is evaluated on at once: its widest layer then takes 64 MB in
-# float32.
-_CHUNK = 16384
+# Rows of feature pixels that f is evaluated on at once: its widest layer then takes 16 MB in
+# float32, which the C library keeps for the next chunk. What is larger it gives back and asks for
+# again, page by page.
+_CHUNK = 4096
 
 
 class ScoreRefinementNetwork(nn.Module):
@@ -139,7 +141,7 @@ class ScoreRefinementNetwork(nn.Module):
 
     def _embed(self, x: Tensor) -> Tensor:
         for layer in self.layers:
-            x = F.relu(layer(x))
+            x = F.relu(layer(x), inplace=True)
         return x
 
     def embed_boxes(
@@ -209,18 +211,14 @@ class ScoreRefinementNetwork(nn.Module):
             own = ((level == k) & solid).nonzero().squeeze(1)
             if len(own) == 0:
                 continue
-            read = pixels_read_by_roi_align(
-                boxes[own] / stride, image[own], (len(x), *x.shape[-2:]), resolution
-            )
-            # Gathered and scattered with the channels first, as the maps are: half the time of
-            # channels last.
+            scaled = boxes[own] / stride
+            shape = (len(x), *x.shape[-2:])
+            read = pixels_read_by_roi_align(scaled, image[own], shape, resolution)
+            # Gathered with the channels first, as the maps are: half the time of channels last.
             at = read.flatten().nonzero().squeeze(1)
-            rows = self.embed_pixels(x.transpose(0, 1).flatten(1).index_select(1, at).T)
-            sparse = rows.new_zeros((self.out_channels, read.numel()), dtype=torch.float32)
-            sparse = sparse.index_copy_(1, at, rows.float().T)
-            sparse = sparse.unflatten(1, read.shape).transpose(0, 1)
-            rois = torch.cat([image[own, None].to(boxes), boxes[own]], dim=1)
-            pooled = pooled.index_put((own,), pooler.level_poolers[k](sparse, rois))
+            rows = self.embed_pixels(x.transpose(0, 1).flatten(1).index_select(1, at).T).float()
+            pool = pool_by_rows if rows.device.type == "cpu" else pool_by_map
+            pooled = pooled.index_put((own,), pool(rows, read, scaled, image[own], resolution))
         return pooled
 
     def _pooler(self, resolution: int) -> ROIPooler:
@@ -232,54 +230,3 @@ class ScoreRefinementNetwork(nn.Module):
                 pooler_type="ROIAlignV2",
             )
         return self._poolers[resolution]
-
-
-def pixels_read_by_roi_align(
-    boxes: Tensor, image: Tensor, shape: tuple[int, int, int], resolution: int
-) -> Tensor:
-    """Which pixels of a map RoIAlign (aligned, adaptive sampling) gives a weight other than zero.
-
-    Along either axis a box [a, b] is divided into ``resolution`` cells and each cell is sampled at
-    ceil(cell size) equidistant points. They are at most one pixel apart, so the two pixels on
-    either side of each point are together one run, from the pixel before the first point to the
-    pixel after the last; and what the box reads is the product of its two runs. A point within one
-    pixel outside the map reads the pixel at the border, one further outside reads none. An empty
-    box has no points.
-
-    Args:
-        boxes: (N, 4) (x0, y0, x1, y1) in pixels of the map.
-        image: (N,) int64, on which image of the batch each box is.
-        shape: (B, H, W) of the map.
-        resolution: cells per side.
-
-    Returns:
-        (B, H, W) bool. All pixels that are read are set, and by rounding perhaps a few on the
-        border of a box that are not.
-    """
-    batch, height, width = shape
-    x0, x1, any_x = _run(boxes[:, 0], boxes[:, 2], width, resolution)
-    y0, y1, any_y = _run(boxes[:, 1], boxes[:, 3], height, resolution)
-    keep = any_x & any_y
-    x0, x1, y0, y1, image = (v[keep] for v in (x0, x1, y0, y1, image))
-    # The union of the rectangles, by the summed differences at their corners.
-    counts = torch.zeros((batch, height + 1, width + 1), dtype=torch.int32, device=boxes.device)
-    one = torch.ones_like(image, dtype=torch.int32)
-    for y, x, sign in ((y0, x0, 1), (y0, x1 + 1, -1), (y1 + 1, x0, -1), (y1 + 1, x1 + 1, 1)):
-        counts.index_put_((image, y, x), sign * one, accumulate=True)
-    return counts.cumsum(1).cumsum(2)[:, :height, :width] > 0
-
-
-def _run(a: Tensor, b: Tensor, size: int, resolution: int) -> tuple[Tensor, Tensor, Tensor]:
-    """First and last pixel that boxes [a, b] read along an axis of ``size`` pixels, and whether
-    they read any."""
-    a, b = a.double() - 0.5, b.double() - 0.5
-    cell = (b - a) / resolution
-    # Where rounding could make a point more or less it is taken as more: then they reach further
-    # out.
-    points = torch.ceil(cell + _ROUNDING).clamp(min=1)
-    first = a + cell / points / 2 - _ROUNDING
-    last = b - cell / points / 2 + _ROUNDING
-    reads = (b > a) & (last >= -1) & (first <= size)
-    low = first.floor().clamp(0, size - 1).long()
-    high = (last.floor() + 1).clamp(0, size - 1).long()
-    return low, high, reads

@@ -7,13 +7,18 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
 from msnet_d2.config import get_msnet_cfg
 from msnet_d2.errors import ConfigError
-from msnet_d2.modeling.srn import ScoreRefinementNetwork, pixels_read_by_roi_align
+from msnet_d2.modeling.sparse_roi_align import (
+    pixels_read_by_roi_align,
+    pool_by_map,
+    pool_by_rows,
+)
+from msnet_d2.modeling.srn import ScoreRefinementNetwork
 
 HEIGHT, WIDTH = 256, 320
 NAMES, STRIDES = ["p2", "p3", "p4", "p5"], [4, 8, 16, 32]
@@ -146,6 +151,42 @@ def test_pixels_read_is_not_much_more():
         read = int(pixels_read_by_roi_align(box[None], torch.tensor([0]), (1, 100, 100), 7).sum())
         # a few columns or rows more only where a point lies within rounding of a pixel's centre
         assert weighted <= read <= weighted * 1.1 + 2
+
+
+@given(
+    boxes=st.lists(corners | st.tuples(grid, grid, grid, grid), min_size=1, max_size=8),
+    resolution=st.sampled_from([1, 3, 7]),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+)
+@example(boxes=[(0.0, 0.0, 8.0, 1e-7)], resolution=1, size=(1, 1))  # without height in float32
+@settings(max_examples=150, deadline=None)
+def test_both_ways_of_pooling_are_roi_align(boxes, resolution, size):
+    """Of a map that is zero where RoIAlign does not read."""
+    boxes = torch.tensor(boxes, dtype=torch.float32).view(-1, 2, 2).sort(dim=1).values.flatten(1)
+    boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)] / 8
+    if len(boxes) == 0:
+        return
+    image = torch.arange(len(boxes)) % 2
+    full = torch.randn(2, 5, *size, generator=torch.Generator().manual_seed(0))
+    expected = roi_align(
+        full, torch.cat([image[:, None].float(), boxes], 1), resolution, aligned=True
+    )
+    read = pixels_read_by_roi_align(boxes, image, (2, *size), resolution)
+    rows = full.permute(0, 2, 3, 1)[read]
+    for pool in (pool_by_map, pool_by_rows):
+        got = pool(rows, read, boxes, image, resolution)
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_thousands_of_boxes():
+    net, features = network(), pyramid(batch=2)
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.rand(3000, 2, generator=generator) * 300 - 20
+    side = torch.exp(torch.rand(3000, 2, generator=generator) * 5)
+    boxes = torch.cat([corner, corner + side], dim=1)
+    given_boxes = [Boxes(boxes[:2000]), Boxes(boxes[2000:])]
+    got, expected = net.embed_boxes(features, given_boxes), dense(net, features, given_boxes)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_no_boxes():
