@@ -151,6 +151,31 @@ def test_what_goes_between_the_parts_keeps_type_and_layout(tiny_cfg, how):
     assert inside.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [(2, 3, 50, 60), (1, 4, 1, 1), (2, 5, 0, 3)])
+def test_maps_between_the_parts(size, dtype):
+    """More positions than are transposed at once, one, and none."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(size, generator=generator).to(dtype)
+    last = x.contiguous(memory_format=torch.channels_last)
+    out = acceleration._contiguous_float(last)
+    assert torch.equal(out, x.float())
+    assert out.is_contiguous()
+    if size[2] * size[3] > 1:
+        # Who wants the map as it was need not make it again, unless it has changed.
+        assert acceleration._before_cast(out) is last
+        out += 1
+    assert acceleration._before_cast(out) is None
+
+
+def test_maps_made_without_versions():
+    with torch.inference_mode():
+        x = torch.randn(1, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+        out = acceleration._contiguous_float(x)
+        assert torch.equal(out, x)
+        assert acceleration._before_cast(out) is None
+
+
 @pytest.mark.parametrize("architecture", ["MSNet", "GeneralizedRCNN"])
 @pytest.mark.parametrize("how", [EXACT, BFLOAT16], ids=["float32", "bfloat16"])
 def test_the_same_detections(tiny_cfg, architecture, how):
