@@ -60,6 +60,10 @@ class MaskCrop:
         Returns:
             ``{"size": [height, width], "counts": str}``.
         """
+        return self.to_rle_and_area(height, width)[0]
+
+    def to_rle_and_area(self, height: int, width: int) -> tuple[dict, int]:
+        """:meth:`to_rle`, and how many pixels the mask covers."""
         from pycocotools import mask as mask_utils
 
         # RLE runs down the columns. Each column of the crop gets a zero at both ends, so that its
@@ -67,21 +71,22 @@ class MaskCrop:
         rows = self.mask.shape[0]
         columns = np.zeros((self.mask.shape[1], rows + 2), bool)
         columns[:, 1:-1] = self.mask.T
-        changes = np.flatnonzero(columns[:, 1:] != columns[:, :-1])
+        (changes,) = (columns[:, 1:] != columns[:, :-1]).ravel().nonzero()
         column, row = np.divmod(changes, rows + 1)
-        positions = (self.x + column) * height + self.y + row
-        starts, ends = positions[::2], positions[1::2]
-        # A run down to the lower edge of the frame goes on at the top of the next column.
-        joined = starts[1:] == ends[:-1]
-        starts = np.delete(starts, np.flatnonzero(joined) + 1)
-        ends = np.delete(ends, np.flatnonzero(joined))
-        borders = np.concatenate([[0], np.stack([starts, ends], axis=1).ravel()])
-        counts = np.diff(borders).tolist()
-        if height * width > borders[-1]:
-            counts.append(int(height * width - borders[-1]))
+        borders = (self.x + column) * height + (self.y + row)
+        if rows == height:
+            # A run down to the lower edge of the frame goes on at the top of the next column.
+            joined = 2 * (borders[2::2] == borders[1:-1:2]).nonzero()[0] + 1
+            borders = np.delete(borders, [joined, joined + 1])
+        counts = np.empty(len(borders) + 1, np.int64)
+        counts[:-1] = borders
+        counts[-1] = height * width
+        counts[1:] -= borders
+        counts = counts.tolist()
         size = [int(height), int(width)]
-        rle = mask_utils.frPyObjects({"size": size, "counts": counts}, *size)
-        return {"size": size, "counts": rle["counts"].decode("ascii")}
+        given = {"size": size, "counts": counts if counts[-1] else counts[:-1]}
+        rle = mask_utils.frPyObjects(given, *size)
+        return {"size": size, "counts": rle["counts"].decode("ascii")}, sum(counts[1::2])
 
 
 def as_numpy(values: Any) -> np.ndarray:

@@ -33,11 +33,12 @@ def encode_masks(masks: Tensor, boxes: Tensor) -> list[dict]:
     rles = []
     for index, (mask, box) in enumerate(zip(masks.numpy(), boxes.numpy())):
         crop = cropper.crop(index, box)
-        inside = 0 if crop is None else np.count_nonzero(crop.mask)
-        if crop is not None and inside == np.count_nonzero(mask):
-            rles.append(crop.to_rle(height, width))
-        else:
-            rles.append(_with_text(mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))))
+        if crop is not None:
+            rle, inside = crop.to_rle_and_area(height, width)
+            if inside == np.count_nonzero(mask):
+                rles.append(rle)
+                continue
+        rles.append(_with_text(mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))))
     return rles
 
 
