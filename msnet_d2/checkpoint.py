@@ -19,8 +19,17 @@ from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 
 from msnet_d2.errors import DependencyError, OutputError, WeightsError
 from msnet_d2.files import replacing, write_text
-from msnet_d2.load_report import PARENT_HEAD, PROPOSALS, Difference, LoadReport, compare, module_of
+from msnet_d2.load_report import (
+    PARENT_HEAD,
+    PARENT_ROI_HEADS,
+    PROPOSALS,
+    Difference,
+    LoadReport,
+    compare,
+    module_of,
+)
 from msnet_d2.modeling.hrpn import parent_head_sources
+from msnet_d2.modeling.parent_roi_heads import parent_roi_sources
 from msnet_d2.safe_pickle import load_pickle
 from msnet_d2.weight_files import fetch_weights, read_safetensors
 
@@ -185,6 +194,8 @@ class MSNetCheckpointer(DetectionCheckpointer):
         initialised = {}
         if any(name.startswith(PARENT_HEAD) for name in own):
             initialised = parent_head_sources(state, PROPOSALS)
+            if any(name.startswith(PARENT_ROI_HEADS) for name in own):
+                initialised |= parent_roi_sources(state, PARENT_ROI_HEADS)
             state.update({name: state[source] for name, source in initialised.items()})
 
         self.report = compare(self._path, own, state, initialised)

@@ -8,10 +8,19 @@ from dataclasses import dataclass, field
 import torch
 from tabulate import tabulate
 
-__all__ = ["PARENT_HEAD", "PROPOSALS", "Difference", "LoadReport", "compare", "module_of"]
+__all__ = [
+    "PARENT_HEAD",
+    "PARENT_ROI_HEADS",
+    "PROPOSALS",
+    "Difference",
+    "LoadReport",
+    "compare",
+    "module_of",
+]
 
 PROPOSALS = "proposal_generator."
 PARENT_HEAD = "proposal_generator.parent_rpn.rpn_head."
+PARENT_ROI_HEADS = "proposal_generator.parent_roi_heads."
 _SRN = "srn."
 _CLASS_SCORES = ".cls_score.weight"
 
@@ -124,6 +133,9 @@ def compare(
     def note(expected: bool, name: str, what: str, why: str) -> None:
         (report.expected if expected else report.suspicious).append(Difference(name, what, why))
 
+    no_parent_roi_heads = not any(
+        k.startswith(PARENT_ROI_HEADS) and k not in initialised for k in given
+    )
     for name, tensor in own.items():
         if name not in given:
             if tensor.numel() and tensor.data_ptr() in loaded_storages:
@@ -132,6 +144,8 @@ def compare(
                 note(True, name, "missing", "not part of a backbone; starts at random")
             elif name.startswith(_SRN):
                 note(True, name, "missing", "score refinement is untrained; starts at random")
+            elif name.startswith(PARENT_ROI_HEADS) and no_parent_roi_heads:
+                note(True, name, "missing", "parents had no second stage; starts at random")
             else:
                 note(False, name, "missing", "not in the checkpoint; starts at random")
         elif tensor.shape != given[name].shape:
@@ -143,6 +157,7 @@ def compare(
                 why = f"{there} in the checkpoint, {here} here"
             note(by_classes, name, "other shape", f"{why}; starts at random")
     has_parents = any(name.startswith(PARENT_HEAD) for name in own)
+    has_parent_roi_heads = any(name.startswith(PARENT_ROI_HEADS) for name in own)
     for name in given:
         if name in own:
             continue
@@ -152,6 +167,8 @@ def compare(
             note(True, name, "unused", "score refinement is off (MODEL.SRN.ENABLED)")
         elif name.startswith(PARENT_HEAD) and not has_parents:
             note(True, name, "unused", "this model has no parent RPN")
+        elif name.startswith(PARENT_ROI_HEADS) and not has_parent_roi_heads:
+            note(True, name, "unused", "parents have no second stage (MODEL.HRPN.PARENT_ROI_HEADS)")
         else:
             note(False, name, "unused", "not in the model")
     return report
@@ -160,7 +177,8 @@ def compare(
 def _numbers_of_classes(own: dict, given: dict) -> tuple[int, int] | None:
     """How many classes the checkpoint's box head scores, and the model's; None if unknown."""
     for name, tensor in own.items():
-        if name.endswith(_CLASS_SCORES) and name in given:
+        parents = name.startswith(PARENT_ROI_HEADS)  # always of one class
+        if name.endswith(_CLASS_SCORES) and name in given and not parents:
             return len(given[name]) - 1, len(tensor) - 1  # one is the background
     return None
 

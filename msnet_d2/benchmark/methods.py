@@ -123,6 +123,12 @@ METHODS = {
             opts=("MODEL.HRPN.METRIC", "iou", "MODEL.HRPN.THRESHOLD", "0.4"),
             needs_parents=True,
         ),
+        Method(
+            "msnet_parents",
+            "MSNet, buildings in two stages",
+            _family("quick/msnet_parents_lite0_FPN.yaml", "msnet_parents_R50_FPN.yaml"),
+            needs_parents=True,
+        ),
     )
 }
 

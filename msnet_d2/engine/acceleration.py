@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -137,9 +138,9 @@ def _parts(model: nn.Module) -> Iterator[_Part]:
     ):
         if module is not None:
             yield _Part(module, module, module, is_map=True)
-    heads = getattr(model, "roi_heads", None)
-    for name in ("box_head", "mask_head"):
-        head = getattr(heads, name, None)
+    heads = (getattr(model, "roi_heads", None), getattr(generator, "parent_roi_heads", None))
+    for of_which, name in itertools.product(heads, ("box_head", "mask_head")):
+        head = getattr(of_which, name, None)
         # A cascade has several box heads. A mask head's own output are the finished masks.
         for module in head if isinstance(head, nn.ModuleList) else [head]:
             last = module if name == "box_head" else getattr(module, "predictor", None)

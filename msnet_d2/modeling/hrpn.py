@@ -30,6 +30,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
+from detectron2.modeling.roi_heads import ROIHeads
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 
@@ -37,6 +38,7 @@ from msnet_d2.errors import ConfigError, InputError
 
 from .anchor_grid import sample_anchor_grid
 from .anchor_sampling import check_metric, sample_anchors
+from .parent_roi_heads import build_parent_roi_heads, parent_roi_losses
 
 __all__ = ["HierarchicalRPN", "OverlapMatcher", "parent_head_sources"]
 
@@ -94,6 +96,8 @@ class HierarchicalRPN(RPN):
         threshold: float = 0.1,
         min_parent_objectness: float = 0.0,
         max_parent_proposals: tuple[int, int] = (-1, -1),
+        parent_roi_heads: ROIHeads | None = None,
+        parent_roi_loss_weight: float = 1.0,
         **rpn_arguments,
     ):
         """Both RPNs are given whole, so that they can differ in features, anchors and losses.
@@ -106,6 +110,10 @@ class HierarchicalRPN(RPN):
                 anchor.
             max_parent_proposals: (train, test) how many parent proposals of an image, best first,
                 keep anchors; -1: all.
+            parent_roi_heads: a second stage for parents, trained with the RPNs; None, as in the
+                paper: there is none. What it detects is for the meta-architecture, see
+                :mod:`msnet_d2.modeling.parent_roi_heads`; anchors are chosen by the proposals.
+            parent_roi_loss_weight: factor of these losses.
             rpn_arguments: those of :class:`RPN`, for the part RPN. Its ``anchor_matcher`` should be
                 an :class:`OverlapMatcher`.
 
@@ -125,6 +133,8 @@ class HierarchicalRPN(RPN):
                 "(train, test), each a number of proposals or -1 for all"
             )
         self.parent_rpn = parent_rpn
+        self.parent_roi_heads = parent_roi_heads
+        self.parent_roi_loss_weight = parent_roi_loss_weight
         self.metric = metric
         self.threshold = float(threshold)
         self.min_parent_objectness = float(min_parent_objectness)
@@ -147,6 +157,8 @@ class HierarchicalRPN(RPN):
         ret["threshold"] = cfg.MODEL.HRPN.THRESHOLD
         ret["min_parent_objectness"] = cfg.MODEL.HRPN.MIN_PARENT_OBJECTNESS
         ret["max_parent_proposals"] = cfg.MODEL.HRPN.MAX_PARENT_PROPOSALS
+        ret["parent_roi_heads"] = build_parent_roi_heads(cfg, input_shape)
+        ret["parent_roi_loss_weight"] = cfg.MODEL.HRPN.PARENT_ROI_LOSS_WEIGHT
         return ret
 
     def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
@@ -188,7 +200,8 @@ class HierarchicalRPN(RPN):
             parents: the same of the parent RPN: all that it proposes, whether or not they keep
                 anchors.
             losses: in training ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_rpn_parent_cls`` and
-                ``loss_rpn_parent_loc``, all four always present; otherwise empty.
+                ``loss_rpn_parent_loc``, all four always present, and those of ``parent_roi_heads``
+                (``loss_parent_cls``, ``loss_parent_box_reg``); otherwise empty.
 
         Raises:
             InputError: in training, if the ground truth lacks ``gt_parent_boxes``.
@@ -208,6 +221,11 @@ class HierarchicalRPN(RPN):
             labels, matched = self._label_and_sample_kept(anchors, kept, gt_instances)
             losses = self.losses(anchors, logits, labels, deltas, matched)
             losses.update(self._parent_losses(parent_outputs, gt_parents))
+            if self.parent_roi_heads is not None:
+                heads, weight = self.parent_roi_heads, self.parent_roi_loss_weight
+                losses.update(
+                    parent_roi_losses(heads, images, features, parents, gt_parents, weight)
+                )
         proposals = self._predict_kept(anchors, logits, deltas, kept, images.image_sizes)
         return proposals, parents, losses
 

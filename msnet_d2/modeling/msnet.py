@@ -11,6 +11,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.structures.boxes import pairwise_intersection
 
 from msnet_d2.errors import ConfigError
+from msnet_d2.modeling.parent_roi_heads import detect_parents
 from msnet_d2.modeling.refinable import RefinableRCNN
 from msnet_d2.modeling.refinement_frame import attach_refinement_frames
 
@@ -29,8 +30,8 @@ class MSNet(RefinableRCNN):
         for each instance ``pred_parent_boxes`` (Boxes) and ``parent_scores``: the parent it lies in
         best (see :func:`assign_parents`).
     ``"parents"``
-        Instances with ``pred_boxes`` and ``scores`` (probabilities), best first (see
-        :func:`select_parents`).
+        Instances with ``pred_boxes`` and ``scores`` (probabilities), best first: the parent RPN's
+        (see :func:`select_parents`), or with MODEL.HRPN.PARENT_ROI_HEADS those of a second stage.
 
     Boxes and masks are in the output resolution (``"height"`` and ``"width"`` of the input).
 
@@ -132,15 +133,19 @@ class MSNet(RefinableRCNN):
         """Instances and parents of N images, in network input resolution."""
         proposals, parents, _ = self.proposal_generator.forward_with_parents(images, features)
         instances, _ = self.roi_heads(images, features, proposals, None)
-        parents = [
-            select_parents(
-                p,
-                score_thresh=self.parent_score_thresh,
-                nms_thresh=self.parent_nms_thresh,
-                topk=self.parents_per_image,
-            )
-            for p in parents
-        ]
+        heads = getattr(self.proposal_generator, "parent_roi_heads", None)
+        if heads is not None:
+            parents = detect_parents(heads, images, features, parents)
+        else:
+            parents = [
+                select_parents(
+                    p,
+                    score_thresh=self.parent_score_thresh,
+                    nms_thresh=self.parent_nms_thresh,
+                    topk=self.parents_per_image,
+                )
+                for p in parents
+            ]
         for instances_per_image, parents_per_image in zip(instances, parents):
             assign_parents(instances_per_image, parents_per_image)
         return instances, parents
