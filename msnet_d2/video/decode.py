@@ -10,6 +10,7 @@ tell; for these only what is missing or unreadable is found.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from msnet_d2.errors import VideoError
-from msnet_d2.video.soundness import FrameClock, FrameTracker
+from msnet_d2.video.soundness import MAX_REORDERING, FrameClock, FrameTracker
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 from msnet_d2.video_files import import_av, open_video
 
@@ -162,14 +163,20 @@ class FileDecoder:
         """
         codec = self._stream.codec_context.name
         matched = not self._decoding_times and codec not in _HIDDEN_FRAMES
-        tracker = FrameTracker(matched, self.report, keep_stamps=self._decoding_times)
+        tracker = FrameTracker(
+            matched,
+            self.report,
+            keep_stamps=self._decoding_times,
+            lossy=self._container.format.name == "mpegts",
+        )
         clock = FrameClock(self._origin(), self.info, self.report)
         size = None
         packets = 0
+        held: deque[Any] = deque()
         for packet in self._packets():
             if packet is not None and not packet.is_discard:
                 packets += 1
-            for picture in self._decode(packet, tracker):
+            for picture in self._settled(packet, tracker, held):
                 reorders = bool(self._stream.codec_context.has_b_frames)
                 lost, damaged = tracker.received(picture, reorders)
                 stamp = tracker.first_sent() if self._decoding_times else picture.pts
@@ -243,6 +250,14 @@ class FileDecoder:
         else:
             self.report.truncated = True
         yield None
+
+    def _settled(self, packet: Any, tracker: FrameTracker, held: deque[Any]) -> Iterator[Any]:
+        """The pictures of which it is known after a packet (None: the last) what they build on."""
+        for picture in self._decode(packet, tracker):
+            tracker.arrived(picture)
+            held.append(picture)
+        while held and (packet is None or len(held) > MAX_REORDERING or tracker.is_ready(held[0])):
+            yield held.popleft()
 
     def _decode(self, packet: Any, tracker: FrameTracker) -> list[Any]:
         """The pictures that the decoder gives after a packet (None: the last ones)."""

@@ -8,12 +8,16 @@ from typing import Any
 
 from msnet_d2.video.stream import ReadReport, VideoInfo
 
-__all__ = ["FrameClock", "FrameTracker"]
+__all__ = ["MAX_REORDERING", "FrameClock", "FrameTracker"]
 
 # No codec shows more pictures than this between two that follow one another in decoding order.
-_MAX_REORDERING = 16
+MAX_REORDERING = 16
 # No distance between frames below this many seconds is called a gap.
 _MIN_GAP_S = 1.0
+# So many distances of packets in a row must be equal for a rate to be even.
+_EVEN = 3
+# More packets than any decoder keeps.
+_MAX_DELAY = 64
 
 
 class FrameTracker:
@@ -24,7 +28,15 @@ class FrameTracker:
     the decoder counts as one lost frame.
     """
 
-    def __init__(self, matched: bool, report: ReadReport, keep_stamps: bool):
+    def __init__(self, matched: bool, report: ReadReport, keep_stamps: bool, lossy: bool = False):
+        """Begin before the first packet.
+
+        Args:
+            matched: match packets and pictures by their time stamps.
+            report: errors of the decoder are counted there.
+            keep_stamps: keep the stamps also where they are not matched.
+            lossy: packets may vanish without a trace but the hole that they leave in an even rate.
+        """
         self.discarded = 0
         self.last_pts: int | None = None
         self._report = report
@@ -38,7 +50,21 @@ class FrameTracker:
         # the next key frame still do (leading frames of an open group of pictures).
         self._tainted = False
         self._leading: int | None = None
-        # Whether pictures are unsound until the next key frame, because the decoder said so late.
+        # Of stamps not received yet: place in decoding order, number of the group of pictures, time
+        # stamp of that group's key frame. Those of them that the decoder has not given out.
+        self._places: dict[int, tuple[int, int, int | None]] = {}
+        self._coming: set[int] = set()
+        self._packets = 0
+        self._group = 0
+        self._key: int | None = None
+        # Distance of packets in decoding order, how often it was met in a row, and how many packets
+        # are missing that no picture has shown yet.
+        self._lossy = lossy
+        self._last_dts: int | None = None
+        self._step = 0
+        self._even = 0
+        self._vanished = 0
+        # Whether pictures without a place are unsound until the next key frame.
         self._tainted_pictures = False
         # Where not matched: packets that failed, to be counted as lost with the next picture.
         self._failed: set[int | None] = set()
@@ -49,27 +75,83 @@ class FrameTracker:
             self.discarded += 1
             return
         pts = packet.pts
+        self._packets += 1
         if packet.is_keyframe:
             self._leading = pts if self._tainted else None
             self._tainted = False
-        if packet.is_corrupt:
+            self._group += 1
+            self._key = pts
+        if packet.is_corrupt or self._follows_hole(packet.dts):
             self._report.decode_errors += 1
-            self._tainted = True
+            self._tainted = not packet.is_keyframe or packet.is_corrupt
         if pts is None:
             self._unmatch()
             return
         if self._matched or self._keep_stamps:
             heapq.heappush(self._waiting, pts)
+            self._places[pts] = self._packets, self._group, self._key
+            self._coming.add(pts)
         if self._tainted or (self._leading is not None and pts < self._leading):
             self._unsound.add(pts)
+
+    def _follows_hole(self, dts: int | None) -> bool:
+        """Whether packets are missing before this one."""
+        if not self._lossy or dts is None:
+            return False
+        step = dts - (dts if self._last_dts is None else self._last_dts)
+        self._last_dts = dts
+        if step == self._step:
+            self._even += 1
+        elif self._even >= _EVEN and step in range(2 * self._step, _MAX_DELAY * self._step):
+            if step % self._step == 0:
+                self._vanished += step // self._step - 1
+                return True
+            self._even = 0
+        else:
+            self._step, self._even = max(step, 0), 0
+        return False
 
     def failed(self, packet: Any) -> None:
         """Note that a packet could not be decoded: what builds on it cannot be sound."""
         self._tainted = True
         if packet.pts is not None:
             self._unsound.add(packet.pts)
+            self._coming.discard(packet.pts)
         if not self._matched:
             self._failed.add(packet.pts)
+
+    def arrived(self, picture: Any) -> None:
+        """Note a picture as soon as the decoder gives it, before it is received.
+
+        A decoder marks a picture that it made up in part when that comes out. What builds on it may
+        be shown, and so come out, before it.
+        """
+        pts = picture.pts
+        self._coming.discard(pts)
+        if self._matched and pts is not None:
+            # They come out in the order of their stamps: those of lower ones never will.
+            self._coming = {stamp for stamp in self._coming if stamp > pts}
+        if not picture.is_corrupt:
+            return
+        self._report.decode_errors += 1
+        if pts not in self._places:
+            return
+        place, group, _ = self._places[pts]
+        for stamp, (other, its_group, key) in self._places.items():
+            leading = its_group == group + 1 and key is not None and stamp < key
+            if (its_group == group and other >= place) or leading:
+                self._unsound.add(stamp)
+        if group == self._group:
+            self._tainted = True
+        elif group == self._group - 1:
+            self._leading = self._key
+
+    def is_ready(self, picture: Any) -> bool:
+        """Whether all pictures that one may build on have come out, or never will."""
+        if picture.pts not in self._places:
+            return True
+        place = self._places[picture.pts][0]
+        return all(self._places[stamp][0] > place for stamp in self._coming)
 
     def first_sent(self) -> int | None:
         """Take the earliest time stamp that was sent and not taken yet."""
@@ -91,13 +173,14 @@ class FrameTracker:
             self._unmatch()
         # A packet may fail and its picture come out all the same, behind those that B-frames are.
         self._failed.discard(pts)
-        late = -1 if pts is None else pts - (_MAX_REORDERING if reorders else 0)
+        late = -1 if pts is None else pts - (MAX_REORDERING if reorders else 0)
         gone = {stamp for stamp in self._failed if stamp is None or stamp < late}
         self._failed -= gone
         lost = len(gone)
         if self._keep_stamps and gone:
             self._waiting = sorted(set(self._waiting) - gone)
         if self._matched:
+            lost += self._missing_before(pts)
             while self._waiting and self._waiting[0] < pts:
                 missing = heapq.heappop(self._waiting)
                 self._unsound.discard(missing)
@@ -107,28 +190,47 @@ class FrameTracker:
                 heapq.heappop(self._waiting)
         if pts is not None:
             self.last_pts = pts if self.last_pts is None else max(pts, self.last_pts)
-        if picture.is_corrupt:
-            self._report.decode_errors += 1
+        if picture.is_corrupt and pts not in self._places:
             self._tainted_pictures = True
         elif picture.key_frame:
             self._tainted_pictures = False
-        damaged = self._tainted_pictures or pts in self._unsound
+        damaged = picture.is_corrupt or self._tainted_pictures or pts in self._unsound
+        self._forget(pts)
         self._unsound.discard(pts)
         return lost, damaged
+
+    def _missing_before(self, pts: int) -> int:
+        """How many of the vanished would have been shown just before ``pts``."""
+        if not self._vanished or self.last_pts is None:
+            return 0
+        known = sum(self.last_pts < stamp < pts for stamp in self._waiting)
+        count = min((pts - self.last_pts) // self._step - 1 - known, self._vanished)
+        self._vanished -= max(count, 0)
+        return max(count, 0)
 
     def rest(self) -> int:
         """How many frames were lost after the last picture."""
         if not self._matched:
             return len(self._failed)
-        lost = len(set(self._waiting) - {self.last_pts})
+        lost = self._vanished + len(set(self._waiting) - {self.last_pts})
         if self._waiting:
             self.last_pts = max(self._waiting)
         return lost
+
+    def _forget(self, pts: int | None) -> None:
+        """Drop the places of this picture and of those that can no longer come."""
+        place, *_ = self._places.pop(pts, (0,))
+        if place:
+            old = place - _MAX_DELAY
+            self._places = {s: p for s, p in self._places.items() if p[0] > old}
+            self._coming &= self._places.keys()
 
     def _unmatch(self) -> None:
         if self._matched:
             self._matched = False
             self._waiting.clear()
+            self._places.clear()
+            self._coming.clear()
 
 
 class FrameClock:

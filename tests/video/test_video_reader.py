@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from fractions import Fraction
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 from msnet_d2.errors import VideoError
 from msnet_d2.video.reader import VideoReader, natural_key
+from msnet_d2.video.soundness import FrameTracker
+from msnet_d2.video.stream import ReadReport
 
 av = pytest.importorskip("av")
 
@@ -151,8 +154,9 @@ def test_a_video_cut_off_before_its_index_cannot_be_opened(tmp_path, video_tools
     [("v.mp4", "libx264"), ("v.ts", "libx264"), ("v.mp4", "mpeg4"), ("v.avi", "mpeg4")],
 )
 def test_no_concealed_picture_passes_as_sound(tmp_path, video_tools, name, codec):
-    size = (160, 128)
-    path = video_tools.write(tmp_path / name, 40, codec=codec, size=size)
+    # Large enough: noise may be read as some dozens of macroblocks, but not as a thousand.
+    options = {"preset": "veryfast"} if codec == "libx264" else {}
+    path = video_tools.write(tmp_path / name, 40, codec=codec, size=(480, 360), options=options)
     sound = [f.image for f in read(path)[0]]
     data = path.read_bytes()
     for packet in (12, 15, 23, 34):
@@ -166,6 +170,81 @@ def test_no_concealed_picture_passes_as_sound(tmp_path, video_tools, name, codec
         for frame in frames:
             error = np.abs(frame.image.astype(int) - sound[frame.index]).max()
             assert error <= 8, f"packet {packet} is corrupt, frame {frame.index} is wrong unmarked"
+
+
+def test_pictures_shown_before_the_corrupt_one_that_they_build_on(tmp_path, video_tools):
+    size = (480, 360)
+    path = video_tools.write(tmp_path / "v.mp4", 40, size=size, options={"preset": "veryfast"})
+    with av.open(str(path)) as container:
+        stamps = [p.pts for p in container.demux(video=0) if p.size]
+    # B-frames follow these in the file, and are shown before them.
+    anchors = [i for i in range(len(stamps) - 1) if stamps[i + 1] < stamps[i]]
+    assert len(anchors) >= 6
+    sound = [f.image for f in read(path)[0]]
+    data = path.read_bytes()
+    for packet in anchors:
+        path.write_bytes(data)
+        frames, reader = read(video_tools.corrupt(path, packet, seed=packet))
+        assert not reader.report.is_complete
+        for frame in frames:
+            error = np.abs(frame.image.astype(int) - sound[frame.index]).max()
+            assert error <= 8, f"packet {packet} is corrupt, frame {frame.index} is wrong unmarked"
+
+
+@pytest.mark.parametrize("corrupt", [None, 3, 2])
+def test_what_builds_on_a_corrupt_picture_is_damaged_whenever_it_is_shown(corrupt):
+    # In decoding order 0 (key), 3, 1, 2, 6 (key); 1 and 2 build on 0 and 3.
+    def packet(stamp):
+        return SimpleNamespace(
+            pts=stamp, dts=0, is_keyframe=stamp in (0, 6), is_corrupt=False, is_discard=False
+        )
+
+    def picture(stamp):
+        return SimpleNamespace(
+            pts=stamp,
+            key_frame=stamp in (0, 6),
+            interlaced_frame=False,
+            is_corrupt=stamp == corrupt,
+        )
+
+    tracker = FrameTracker(True, ReadReport(), keep_stamps=False)
+    for stamp in (0, 3, 1, 2, 6):
+        tracker.sent(packet(stamp))
+    ready = {}
+    for stamp in (0, 1, 2, 3, 6):
+        tracker.arrived(picture(stamp))
+        ready[stamp] = [s for s in (0, 1, 2, 3, 6) if s <= stamp and tracker.is_ready(picture(s))]
+    # 1 and 2 wait for 3. (The second key frame, sent at once here, waits for nothing.)
+    assert ready == {0: [0], 1: [0], 2: [0], 3: [0, 1, 2, 3], 6: [0, 1, 2, 3, 6]}
+    damaged = {s for s in (0, 1, 2, 3, 6) if tracker.received(picture(s), True)[1]}
+    assert damaged == {None: set(), 3: {1, 2, 3}, 2: {2}}[corrupt]
+
+
+def test_a_packet_that_vanishes_from_a_transport_stream_is_missed(tmp_path, video_tools):
+    path = video_tools.write(tmp_path / "v.ts", 40, size=(160, 128))
+    sound = [f.image for f in read(path)[0]]
+    data = path.read_bytes()
+    for packet in (6, 13, 17, 25, 36):
+        # Without its start code a packet is skipped, and nothing else tells of it.
+        start = data.index(b"\0\0\1\xe0", video_tools.packets(path)[packet][0])
+        path.write_bytes(data[:start] + b"\xff" * 4 + data[start + 4 :])
+        frames, reader = read(path)
+        path.write_bytes(data)
+        assert not reader.report.is_complete
+        assert len(frames) + reader.report.frames_lost == 40
+        assert [f.time_s for f in frames] == pytest.approx([f.index / 30 for f in frames], abs=1e-4)
+        for frame in frames:
+            assert np.abs(frame.image.astype(int) - sound[frame.index]).max() <= 8, packet
+
+
+@pytest.mark.parametrize("name", ["v.ts", "v.mkv"])
+def test_an_uneven_rate_is_no_loss(tmp_path, video_tools, name):
+    stamps = [0, 33, 66, 100, 133, 300, 333, 420, 500, 533, 566, 600, 700]
+    path = video_tools.write(tmp_path / name, 13, pts=stamps, time_base=Fraction(1, 1000))
+    frames, reader = read(path)
+    assert len(frames) == 13
+    assert reader.report.is_complete
+    assert reader.report.variable_frame_rate
 
 
 def test_times_and_numbers_behind_a_damage_are_right(tmp_path, video_tools):
