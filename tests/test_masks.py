@@ -6,7 +6,7 @@ import torch
 from pycocotools import mask as mask_utils
 
 from msnet_d2.errors import InputError
-from msnet_d2.masks import MaskCrop, MaskCropper, box_pixels
+from msnet_d2.masks import MaskCrop, MaskCropper, box_pixels, distinct_objects
 
 
 def test_rle_of_a_crop_is_that_of_the_whole_frame():
@@ -57,3 +57,26 @@ def test_cropper_without_masks_and_with_too_few():
     assert MaskCropper(None, 3, (20, 30)).crop(0, np.zeros(4)) is None
     with pytest.raises(InputError, match="3 instances but 2 masks"):
         MaskCropper(torch.zeros(2, 20, 30), 3, (20, 30))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 300])
+@pytest.mark.parametrize("with_classes", [False, True])
+def test_distinct_objects_pair_by_pair(count, with_classes):
+    """Whole numbers, so that sides touch and shares are equal to the largest allowed one."""
+    rng = np.random.default_rng(count)
+    corner, side = rng.integers(0, 40, (count, 2)), rng.integers(0, 12, (count, 2))
+    boxes = np.concatenate([corner, corner + side], axis=1).astype(float)
+    classes = rng.integers(0, 2, count) if with_classes else np.zeros(count, int)
+
+    def common(a, b):
+        width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+        return width * height if min(width, height) > 0 else 0
+
+    expected = []
+    for i, a in enumerate(boxes):
+        rivals = [boxes[j] for j in expected if classes[j] == classes[i]]
+        if not any(common(a, b) > 0.5 * min(common(a, a), common(b, b)) for b in rivals):
+            expected.append(i)
+    found = distinct_objects(boxes, classes if with_classes else None, max_overlap=0.5)
+    assert found == expected
+    assert count < 300 or 50 < len(found) < 250
