@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from msnet_d2.errors import OutputError
 
-__all__ = ["replacing", "write_bytes", "write_json", "write_text"]
+__all__ = ["replacing", "umask", "write_bytes", "write_json", "write_text"]
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -65,7 +65,7 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
         temporary = None
         _sync_folder(path.parent)
@@ -90,7 +90,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _umask() -> int:
+def umask() -> int:
     """Permissions that new files get, which mkstemp does not follow; setting is the way to read."""
     mask = os.umask(0)
     os.umask(mask)

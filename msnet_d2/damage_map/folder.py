@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -10,10 +11,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from msnet_d2.errors import InputError
-from msnet_d2.files import _umask
+from msnet_d2.files import umask
 
 # Says that a folder is a map, which another map may replace.
 MARKER = "summary.json"
+FORMAT = "msnet map"
+# What a map consists of; a folder that holds anything else is never replaced.
+_PARTS = frozenset(
+    {
+        MARKER,
+        "buildings.csv",
+        "damage.geojson",
+        "damage.gpkg",
+        "damage.kmz",
+        "index.html",
+        "videos",
+    }
+)
 
 
 def check_folder(out: Path) -> None:
@@ -24,10 +38,25 @@ def check_folder(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; expected a folder or a new name")
-    if out.is_dir() and any(out.iterdir()) and not (out / MARKER).is_file():
+    if not out.is_dir():
+        return
+    names = {p.name for p in out.iterdir()}
+    others = sorted(names - _PARTS)
+    if others or (names and not _is_map(out)):
+        what = f" ({', '.join(others[:3])}{', …' if len(others) > 3 else ''})" if others else ""
         raise InputError(
-            f"--out {out} holds other files; name a new folder, or one with an earlier map"
+            f"--out {out} holds other files{what}; name a new folder, or one with an earlier map "
+            "and nothing else"
         )
+
+
+def _is_map(folder: Path) -> bool:
+    """Whether the summary in a folder is one of ours."""
+    try:
+        content = json.loads((folder / MARKER).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("format") == FORMAT
 
 
 @contextmanager
@@ -46,7 +75,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
         raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from error
     try:
         yield made
-        made.chmod(0o777 & ~_umask())
+        made.chmod(0o777 & ~umask())
         _replace(made, out)
     finally:
         shutil.rmtree(made, ignore_errors=True)

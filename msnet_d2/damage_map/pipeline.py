@@ -15,7 +15,7 @@ import numpy as np
 from msnet_d2 import __version__
 from msnet_d2.damage_map.buildings import Building, Rules, find_buildings
 from msnet_d2.damage_map.flight import Flight, FlightOptions, LocalFrame, part_height, project
-from msnet_d2.damage_map.folder import MARKER, check_folder, whole_folder
+from msnet_d2.damage_map.folder import FORMAT, MARKER, check_folder, whole_folder
 from msnet_d2.damage_map.levels import LEVELS
 from msnet_d2.damage_map.outputs_gpkg import import_pyogrio, write_gpkg
 from msnet_d2.damage_map.outputs_kmz import write_kmz
@@ -365,7 +365,7 @@ def _about(source: _Source) -> dict[str, Any]:
 def _summary_json(summary: MapSummary, sources: list[_Source], options: FlightOptions) -> dict:
     """What ``summary.json`` holds; without paths and times, so that equal runs give equal files."""
     return {
-        "format": "msnet map",
+        "format": FORMAT,
         "version": __version__,
         "buildings": summary.buildings,
         "parts": summary.parts,

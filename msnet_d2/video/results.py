@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from msnet_d2.errors import InputError, VideoError
-from msnet_d2.files import _umask
+from msnet_d2.files import umask
 from msnet_d2.video.detections import Detections
 from msnet_d2.video.stream import Frame, VideoInfo
 
@@ -102,7 +102,7 @@ class ResultsWriter:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            os.chmod(self._temporary, 0o666 & ~_umask())
+            os.chmod(self._temporary, 0o666 & ~umask())
             os.replace(self._temporary, self._path)
         except OSError as error:
             raise VideoError(f"cannot write the results {self._path.name}: {error}") from error

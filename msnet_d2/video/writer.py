@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from msnet_d2.errors import InputError, VideoError
-from msnet_d2.files import _umask
+from msnet_d2.files import umask
 from msnet_d2.video_files import import_av
 
 __all__ = ["CONTAINERS", "VideoWriter", "fit_frame"]
@@ -182,7 +182,7 @@ class VideoWriter:
             self._container.close()
             with open(self._temporary, "rb") as file:
                 os.fsync(file.fileno())
-            os.chmod(self._temporary, 0o666 & ~_umask())
+            os.chmod(self._temporary, 0o666 & ~umask())
             os.replace(self._temporary, self._path)
         except OSError as error:
             self.abort()

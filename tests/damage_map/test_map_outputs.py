@@ -249,9 +249,20 @@ def test_a_folder_of_others_is_not_replaced_and_an_earlier_map_is(street, tmp_pa
     assert command(*line, tmp_path / "thesis") == 2
     assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["text.tex"]
     assert command(*line, tmp_path / "map") == 0
-    (tmp_path / "map" / "old.txt").write_text("of the map before")
+    (tmp_path / "map" / "index.html").write_text("of the map before")
     assert command(*line, tmp_path / "map") == 0
-    assert not (tmp_path / "map" / "old.txt").exists()
+    assert (tmp_path / "map" / "index.html").read_text() != "of the map before"
+
+
+@pytest.mark.parametrize("mine", ["notes.txt", "summary.json"])
+def test_what_somebody_put_beside_a_map_is_not_lost(street, tmp_path, mine, capsys):
+    line = [street.video, "--results", street.results, "--out", tmp_path / "map"]
+    assert command(*line) == 0
+    (tmp_path / "map" / mine).write_text('{"format": "mine"}')
+    before = {p.name: p.read_bytes() for p in (tmp_path / "map").iterdir()}
+    assert command(*line) == 2
+    assert "holds other files" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert {p.name: p.read_bytes() for p in (tmp_path / "map").iterdir()} == before
 
 
 def test_folders_stand_for_their_videos(tmp_path):
