@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--overwrite",
         action="store_true",
-        help="replace what is in DIR even if something else wrote it",
+        help="replace what is in DIR even if something else wrote it, or this with other settings",
     )
 
 

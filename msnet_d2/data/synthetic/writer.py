@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -49,7 +50,8 @@ class DatasetPlan:
         every: one frame of so many is annotated and written as a picture. ISBDA: 10.
         write_videos: whether ``videos/`` is written.
         workers: processes. The files do not depend on it.
-        overwrite: replace what is in ``out`` even if another program wrote it.
+        overwrite: replace what is in ``out`` even if another program wrote it, or this one with
+            other settings.
     """
 
     out: Path
@@ -73,6 +75,13 @@ class DatasetPlan:
                 f"{self.val_videos} validation videos of {self.videos}: expected 0..{self.videos}"
             )
 
+    def settings(self) -> dict:
+        """What the files depend on, as JSON gives it back."""
+        scene = {k: v for k, v in asdict(self.scene).items() if k != "video"}
+        own = {key: getattr(self, key) for key in ("videos", "every", "write_videos")}
+        own["val_videos"] = sum(self.side(v) == "val" for v in range(1, self.videos + 1))
+        return json.loads(json.dumps({"version": GENERATOR_VERSION, **own, "scene": scene}))
+
     def side(self, video: int) -> str:
         """Return ``train`` or ``val`` for video 1..videos."""
         val = default_val_videos(self.videos) if self.val_videos is None else self.val_videos
@@ -91,7 +100,8 @@ def write_dataset(plan: DatasetPlan, progress: Callable[[int], None] | None = No
         "codec"}``.
 
     Raises:
-        InputError: if the folder holds something else and ``plan.overwrite`` is not set.
+        InputError: if the folder holds something else, or a whole data set of other settings, and
+            ``plan.overwrite`` is not set.
     """
     _prepare(plan)
     jobs = [(plan, video) for video in range(1, plan.videos + 1)]
@@ -162,6 +172,12 @@ def _prepare(plan: DatasetPlan) -> None:
                 f"or let it replace train, val, annotations, videos and ground_truth.json "
                 "in there with --overwrite"
             )
+        whole = taken and (out / "ground_truth.json").exists()
+        if whole and not plan.overwrite and _settings_of(out) != plan.settings():
+            raise InputError(
+                f"{out} holds a data set that was made with other settings; choose another "
+                "folder, or replace it with --overwrite"
+            )
         out.mkdir(parents=True, exist_ok=True)
         for name in OURS:
             path = out / name
@@ -170,10 +186,23 @@ def _prepare(plan: DatasetPlan) -> None:
             else:
                 path.unlink(missing_ok=True)
         write_json(
-            out / MARKER, {"generator": "msnet synth", "generator_version": GENERATOR_VERSION}
+            out / MARKER,
+            {
+                "generator": "msnet synth",
+                "generator_version": GENERATOR_VERSION,
+                "settings": plan.settings(),
+            },
         )
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+def _settings_of(out: Path) -> dict | None:
+    """Settings of the data set in ``out``; None if they cannot be told."""
+    try:
+        return json.loads((out / MARKER).read_bytes()).get("settings")
+    except (ValueError, AttributeError, RecursionError):
+        return None
 
 
 def _write_flight(

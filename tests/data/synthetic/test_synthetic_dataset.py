@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -85,8 +87,10 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_workers(written, tmp_pa
 def test_pictures_without_videos_are_the_same(written, tmp_path):
     write_dataset(DatasetPlan(tmp_path / "stills", SCENE, 2, every=2, write_videos=False))
     full = _digests(written)
-    assert _digests(tmp_path / "stills") == {
-        k: v for k, v in full.items() if not k.startswith("videos/")
+    stills = _digests(tmp_path / "stills")
+    stills.pop(".msnet-synth.json")  # which tells that there are no videos
+    assert stills == {
+        k: v for k, v in full.items() if not k.startswith(("videos/", ".msnet-synth"))
     }
 
 
@@ -167,6 +171,49 @@ def test_our_own_folder_is_replaced_whole(tmp_path):
     (plan.out / "train" / "stray.jpg").write_bytes(b"left from an earlier run")
     write_dataset(plan)
     assert _digests(plan.out) == before
+
+
+class Rendered(Exception):
+    """Stands for the work that begins once a folder is found free."""
+
+
+@pytest.mark.parametrize("change", ["seed", "videos", "an older marker", "a broken marker"])
+def test_a_whole_data_set_of_other_settings_is_not_replaced(written, tmp_path, change, monkeypatch):
+    def render(*_):
+        raise Rendered
+
+    monkeypatch.setattr("msnet_d2.data.synthetic.writer._write_flight", render)
+    out = tmp_path / "d"
+    shutil.copytree(written, out)
+    plan = DatasetPlan(out, SCENE, 2, every=2)
+    other = plan
+    if change == "seed":
+        other = replace(plan, scene=replace(SCENE, seed=SCENE.seed + 1))
+    elif change == "videos":
+        other = replace(plan, videos=3)
+    else:
+        (out / ".msnet-synth.json").write_text("{}" if "older" in change else "{")
+    before = _digests(out)
+    with pytest.raises(InputError, match=r"made with other settings.*--overwrite"):
+        write_dataset(other)
+    assert _digests(out) == before
+    # One that was interrupted has nothing to lose.
+    (out / "ground_truth.json").unlink()
+    with pytest.raises(Rendered):
+        write_dataset(other)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_replaced_without_a_word(written, tmp_path, overwrite, monkeypatch):
+    def render(*_):
+        raise Rendered
+
+    monkeypatch.setattr("msnet_d2.data.synthetic.writer._write_flight", render)
+    shutil.copytree(written, tmp_path / "d")
+    scene = replace(SCENE, seed=SCENE.seed + 1) if overwrite else SCENE
+    plan = DatasetPlan(tmp_path / "d", scene, 2, every=2, overwrite=overwrite)
+    with pytest.raises(Rendered):
+        write_dataset(plan)
 
 
 def test_overwrite_spares_what_is_not_of_the_layout(tmp_path):
