@@ -10,6 +10,7 @@ import argparse
 import importlib
 import logging
 import os
+import re
 import sys
 import traceback
 
@@ -70,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv`` (``sys.argv[1:]`` if None) and return its exit code."""
-    args = build_parser().parse_args(argv)
+    args = _parse(argv)
     silence_third_party_warnings()
     logging.basicConfig(
         level=logging.DEBUG if args.verbose else logging.INFO,
@@ -104,6 +105,19 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_USER_ERROR
     except Exception:
         return _report_defect(args.command)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line; ends the process with code 2 and a line if it is wrong."""
+    parser = build_parser()
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        hint = ""
+        # A config key, in a command that takes overrides as an option.
+        if hasattr(args, "opts") and re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*", unknown[0]):
+            hint = f"; config overrides come last, behind --opts: --opts {' '.join(unknown)}"
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    return args
 
 
 def _report_defect(command: str) -> int:

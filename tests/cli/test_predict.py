@@ -95,3 +95,19 @@ def test_what_users_get_wrong_is_said_in_one_line(
     assert line.startswith("msnet predict: error: ")
     assert message in line
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["MODEL.WEIGHTS", "x.pth"], True),
+        (["--colour", "red"], False),
+    ],
+)
+def test_overrides_in_the_wrong_place_are_told_the_right_one(words, hint, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["predict", "a.jpg", "--config-file", "c.yaml", "--out", "o", *words])
+    assert caught.value.code == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"unrecognized arguments: {' '.join(words)}" in line
+    assert ("come last, behind --opts: --opts MODEL.WEIGHTS x.pth" in line) == hint
