@@ -183,6 +183,65 @@ def test_sixteen_bits_and_exif_come_out_right_everywhere(tmp_path, tiny_cfg):
         np.testing.assert_array_equal(image, np.rot90(picture, -1), err_msg=name)
 
 
+# What EXIF's orientation tag asks for -> how an upright picture is stored with it.
+STORED = {
+    3: lambda upright: np.rot90(upright, 2),
+    6: lambda upright: np.rot90(upright, 1),  # to be turned clockwise by 90 degrees
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+def write_turned(path, upright, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(STORED[orientation](upright)[:, :, ::-1])
+    Image.fromarray(stored).save(path, "PNG", exif=exif)
+
+
+@pytest.mark.parametrize("orientation", list(STORED))
+def test_boxes_and_masks_lie_on_a_turned_picture(tmp_path, tiny_cfg, orientation):
+    """Labels are of the picture as it is seen: 100 wide, 80 high, one white part."""
+    upright = np.full((80, 100, 3), 20, np.uint8)
+    upright[10:30, 60:90] = 255
+    write_turned(tmp_path / "5_1.png", upright, orientation)
+    content = content_for("5_1.png")
+    content["annotations"] = [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 1,
+            "segmentation": [[60, 10, 90, 10, 90, 30, 60, 30]],
+            "area": 600,
+            "iscrowd": 0,
+            "damage_bbox": [60, 10, 30, 20],
+            "house_bbox": [50, 5, 50, 40],
+        }
+    ]
+    json_file = write_json(tmp_path, content)
+    assert [(f.kind, f.fatal) for f in find_flaws(json_file, tmp_path)] == [
+        ("exif-orientation", False)
+    ]
+    (record,) = load_isbda_json(json_file, tmp_path)
+    tiny_cfg.INPUT.MASK_FORMAT = "bitmask"
+    tiny_cfg.INPUT.RANDOM_FLIP = "none"
+    tiny_cfg.INPUT.MIN_SIZE_TRAIN = (80,)
+    mapped = ISBDADatasetMapper(tiny_cfg, is_train=True)(record)
+    white = mapped["image"].numpy().min(axis=0) > 200
+    assert white.shape == (80, 100)
+    np.testing.assert_array_equal(mapped["instances"].gt_masks.tensor[0].numpy(), white)
+    assert mapped["instances"].gt_boxes.tensor.tolist() == [[60, 10, 90, 30]]
+    assert mapped["instances"].gt_parent_boxes.tensor.tolist() == [[50, 5, 100, 45]]
+
+
+def test_labels_of_a_turned_picture_as_it_is_stored_are_refused(tmp_path, tiny_cfg):
+    write_turned(tmp_path / "5_1.png", np.zeros((80, 100, 3), np.uint8), 6)
+    json_file = write_json(tmp_path, content_for("5_1.png", width=80, height=100))
+    assert [f.kind for f in find_flaws(json_file, tmp_path)] == ["image-size"]
+    (record,) = load_isbda_json(json_file, tmp_path)
+    with pytest.raises(DatasetError, match=r"5_1\.png"):
+        ISBDADatasetMapper(tiny_cfg, is_train=True)(record)
+
+
 @pytest.fixture
 def outside(tmp_path):
     """A data folder beside a file that must not be reached from it."""
