@@ -2,6 +2,7 @@
 
 Runs the tests of tests/trust in their long form, and those of videos, images and figures that make
 their faults themselves; writes benchmarks/trust.md. With --short, the form that the test suite has.
+How often is tried can be set by the variables MSNET_FUZZ_… below.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def main() -> int:
             "no:warnings",
             f"--junitxml={report}",
         ]
-        environment = {**os.environ, **({} if args.short else LONG)}
+        environment = {**({} if args.short else LONG), **os.environ}
         done = subprocess.run([*command, *TESTS], cwd=ROOT, env=environment)
         if not report.is_file():
             return done.returncode or 1
@@ -148,6 +149,8 @@ def page(counts: dict[str, list[int]], others: list[int], minutes: float, form: 
     """The table, as Markdown."""
     # As it is typed: where it was written does not matter.
     command = "make fuzz" if form == "long" else "python benchmarks/trust.py --short"
+    chosen = [f"{name}={os.environ[name]}" for name in LONG if name in os.environ]
+    command = " ".join([*chosen, command])
     lines = [
         "# Faults tried, faults survived",
         "",
