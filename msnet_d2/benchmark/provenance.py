@@ -16,6 +16,7 @@ import torch
 
 from msnet_d2 import __version__
 from msnet_d2.files import write_json
+from msnet_d2.shared_text import without_folders
 
 __all__ = ["describe_hardware", "describe_run", "provenance_lines", "write_report"]
 
@@ -76,7 +77,8 @@ def _command() -> str:
     words = list(sys.argv)
     if words:
         words[0] = "msnet" if Path(words[0]).stem in ("msnet", "__main__") else Path(words[0]).name
-    return shlex.join(words)
+    # Reports are handed on: names of files, not where somebody keeps them.
+    return shlex.join(without_folders(word, word) for word in words)
 
 
 def _commit() -> str | None:

@@ -16,6 +16,7 @@ from msnet_d2.damage_map.parts import outlines_px
 from msnet_d2.damage_map.records import building_id
 from msnet_d2.damage_map.sightings import Sighting, VideoResults
 from msnet_d2.errors import VideoError
+from msnet_d2.shared_text import without_folders
 
 CROP_WIDTH = 400
 # With more buildings than this crops become smaller, so that the page stays usable.
@@ -167,7 +168,8 @@ def take_pictures(
                     if frame.index >= last:
                         break
         except VideoError as error:
-            problems.append(f"{videos[number].name}: no pictures of it ({error})")
+            reason = without_folders(str(error), source)
+            problems.append(f"{videos[number].name}: no pictures of it ({reason})")
     return crops
 
 

@@ -34,6 +34,7 @@ from msnet_d2.damage_map.telemetry import find_telemetry
 from msnet_d2.damage_map.tracks import link
 from msnet_d2.errors import InputError, VideoError
 from msnet_d2.files import write_json, write_text
+from msnet_d2.shared_text import without_folders
 from msnet_d2.video.reader import natural_key
 from msnet_d2.video_files import open_video
 
@@ -162,7 +163,8 @@ def make_map(
                 if len(videos) == 1:
                     raise
                 logger.warning("%s is left out: %s", video.name, error)
-                problems.append(f"{video.name} is left out: {error}")
+                reason = without_folders(str(error), video)
+                problems.append(f"{video.name} is left out: {reason}")
         if not sources:
             raise InputError(f"none of the {len(videos)} videos can be used; {problems[0]}")
         clock.lap("reading")

@@ -18,6 +18,7 @@ from msnet_d2.errors import InputError, WeightsError
 from msnet_d2.evaluation.results import instances_to_results, parents_to_results
 from msnet_d2.files import write_bytes, write_json
 from msnet_d2.picture_files import DEFAULT_LIMITS, Limits, read_bgr
+from msnet_d2.shared_text import without_folders
 from msnet_d2.visualize import draw_instances
 
 __all__ = ["PICTURE_SUFFIXES", "Picture", "find_pictures", "predict_pictures", "read_picture"]
@@ -127,7 +128,8 @@ def predict_pictures(
         try:
             image = read_picture(picture.path, limits)
         except InputError as error:
-            unreadable.append({"file": picture.name, "reason": str(error)})
+            reason = without_folders(str(error), picture.path)
+            unreadable.append({"file": picture.name, "reason": reason})
             continue
         try:
             found = _at_least(predictor(image), min_score)

@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from typing import Any
 
 from msnet_d2.errors import DatasetError, InputError, MSNetError, VideoError
 from msnet_d2.files import write_json
+from msnet_d2.shared_text import without_folders
 
 __all__ = ["MAX_TRIES", "Outcome", "read_outcomes", "run_batch"]
 
@@ -299,7 +299,7 @@ def _serve(
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     # Results are shared: names of files, not where somebody keeps them.
-    text = text.replace(f"{os.path.expanduser('~')}{os.sep}", "")
+    text = without_folders(text)
     if not isinstance(error, MSNetError):
         text = f"{type(error).__name__}: {text}"
     return text[:_LONGEST_REASON]

@@ -16,6 +16,7 @@ from msnet_d2.engine import evaluate
 from msnet_d2.engine.pictures import find_pictures, predict_pictures
 from msnet_d2.engine.predictor import Predictor
 from msnet_d2.errors import VideoError
+from msnet_d2.shared_text import without_folders
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
 METADATA = SimpleNamespace(
@@ -130,6 +131,42 @@ def test_a_map(flight, home):
 
     make_map([flight], [home / "out" / "found.json"], home / "map", use_telemetry=False)
     assert "index.html" in assert_nothing_private(home / "map")
+
+
+def test_what_a_map_says_of_a_video_that_it_leaves_out(flight, home):
+    from msnet_d2.damage_map.pipeline import make_map
+
+    (home / "bad.mp4").write_text("no video")
+    results = [home / "out" / "found.json"] * 2
+    summary = make_map([flight, home / "bad.mp4"], results, home / "map", use_telemetry=False)
+    assert summary.problems[0].startswith("bad.mp4 is left out: bad.mp4 cannot be opened")
+    assert_nothing_private(home / "map")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/jane.doe/a b/v.mp4 is cut off", "v.mp4 is cut off"),  # named to it
+        ("cannot read /mnt/disk/jane/v.mp4: no", "cannot read v.mp4: no"),
+        ("['/mnt/jane/v.mp4', '/srv/w.mp4']", "['v.mp4', 'w.mp4']"),
+        ("C:\\Users\\jane\\v.mp4 is cut off", "v.mp4 is cut off"),
+        ("HOME/flights/v.mp4 is cut off", "flights/v.mp4 is cut off"),
+        ("see https://example.org/a/b.pth", "see https://example.org/a/b.pth"),
+        ("30000/1001 frames, and/or a/b/c.png", "30000/1001 frames, and/or a/b/c.png"),
+        ("", ""),
+    ],
+)
+def test_folders_in_messages(home, text, expected):
+    text = text.replace("HOME", str(home))
+    assert without_folders(text, "/home/jane.doe/a b/v.mp4") == expected
+
+
+def test_the_command_in_a_report_names_files_alone(monkeypatch):
+    from msnet_d2.benchmark.provenance import describe_run
+
+    words = ["/opt/bin/msnet", "bench", "--dataset", "/home/jane/my data", "--out=/srv/x/y", "a/b"]
+    monkeypatch.setattr("sys.argv", words)
+    assert describe_run()["command"] == "msnet bench --dataset 'my data' --out=y a/b"
 
 
 def test_reasons_in_a_batch(home, tmp_path):
