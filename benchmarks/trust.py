@@ -65,7 +65,7 @@ FAULTS = {
         "images missing, unknown, twice, also on several ranks": r"repeated_images|all_ranks",
         "NaN and infinite scores and boxes": r"that_are_no_numbers_are_errors",
         "stale conversions of ground truth": r"conversion_left",
-        "annotation id 0, more objects than detections count": r"perfect_pred|more_objects",
+        "annotation id 0, more objects than detections count": r"with_id_0|more_objects",
         "figures otherwise: by hand, and as Detectron2's": r"isbda_evaluation",
         "damaged images": r"image_flaws",
         "images of 16 bits, and turned ones with their boxes": r"sixteen_bits_and|turned_picture",

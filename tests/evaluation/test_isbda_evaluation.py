@@ -19,6 +19,7 @@ from msnet_d2.evaluation import (
     results_table,
     score_results,
 )
+from msnet_d2.evaluation.matching import BACKENDS
 
 
 def run(evaluator, outputs, img_ids=None):
@@ -42,6 +43,19 @@ def test_perfect_predictions_get_100_everywhere(dataset, perfect):
     assert "AP25" in results["isbda_bbox"]
     # No part has 96² px or more: undefined.
     assert math.isnan(results["isbda_segm"]["APl"])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_annotation_with_id_0_is_found_like_others(dataset, perfect, backend):
+    # pycocotools takes the id 0 for "matched with nothing": every detection of it is a false one.
+    if backend == "faster_coco_eval":
+        pytest.importorskip("faster_coco_eval")
+    assert any(part["id"] == 0 for part in load_ground_truth(dataset).parts)
+    results = run(ISBDAEvaluator(dataset, backend=backend), perfect)
+    for task in ("bbox", "segm", "isbda_bbox", "isbda_segm", "isbda_part_parent"):
+        for figure in ("AP", "AP50", "AP-Slight", "AP-Severe", "AP-Debris"):
+            assert results[task][figure] == pytest.approx(100), (task, figure)
+    assert results["isbda_parent"]["AP"] == pytest.approx(100)
 
 
 def test_each_building_counts_once(dataset, perfect, make_output):
