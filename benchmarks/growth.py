@@ -55,7 +55,7 @@ def measured(action: Callable[[], object], rounds: int = 3) -> tuple[float, floa
     return float(np.median(taken)), memory
 
 
-def by_buildings() -> dict:
+def by_buildings(_: Path) -> dict:
     """Choosing anchors inside the proposals of an 800 × 1344 frame."""
     anchors, sizes = make_anchors(800, 1344)
     found = {}
@@ -65,7 +65,7 @@ def by_buildings() -> dict:
     return found
 
 
-def by_detections() -> dict:
+def by_detections(_: Path) -> dict:
     """Drawing a 960 × 540 frame and making its entries of the results file."""
     found = {}
     for count in (12, 25, 50, 100, 200, 400):
@@ -79,7 +79,7 @@ def by_detections() -> dict:
     return found
 
 
-def by_pixels() -> dict:
+def by_pixels(_: Path) -> dict:
     """Detecting in frames of more and more pixels, each as large in the network as it is."""
     found = {}
     for height in (180, 270, 360, 540, 720, 1080):
@@ -141,20 +141,34 @@ def main() -> None:
     """Measure, print a table and draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("growth.png"))
-    parser.add_argument("--keep", type=Path, help="write the figures here, JSON")
+    parser.add_argument("--keep", type=Path, help="JSON: what is in it is not measured again")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
     use_threads()
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory() as name:
-        held = resident_mib()
+    ways = {
+        "frames of a video": by_frames,
+        "videos": by_videos,
+        "building proposals": by_buildings,
+        "detections in a frame": by_detections,
+        "megapixels": by_pixels,
+    }
+    growth = {}
+    if args.keep and args.keep.is_file():
+        kept = json.loads(args.keep.read_text())
         growth = {
-            "frames of a video": by_frames(Path(name)),
-            "videos": by_videos(Path(name)),
-            "building proposals": by_buildings(),
-            "detections in a frame": by_detections(),
-            "megapixels of a frame": by_pixels(),
+            what: {float(n): figures for n, figures in kept[what].items()}
+            for what in ways
+            if what in kept
         }
+    held = resident_mib()
+    with tempfile.TemporaryDirectory() as name:
+        for what, way in ways.items():
+            if what not in growth:
+                growth[what] = way(Path(name))
+    growth = {what: growth[what] for what in ways}
+    if args.keep:
+        args.keep.write_text(json.dumps(growth, indent=1))
     rows = []
     with drawing(args.out, 2, len(growth), (15, 5.6)) as (_, axes):
         for (what, found), (upper, lower) in zip(growth.items(), axes.T):
@@ -168,19 +182,21 @@ def main() -> None:
             lower.set_ylim(0, 1.25 * max(figures[:, 1].max(), 1))
             tidy(lower, x=what, grid="both")
             for axis in (upper, lower):
-                axis.set_xticks(x, [f"{n:.2g}" if n < 10 else str(n) for n in x], fontsize=7)
+                axis.set_xticks(
+                    x,
+                    [f"{n:.2g}" if n < 1 else f"{n:.3g}" if n < 10 else f"{n:.0f}" for n in x],
+                    fontsize=7,
+                )
                 axis.minorticks_off()
             memory = f"{figures[0, 1]:.0f} → {figures[-1, 1]:.0f}"
             kind = "held by the process" if is_video else "rise"
-            counts = f"{x[0]:.3g} → {x[-1]:.3g}"
+            counts = f"{x[0]:.4g} → {x[-1]:.4g}"
             taken = f"{figures[0, 0]:.1f} → {figures[-1, 0]:.1f}"
             rows.append([what, counts, taken, f"{slope(found):.2f}", f"{memory} ({kind})"])
         axes[0, 0].set_ylabel("ms of processor time (dashed: linear)", fontsize=9)
         axes[1, 0].set_ylabel("peak MiB (videos: the process)", fontsize=9)
     print(f"the process held {held:.0f} MiB at first")
     print_table(["n", "from → to", "ms", "time ∝ n^", "peak MiB"], rows)
-    if args.keep:
-        args.keep.write_text(json.dumps(growth, indent=1))
 
 
 if __name__ == "__main__":
