@@ -67,7 +67,7 @@ FAULTS = {
         "stale conversions of ground truth": r"conversion_left",
         "annotation id 0, more objects than detections count": r"with_id_0|more_objects",
         "figures otherwise: by hand, and as Detectron2's": r"isbda_evaluation",
-        "damaged images": r"image_flaws",
+        "damaged images": r"image_flaws|damaged_picture|ends_early",
         "images of 16 bits, and turned ones with their boxes": r"sixteen_bits_and|turned_picture",
     },
     "training": {

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["DEFAULT_LIMITS", "Limits", "open_picture", "read_bgr"]
+__all__ = ["DEFAULT_LIMITS", "Limits", "decodes_strictly", "open_picture", "read_bgr"]
 
 # Pillow knows forty more; the one for EPS starts Ghostscript, whatever the file is called.
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
@@ -92,6 +92,35 @@ def read_bgr(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
             pixels = _to_8_bits(np.asarray(image), image.mode)
             return np.ascontiguousarray(np.repeat(pixels[:, :, None], 3, axis=2))
         return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
+
+
+def decodes_strictly(path: str | Path) -> bool:
+    """Whether a decoder that stops at errors gets to the end of a JPEG.
+
+    Pillow goes on silently, with grey in place of what is missing. The other formats have check
+    sums, or an end that Pillow looks for, and count as sound here.
+
+    Args:
+        path: of a picture that :func:`read_bgr` reads.
+
+    Returns:
+        False if parts of the picture are wrong. The decoder is FFmpeg's, of the optional package
+        av; without it every picture passes, and so do those that it does not know.
+    """
+    try:
+        import av
+    except ImportError:
+        return True
+    with open_picture(path, Limits(1 << 62, 1 << 62)) as image:
+        if image.format != "JPEG" or image.mode not in ("RGB", "L"):
+            return True
+    try:
+        context = av.CodecContext.create("mjpeg", "r")
+        context.options = {"err_detect": "explode"}
+        frames = [*context.decode(av.Packet(Path(path).read_bytes())), *context.decode(None)]
+    except (av.FFmpegError, ValueError) as error:
+        return isinstance(error, av.error.PatchWelcomeError)  # valid, but FFmpeg cannot decode it
+    return bool(frames)
 
 
 def _to_8_bits(pixels: np.ndarray, mode: str) -> np.ndarray:

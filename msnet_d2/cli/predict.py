@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect, draw, write; 1 if a picture could not be read."""
+    """Detect, draw, write; 1 if a picture could not be read, or not all of it."""
     import logging
     from pathlib import Path
 
@@ -86,4 +86,6 @@ def run(args: argparse.Namespace) -> int:
     )
     for problem in summary["unreadable"]:
         logger.error("not read: %s: %s", problem["file"], problem["reason"])
-    return 1 if summary["unreadable"] else 0
+    for name in summary["damaged"]:
+        logger.error("damaged: %s: parts of it are missing, and nothing is found there", name)
+    return 1 if summary["unreadable"] or summary["damaged"] else 0

@@ -8,10 +8,9 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 
 from msnet_d2.data.flaws import Flaw
-from msnet_d2.picture_files import DEFAULT_LIMITS, Limits, open_picture
+from msnet_d2.picture_files import DEFAULT_LIMITS, Limits, decodes_strictly, open_picture
 
 __all__ = ["check_image", "find_image_flaws", "unsupported_mode"]
 
@@ -108,7 +107,7 @@ def check_image(record: dict, limits: Limits = DEFAULT_LIMITS) -> list[Flaw]:
             f"{path} is turned or mirrored when read (EXIF orientation {turned}); make sure that "
             "its annotations were drawn on the turned picture",
         )
-    if image.format == "JPEG" and image.mode in ("RGB", "L") and not _decodes_strictly(path):
+    if not decodes_strictly(path):
         report(
             "kept",
             "damaged-image",
@@ -120,21 +119,3 @@ def check_image(record: dict, limits: Limits = DEFAULT_LIMITS) -> list[Flaw]:
 def unsupported_mode(mode: str) -> bool:
     """Whether reading an image of this Pillow mode as 8 bits spoils it."""
     return mode.startswith(_DEEP_MODES)
-
-
-def _decodes_strictly(path: str) -> bool:
-    """Whether a decoder that stops at errors, where Pillow goes on silently, gets to the end.
-
-    That decoder is FFmpeg's, of the optional package av; without it every image passes.
-    """
-    try:
-        import av
-    except ImportError:
-        return True
-    try:
-        context = av.CodecContext.create("mjpeg", "r")
-        context.options = {"err_detect": "explode"}
-        frames = [*context.decode(av.Packet(Path(path).read_bytes())), *context.decode(None)]
-    except (av.FFmpegError, ValueError) as error:
-        return isinstance(error, av.error.PatchWelcomeError)  # valid, but FFmpeg cannot decode it
-    return bool(frames)

@@ -17,7 +17,7 @@ from msnet_d2.engine.predictor import Predictor
 from msnet_d2.errors import InputError, WeightsError
 from msnet_d2.evaluation.results import instances_to_results, parents_to_results
 from msnet_d2.files import write_bytes, write_json
-from msnet_d2.picture_files import DEFAULT_LIMITS, Limits, read_bgr
+from msnet_d2.picture_files import DEFAULT_LIMITS, Limits, decodes_strictly, read_bgr
 from msnet_d2.shared_text import without_folders
 from msnet_d2.visualize import draw_instances
 
@@ -116,12 +116,13 @@ def predict_pictures(
         What ``predictions.json`` holds: ``images`` with ``file``, ``drawn``, ``width``, ``height``,
         ``instances`` (``level``, ``score``, ``bbox`` XYWH, ``segmentation`` RLE, ``parent_bbox``,
         ``parent_score``) and ``parents`` (``bbox``, ``score``), best first; ``unreadable`` with
-        ``file`` and ``reason``; ``levels``, ``min_score``, ``weights_sha256``, ``about``'s items.
+        ``file`` and ``reason``; ``damaged``, names of pictures of which parts are missing, where
+        nothing can be found; ``levels``, ``min_score``, ``weights_sha256``, ``about``'s items.
     """
     folder = Path(folder)
     pictures = list(pictures)
     names = _output_names(pictures, folder)
-    images, unreadable = [], []
+    images, unreadable, damaged = [], [], []
     limits = Limits(predictor.cfg.INPUT.MAX_PIXELS, predictor.cfg.INPUT.MAX_BYTES)
     bar = tqdm(pictures, desc="predicting", unit="picture", disable=None, dynamic_ncols=True)
     for picture, name in zip(bar, names):
@@ -131,6 +132,8 @@ def predict_pictures(
             reason = without_folders(str(error), picture.path)
             unreadable.append({"file": picture.name, "reason": reason})
             continue
+        if not decodes_strictly(picture.path):
+            damaged.append(picture.name)
         try:
             found = _at_least(predictor(image), min_score)
         except WeightsError as error:
@@ -154,6 +157,7 @@ def predict_pictures(
         "levels": list(predictor.metadata.thing_classes),
         "images": images,
         "unreadable": unreadable,
+        "damaged": damaged,
     }
     write_json(folder / PREDICTIONS_FILE, summary)
     return summary

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from msnet_d2.errors import VideoError
-from msnet_d2.picture_files import Limits, read_bgr
+from msnet_d2.picture_files import Limits, decodes_strictly, read_bgr
 from msnet_d2.video.decode import FileDecoder
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 
@@ -162,7 +162,7 @@ class FolderReader:
         )
 
     def __iter__(self) -> Iterator[Frame]:
-        """Give out the pictures; unreadable ones count as lost."""
+        """Give out the pictures; unreadable ones count as lost, those with holes as damaged."""
         size = None
         for index, file in enumerate(self._files):
             if index < self._start or index % self._stride:
@@ -175,6 +175,8 @@ class FolderReader:
                 self.report.frames_lost += 1
                 continue
             self.report.frames_read += 1
+            damaged = not decodes_strictly(file)
+            self.report.frames_damaged += damaged
             if size is not None and image.shape[1::-1] != size:
                 self.report.add_size_change(index, *image.shape[1::-1])
             size = image.shape[1::-1]
@@ -184,6 +186,7 @@ class FolderReader:
                 time_s=float(index * self.info.time_base),
                 pts=index,
                 time_base=self.info.time_base,
+                damaged=damaged,
             )
         if size is None and not self._start:
             raise VideoError(f"none of the {len(self._files)} pictures in {self._path} can be read")

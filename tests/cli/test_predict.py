@@ -48,6 +48,19 @@ def test_unreadable_pictures_are_listed_and_the_rest_goes_on(predict, tiny_data,
     assert [entry["file"] for entry in result["unreadable"]] == ["0_1.png"]
 
 
+def test_a_picture_with_parts_missing_is_said_to_be_damaged(predict, tiny_data, tmp_path, caplog):
+    pytest.importorskip("av")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.open(tiny_data / "val" / "0_1.png").save(folder / "a.jpg")
+    content = (folder / "a.jpg").read_bytes()
+    (folder / "a.jpg").write_bytes(content[: len(content) * 9 // 10] + b"\xff\xd9")
+    assert predict(folder) == 1
+    result = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert result["damaged"] == ["a.jpg"]
+    assert "damaged: a.jpg" in caplog.text
+
+
 def test_options_of_the_model(predict, run, tiny_data, tmp_path, config_file):
     picture = tiny_data / "val" / "0_1.png"
     # The file that training began from has no weights of its own.

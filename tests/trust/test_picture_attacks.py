@@ -152,6 +152,58 @@ def test_what_is_no_picture_is_an_error_at_once(tmp_path, tiny_cfg, reader, kind
         READERS[reader](path, tiny_cfg)
 
 
+def damaged(suffix, kind):
+    noise = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
+    data = bytearray(encoded(noise, suffix))
+    middle = len(data) // 2
+    if kind == "a byte":
+        data[middle] ^= 0xFF
+    elif kind == "cut off":
+        del data[middle:]
+    elif kind == "a hole":
+        data[middle:-12] = bytes(len(data) - 12 - middle)
+    else:
+        data[middle:] = b"\xff\xd9"  # it says that this is the end of a JPEG
+    return bytes(data)
+
+
+@pytest.mark.parametrize("reader", list(READERS))
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [(".png", "a byte"), (".png", "a hole"), (".png", "cut off"), (".jpg", "cut off")],
+)
+def test_a_damaged_picture_is_an_error(tmp_path, tiny_cfg, reader, suffix, kind):
+    path = tmp_path / "5_1.png"
+    path.write_bytes(damaged(suffix, kind))
+    # The caller of the first names it: it has several.
+    with pytest.raises((InputError, DatasetError), match="." if reader == "predict" else "5_1.png"):
+        READERS[reader](path, tiny_cfg)
+
+
+def test_a_jpeg_that_ends_early_is_not_taken_for_whole(tmp_path, tiny_cfg):
+    """Pillow makes the rest grey without a word, and in grey nothing is damaged."""
+    pytest.importorskip("av")
+    from msnet_d2.engine.pictures import find_pictures, predict_pictures
+    from msnet_d2.engine.predictor import Predictor
+    from msnet_d2.video.reader import VideoReader
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "1.jpg").write_bytes(encoded(np.zeros((80, 100, 3), np.uint8), ".jpg"))
+    (folder / "2.jpg").write_bytes(damaged(".jpg", "ends early"))
+
+    predictor = Predictor(tiny_cfg, allow_random_weights=True)
+    summary = predict_pictures(predictor, find_pictures([folder]), tmp_path / "out")
+    assert summary["damaged"] == ["2.jpg"]
+    assert [image["file"] for image in summary["images"]] == ["1.jpg", "2.jpg"]
+    with VideoReader(folder) as reader:
+        assert [frame.damaged for frame in reader] == [False, True]
+    assert not reader.report.is_complete
+    (folder / "5_1.png").write_bytes(damaged(".jpg", "ends early"))
+    (flaw,) = find_flaws(write_json(folder, content_for("5_1.png")), folder)
+    assert flaw.kind == "damaged-image"
+
+
 def encoded(array, suffix=".png"):
     return cv2.imencode(suffix, array)[1].tobytes()
 
