@@ -103,9 +103,9 @@ def by_frames(folder: Path) -> dict:
 
 
 def by_videos(folder: Path) -> dict:
-    """More and more videos of 250 frames, one after another."""
-    sources = [write_video(folder / f"video{i}.mp4", 250) for i in range(16)]
-    return {count: process(sources[:count], folder) for count in (1, 2, 4, 8, 16)}
+    """More and more videos of 50 frames, one after another."""
+    sources = [write_video(folder / f"video{i}.mp4", 50) for i in range(64)]
+    return {count: process(sources[:count], folder) for count in (1, 4, 16, 64)}
 
 
 def write_video(path: Path, count: int) -> Path:
