@@ -24,7 +24,7 @@ __all__ = ["Demo", "DemoSettings"]
 
 logger = logging.getLogger(__name__)
 
-CONFIG = "quick/msnet_lite0_FPN.yaml"
+CONFIG = "quick/msnet_parents_lite0_FPN.yaml"
 SRN_CONFIG = "quick/msnet_srn_steady_lite0_FPN.yaml"
 _MARK = ".{step}.done.json"
 
@@ -154,12 +154,12 @@ class Demo:
             "DATASETS.SRN_VIDEOS": tuple(map(str, videos)),
             "DATASETS.TEST": (),
         }
-        train(self._config(self.settings.srn_config, self.srn, **overrides))
+        train(self._refined_config(**overrides))
 
     def _evaluate_refined(self) -> None:
         from msnet_d2.engine.trainer import evaluate
 
-        evaluate(self._config(self.settings.srn_config, self.srn), str(self._weights(self.srn)))
+        evaluate(self._refined_config(), str(self._weights(self.srn)))
 
     def _draw(self) -> None:
         import cv2
@@ -298,6 +298,14 @@ class Demo:
         cfg = load_config(config, list(self.settings.opts)).clone()
         cfg.defrost()
         cfg.merge_from_list([item for pair in values.items() for item in pair])
+        cfg.freeze()
+        return cfg
+
+    def _refined_config(self, **overrides: Any):
+        """The config of score refinement, on a detector built as the one that was trained."""
+        cfg = self._config(self.settings.srn_config, self.srn, **overrides).clone()
+        cfg.defrost()
+        cfg.MODEL.HRPN = self._config(self.settings.config, self.model).MODEL.HRPN.clone()
         cfg.freeze()
         return cfg
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from msnet_d2.demo import Demo, DemoSettings, _spread
 from msnet_d2.errors import InputError
+
+HEADS = "proposal_generator.parent_roi_heads."
 
 
 @pytest.fixture
 def settings(tiny_cfg, tmp_path):
     tiny_cfg.merge_from_list(["SOLVER.MAX_ITER", 2, "SOLVER.IMS_PER_BATCH", 2])
+    tiny_cfg.MODEL.HRPN.PARENT_ROI_HEADS = "StandardROIHeads"
     tiny_cfg.merge_from_list(["SOLVER.BASE_LR", 0.001, "TEST.DETECTIONS_PER_IMAGE", 5])
     detector = tmp_path / "tiny.yaml"
     detector.write_text(tiny_cfg.dump())
+    tiny_cfg.MODEL.HRPN.PARENT_ROI_HEADS = ""
     tiny_cfg.merge_from_list(["MODEL.SRN.ENABLED", True, "MODEL.SRN.FC_DIMS", [8, 8]])
     tiny_cfg.merge_from_list(["MODEL.SRN.NUM_PAIRS", 2, "SOLVER.IMS_PER_BATCH", 1])
     tiny_cfg.merge_from_list(["SOLVER.OPTIMIZER", "ADAM"])
@@ -54,6 +59,13 @@ def test_demo_leaves_figures_pictures_and_clip_and_repeats_nothing(settings, tmp
         assert (out / name).stat().st_size > 0, name
     assert len(list((out / "pictures").iterdir())) == 2
     assert "damage masks" in capsys.readouterr().out
+
+    # Score refinement keeps the detector as it is, with the second stage of its buildings.
+    (heads,) = {
+        tuple(sorted(k for k in torch.load(out / name / "model_final.pth")["model"] if HEADS in k))
+        for name in ("model", "model_srn")
+    }
+    assert heads
 
     weights = (out / "model" / "model_final.pth").stat().st_mtime_ns
     Demo(out, settings, workers=1).run()
