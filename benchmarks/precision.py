@@ -25,8 +25,11 @@ from msnet_d2.engine.predictor import Predictor
 from msnet_d2.engine.setup import load_config
 from msnet_d2.evaluation import ISBDAEvaluator
 
+PILLOW = {"fold_norms": True, "channels_last": True}
 WAYS = {
     "our predictor, plain": None,
+    "float32, resized by Pillow": Acceleration(**PILLOW),
+    "bfloat16, resized by Pillow": Acceleration(**PILLOW, precision="bfloat16"),
     "our predictor, float32": Acceleration.fast("float32"),
     "our predictor, bfloat16": Acceleration.fast("bfloat16"),
 }
@@ -39,6 +42,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS, metavar="WAY")
     args = parser.parse_args()
     use_threads()
     cfg = load_config(args.config_file, ["MODEL.WEIGHTS", args.weights], device="cpu")
@@ -46,7 +50,7 @@ def main() -> None:
     records = DatasetCatalog.get(name)
     records = records[:: max(len(records) // args.images, 1)][: args.images]
     ways = {"DefaultPredictor": DefaultPredictor(cfg)}
-    ways |= {key: Predictor(cfg, acceleration=how) for key, how in WAYS.items()}
+    ways |= {key: Predictor(cfg, acceleration=how) for key, how in WAYS.items() if key in args.ways}
     evaluators = {key: ISBDAEvaluator(name, distributed=False) for key in ways}
     times = {key: [] for key in ways}
     for number, record in enumerate(records):
