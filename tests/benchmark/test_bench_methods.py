@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
+from msnet_d2.benchmark.contestants import TrainingSide
 from msnet_d2.benchmark.methods import (
     FAMILIES,
     METHODS,
@@ -153,3 +156,12 @@ def test_unknown_keys_are_found_at_once():
         method_config(METHODS["msnet"], "quick", opts=("SOLVER.MAXITER", "1"))
     with pytest.raises(ConfigError, match=r"did you mean MODEL\.SRN\.NUM_PAIRS"):
         method_config(refined, "quick", refine_opts=("MODEL.SRN.NUM_PAIR", "1"))
+
+
+def test_timed_training_changes_nothing_and_so_cannot_diverge(tiny_cfg):
+    tiny_cfg.SOLVER.BASE_LR = 1e6
+    side = TrainingSide(tiny_cfg, [np.zeros((96, 128, 3), np.uint8)], batch=1)
+    before = {k: v.clone() for k, v in side.model.state_dict().items()}
+    assert [side.step() > 0 for _ in range(3)] == [True] * 3
+    after = side.model.state_dict()
+    assert all(torch.equal(after[k], v) for k, v in before.items())
