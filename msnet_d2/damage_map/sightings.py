@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from msnet_d2.data.categories import read_categories
+from msnet_d2.data.rle import checked_rle
+from msnet_d2.data.text import brief
 from msnet_d2.errors import InputError
 from msnet_d2.video.results import FORMAT
 
@@ -18,6 +20,11 @@ from msnet_d2.video.results import FORMAT
 SAME_BUILDING_IOU = 0.5
 # A box this near to the frame's edge is cut off by it, in pixels.
 EDGE_PX = 2.0
+# Bounds of what a file may hold: no video has more.
+_MAX_SIDE = 1 << 16
+_MAX_PX = 1e6
+_MAX_S = 1e9
+_MAX_INT = 2**53
 
 
 @dataclass
@@ -149,7 +156,7 @@ def read_results(path: str | Path, *, video: int = 0, min_score: float = 0.3) ->
         )
     try:
         return _from_json(data, str(path), video, min_score)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -166,54 +173,89 @@ def _from_json(data: dict, source: str, video: int, min_score: float) -> VideoRe
             f"{', '.join(categories.thing_classes) or flaws[0]}"
         )
     about = data["video"]
-    size = (float(about["width"]), float(about["height"]))
-    fps = float(about["fps"])
-    if not (min(size) > 0 and fps > 0):
-        raise ValueError(f"a size of {size} and a rate of {fps}")
+    size = (_number(about, "width", 1, _MAX_SIDE), _number(about, "height", 1, _MAX_SIDE))
+    fps = _number(about, "fps", 1e-3, 1e5)
     frames, sightings = [], []
     for entry in data["frames"]:
-        index, time_s = int(entry["index"]), float(entry["time_s"])
+        index = int(_number(entry, "index", 0, _MAX_INT))
+        time_s = _number(entry, "time_s", 0, _MAX_S)
         frames.append((index, time_s))
-        frame_size = (float(entry.get("width", size[0])), float(entry.get("height", size[1])))
+        frame_size = (
+            _number({"width": size[0], **entry}, "width", 1, _MAX_SIDE),
+            _number({"height": size[1], **entry}, "height", 1, _MAX_SIDE),
+        )
         parts = []
         for item in entry["instances"]:
-            if item["score"] < min_score:
+            if _number(item, "score", 0, 1) < min_score:
                 continue
             level = categories.id_to_contiguous[item["category_id"]] + 1
-            parts.append((_part(item, level), item.get("parent_bbox")))
+            parent = item.get("parent_bbox")
+            if parent is not None:
+                _xyxy(parent)
+            parts.append((_part(item, level, frame_size), parent))
         sightings += group_parts(parts, video, index, time_s, frame_size)
     end = frames[-1][1] + 1 / fps if frames else 0.0
-    duration = about.get("duration_s")
-    summary = data.get("summary") or {}
+    duration = None if about.get("duration_s") is None else _number(about, "duration_s", 0, _MAX_S)
+    digest = (data.get("model") or {}).get("weights_sha256")
+    if digest is not None and not isinstance(digest, str):
+        raise ValueError(f"weights_sha256 is {brief(digest)}")
     return VideoResults(
         name=str(about["name"]),
         size=size,
         fps=fps,
-        duration_s=float(duration) if duration else end,
+        duration_s=duration or end,
         frames=frames,
         sightings=sightings,
-        weights_sha256=(data.get("model") or {}).get("weights_sha256"),
-        problems=[str(p) for p in summary.get("problems", [])],
+        weights_sha256=digest,
+        problems=[str(p) for p in (data.get("summary") or {}).get("problems", [])],
     )
 
 
-def _part(item: dict, level: int) -> PartSighting:
-    box = _xyxy(item["bbox"])
-    if not np.isfinite(box).all():
-        raise ValueError(f"a box of {item['bbox']}")
+def _number(item: dict, key: str, least: float, most: float) -> float:
+    """The number under ``key``; such a file may come from anybody."""
+    value = item[key]
+    # Also false for NaN, and exact for integers that no float can hold.
+    if type(value) not in (int, float) or not least <= value <= most:
+        raise ValueError(f"{key} is {brief(value)}, not a number from {least:g} to {most:g}")
+    return float(value)
+
+
+def _part(item: dict, level: int, size: tuple[float, float]) -> PartSighting:
     track = item.get("track_id")
+    track = None if track is None else int(_number(item, "track_id", -1, _MAX_INT))
+    raw = item.get("score_raw")
+    segmentation = item.get("segmentation")
+    if segmentation:
+        _check_segmentation(segmentation, int(size[1]), int(size[0]))
     return PartSighting(
         level=level,
-        score=float(item["score"]),
-        box=box,
-        segmentation=item.get("segmentation"),
-        score_raw=item.get("score_raw"),
-        track_id=None if track is None or track < 0 else int(track),
+        score=_number(item, "score", 0, 1),
+        box=_xyxy(item["bbox"]),
+        segmentation=segmentation,
+        score_raw=None if raw is None else _number(item, "score_raw", 0, 1),
+        track_id=None if track is None or track < 0 else track,
     )
+
+
+def _check_segmentation(value: Any, height: int, width: int) -> None:
+    """Refuse what decoders of masks would crash on, or fill with memory that is not theirs."""
+    if isinstance(value, dict):
+        checked_rle(value, height, width)
+        return
+    for polygon in value:
+        for x in polygon:
+            _number({"a polygon's coordinate": x}, "a polygon's coordinate", -_MAX_PX, _MAX_PX)
+        if len(polygon) % 2:
+            raise ValueError("a polygon has an odd number of coordinates")
 
 
 def _xyxy(box: Sequence[float]) -> np.ndarray:
-    x, y, w, h = (float(v) for v in box)
+    if not isinstance(box, (list, tuple)) or len(box) != 4:
+        raise ValueError(f"a box is {brief(box)}, not four numbers")
+    x, y, w, h = (
+        _number({"a box's number": v}, "a box's number", least, _MAX_PX)
+        for v, least in zip(box, (-_MAX_PX, -_MAX_PX, 0, 0))
+    )
     return np.array([x, y, x + w, y + h])
 
 

@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_util
 
+from msnet_d2.damage_map.parts import outlines_px
+from msnet_d2.damage_map.sightings import read_results
 from msnet_d2.data import find_flaws, load_isbda_json
 from msnet_d2.errors import DatasetError, MSNetError
 from msnet_d2.evaluation import score_file
@@ -82,6 +84,36 @@ def sound_predictions():
         }
         for a in sound_content()["annotations"]
     ]
+
+
+def sound_video():
+    """What `msnet video --results` writes of two frames."""
+    instances = [
+        {
+            "category_id": a["category_id"],
+            "bbox": a["damage_bbox"],
+            "score": 0.9,
+            "score_raw": 0.8,
+            "segmentation": a["segmentation"],
+            "parent_bbox": a["house_bbox"],
+            "parent_score": 0.7,
+            "track_id": a["id"],
+        }
+        for a in sound_content()["annotations"]
+    ]
+    names = ("Slight", "Severe", "Debris")
+    return {
+        "format": "msnet video results",
+        "version": 1,
+        "video": {"name": "a", "width": 100, "height": 80, "fps": 10.0, "duration_s": 0.2},
+        "model": {"weights_sha256": "0" * 64},
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names, start=1)],
+        "frames": [
+            {"index": 0, "time_s": 0.0, "instances": instances[:3]},
+            {"index": 1, "time_s": 0.1, "instances": instances[3:]},
+        ],
+        "summary": {"problems": []},
+    }
 
 
 def spoiled(content, generator):
@@ -155,7 +187,26 @@ def score(folder):
         assert all(math.isnan(v) or 0 <= v <= 100 + 1e-9 for v in row.values())
 
 
-JOBS = {"data set": (sound_content, read_file), "predictions": (sound_predictions, score)}
+def read_video(folder):
+    """Read for a map; what is let through has outlines, votes and finite times."""
+    try:
+        found = read_results(folder / "x.json", min_score=0.0)
+    except MSNetError:
+        return
+    assert math.isfinite(found.duration_s)
+    for sighting in found.sightings:
+        assert np.isfinite(sighting.box).all()
+        for part in sighting.parts:
+            assert 0 <= part.score <= 1
+            for outline in outlines_px(part, sighting.size):
+                assert np.isfinite(outline).all()
+
+
+JOBS = {
+    "data set": (sound_content, read_file),
+    "predictions": (sound_predictions, score),
+    "predictions for a video": (sound_video, read_video),
+}
 
 
 def work(kind, folder, seed, count, done):
@@ -195,6 +246,9 @@ def test_no_file_crashes_hangs_or_takes_all_memory(tmp_path, kind, record_proper
 
 def test_the_sound_files_are_sound(tmp_path):
     """Otherwise the fuzzing above would stop at the first check."""
+    (tmp_path / "x.json").write_text(json.dumps(sound_video()))
+    found = read_results(tmp_path / "x.json")
+    assert sum(len(s.parts) for s in found.sightings) == 6
     (tmp_path / "x.json").write_text(json.dumps(sound_content()))
     assert find_flaws(tmp_path / "x.json", tmp_path, check_images=False) == []
     assert sum(len(r["annotations"]) for r in load_isbda_json(tmp_path / "x.json", tmp_path)) == 6
@@ -224,6 +278,29 @@ def test_run_lengths_that_do_not_fill_the_image_are_refused(tmp_path, counts):
     (tmp_path / "x.json").write_text(json.dumps(content))
     with pytest.raises(DatasetError, match=r"annotation 2\b.*run-length"):
         load_isbda_json(tmp_path / "x.json", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("segmentation", {"size": [80, 100], "counts": [7999]}),
+        ("segmentation", {"size": [80, 100], "counts": [0, 2**31]}),
+        ("segmentation", {"size": [2**16, 2**16], "counts": "0"}),
+        ("segmentation", [[math.nan, 0, 1, 1, 2, 2]]),
+        ("segmentation", [[0, 0, 1, 1, 2]]),
+        ("bbox", [0, 0, math.inf, 1]),
+        ("parent_bbox", [0, 0, 10**400, 1]),
+        ("score", math.nan),
+        ("score", 1e9),
+        ("track_id", 1e300),
+    ],
+)
+def test_results_of_a_video_that_would_crash_a_map_are_refused(tmp_path, key, value):
+    content = sound_video()
+    content["frames"][1]["instances"][0][key] = value
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    with pytest.raises(MSNetError, match=r"x\.json: not as msnet video writes it"):
+        read_results(tmp_path / "x.json")
 
 
 def change(place, key, value):
