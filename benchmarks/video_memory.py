@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from memory import resident_mib
 
 from msnet_d2.video.detections import StreamDetector
 from msnet_d2.video.pipeline import process_video
@@ -52,12 +53,6 @@ class StandIn:
             scores=np.array([0.9, 0.7, 0.6]),
             pred_classes=np.array([0, 1, 2]),
         )
-
-
-def resident_mib() -> float:
-    """Memory that this process holds, in MiB (Linux)."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
 def main() -> None:

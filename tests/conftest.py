@@ -75,3 +75,18 @@ def forget_datasets():
         DatasetCatalog.remove(name)
     for name in set(MetadataCatalog) - metadata_before:
         MetadataCatalog.remove(name)
+
+
+@pytest.fixture
+def save_model(tmp_path):
+    """(config) -> (config file, weights) of a model of it, random but always the same."""
+    from detectron2.modeling import build_model
+
+    def save(cfg):
+        config, weights = tmp_path / "tiny.yaml", tmp_path / "weights.pth"
+        config.write_text(cfg.dump())
+        torch.manual_seed(0)
+        torch.save({"model": build_model(cfg).state_dict()}, weights)
+        return config, weights
+
+    return save

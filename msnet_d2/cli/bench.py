@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from msnet_d2.cli.compute_options import PRECISIONS
+
 HELP = "compare methods: accuracy, ablation, speed"
 
 
@@ -226,7 +228,7 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=PRECISIONS,
         default="auto",
         help="of the accelerated sides (default: %(default)s)",
     )

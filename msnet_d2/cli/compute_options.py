@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 
 # As in msnet_d2.engine.acceleration, which imports torch.
-_PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def add_compute_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--precision`` and ``--compile``."""
     parser.add_argument(
         "--precision",
-        choices=_PRECISIONS,
+        choices=PRECISIONS,
         default="auto",
         help="in which the model multiplies (default: auto, which is bfloat16 where the processor "
         "computes in it, and float32 elsewhere)",

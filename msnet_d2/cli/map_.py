@@ -280,7 +280,7 @@ def _own_detector(args: argparse.Namespace):
 
     def detect(video, results, marked) -> None:
         from msnet_d2.modeling.score_refinement import ScoreRefiner
-        from msnet_d2.video.detections import StreamDetector
+        from msnet_d2.video.detections import StreamDetector, describe_model
         from msnet_d2.video.pipeline import process_video
         from msnet_d2.video.reader import VideoReader
 
@@ -296,12 +296,7 @@ def _own_detector(args: argparse.Namespace):
                 results_min_score=args.min_score,
                 batch_size=_batch_size(args, cfg),
                 stride=args.stride,
-                model={
-                    "weights_sha256": model.weights_sha256,
-                    "precision": model.acceleration.precision,
-                    "meta_architecture": cfg.MODEL.META_ARCHITECTURE,
-                    "refined_by": None if refiner is None else cfg.MODEL.SRN.NEIGHBOUR,
-                },
+                model=describe_model(model, refiner),
                 progress=not args.no_progress,
             )
         if done.status == "interrupted":

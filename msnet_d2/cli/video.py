@@ -123,7 +123,7 @@ def _process(args: argparse.Namespace, reader) -> int:
     import msnet_d2
     from msnet_d2.engine.predictor import Predictor
     from msnet_d2.engine.setup import load_config, trained_weights
-    from msnet_d2.video.detections import StreamDetector
+    from msnet_d2.video.detections import StreamDetector, describe_model
     from msnet_d2.video.pipeline import process_video
 
     msnet_d2.register()
@@ -148,12 +148,7 @@ def _process(args: argparse.Namespace, reader) -> int:
         batch_size=args.batch_size or default_batch,
         stride=args.stride,
         max_frames=args.max_frames,
-        model={
-            "weights_sha256": predictor.weights_sha256,
-            "meta_architecture": cfg.MODEL.META_ARCHITECTURE,
-            "precision": predictor.acceleration.precision,
-            "refined_by": None if refiner is None else cfg.MODEL.SRN.NEIGHBOUR,
-        },
+        model=describe_model(predictor, refiner),
         progress=not args.no_progress,
     )
     return _tell(args, reader, summary)

@@ -130,7 +130,7 @@ def detect_chunk(settings: DetectorSettings, video: str, chunk: Chunk) -> str:
         VideoError: if the video cannot be decoded.
     """
     from msnet_d2.modeling.score_refinement import ScoreRefiner
-    from msnet_d2.video.detections import StreamDetector
+    from msnet_d2.video.detections import StreamDetector, describe_model
     from msnet_d2.video.pipeline import VideoSummary, process_video
     from msnet_d2.video.reader import VideoReader
 
@@ -146,12 +146,6 @@ def detect_chunk(settings: DetectorSettings, video: str, chunk: Chunk) -> str:
         model = _predictor(settings)
         refiner = ScoreRefiner(cfg) if cfg.MODEL.SRN.ENABLED else None
         path = Path(folder) / "chunk.json"
-        about = {
-            "weights_sha256": model.weights_sha256,
-            "precision": model.acceleration.precision,
-            "meta_architecture": cfg.MODEL.META_ARCHITECTURE,
-            "refined_by": None if refiner is None else cfg.MODEL.SRN.NEIGHBOUR,
-        }
         try:
             process_video(
                 reader,
@@ -161,7 +155,7 @@ def detect_chunk(settings: DetectorSettings, video: str, chunk: Chunk) -> str:
                 batch_size=settings.batch_size,
                 stride=settings.stride,
                 max_frames=most,
-                model=about,
+                model=describe_model(model, refiner),
             )
         except VideoError:
             # The header promised more frames than there are: what is left is the reader's report.

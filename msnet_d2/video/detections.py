@@ -12,7 +12,7 @@ import numpy as np
 from msnet_d2.masks import MaskCrop, MaskCropper, as_numpy
 from msnet_d2.video.stream import Frame
 
-__all__ = ["Detections", "FrameDetector", "Parents", "StreamDetector"]
+__all__ = ["Detections", "FrameDetector", "Parents", "StreamDetector", "describe_model"]
 
 
 @dataclass
@@ -154,3 +154,19 @@ class StreamDetector:
             (frame, Detections.from_output(output, frame.image.shape[:2]))
             for frame, output in zip(frames, outputs, strict=True)
         ]
+
+
+def describe_model(predictor: Any, refiner: Any | None) -> dict[str, Any]:
+    """What a results file says of the model that made it.
+
+    Args:
+        predictor: :class:`~msnet_d2.engine.predictor.Predictor`.
+        refiner: :class:`~msnet_d2.modeling.score_refinement.ScoreRefiner`, or None.
+    """
+    model = predictor.cfg.MODEL
+    return {
+        "weights_sha256": predictor.weights_sha256,
+        "precision": predictor.acceleration.precision,
+        "meta_architecture": model.META_ARCHITECTURE,
+        "refined_by": None if refiner is None else model.SRN.NEIGHBOUR,
+    }

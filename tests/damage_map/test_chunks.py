@@ -8,7 +8,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from msnet_d2.cli import main
 from msnet_d2.damage_map.chunks import (
@@ -26,10 +25,8 @@ pytest.importorskip("pyogrio")
 
 
 @pytest.fixture
-def model(tiny_cfg, tmp_path):
+def model(tiny_cfg, save_model):
     """(config file, weights) of a tiny MSNet with an SRN that looks at both neighbours."""
-    from detectron2.modeling import build_model
-
     cfg = tiny_cfg
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.TEST.DETECTIONS_PER_IMAGE = 4
@@ -37,12 +34,7 @@ def model(tiny_cfg, tmp_path):
     cfg.MODEL.SRN.FC_DIMS = [16]
     cfg.MODEL.SRN.NEIGHBOUR = "both"
     cfg.MODEL.SRN.MAX_GAP = 2
-    config = tmp_path / "tiny.yaml"
-    config.write_text(cfg.dump())
-    torch.manual_seed(0)
-    weights = tmp_path / "weights.pth"
-    torch.save({"model": build_model(cfg).state_dict()}, weights)
-    return config, weights
+    return save_model(cfg)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from msnet_d2.cli import main
 from msnet_d2.video.reader import VideoReader
@@ -15,21 +14,14 @@ pytest.importorskip("av")
 
 
 @pytest.fixture
-def model(tiny_cfg, tmp_path):
+def model(tiny_cfg, save_model):
     """(config file, weights) of a tiny MSNet with an SRN, which finds many things anywhere."""
-    from detectron2.modeling import build_model
-
     cfg = tiny_cfg
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.TEST.DETECTIONS_PER_IMAGE = 5
     cfg.MODEL.SRN.ENABLED = True
     cfg.MODEL.SRN.FC_DIMS = [16]
-    config = tmp_path / "tiny.yaml"
-    config.write_text(cfg.dump())
-    torch.manual_seed(0)
-    weights = tmp_path / "weights.pth"
-    torch.save({"model": build_model(cfg).state_dict()}, weights)
-    return config, weights
+    return save_model(cfg)
 
 
 @pytest.fixture
