@@ -19,7 +19,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from msnet_d2.benchmark.provenance import describe_run, provenance_lines
-from msnet_d2.files import write_text
+from msnet_d2.utils.file_io import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 LONG = {

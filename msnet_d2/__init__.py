@@ -12,7 +12,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from msnet_d2.third_party_warnings import silence_third_party_warnings
+from msnet_d2.utils.third_party_warnings import silence_third_party_warnings
 
 __version__ = "0.1.0"
 

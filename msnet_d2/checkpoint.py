@@ -18,7 +18,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 
 from msnet_d2.errors import DependencyError, OutputError, WeightsError
-from msnet_d2.files import replacing, write_text
+from msnet_d2.utils.file_io import replacing, write_text
 from msnet_d2.load_report import (
     PARENT_HEAD,
     PARENT_ROI_HEADS,

@@ -18,7 +18,7 @@ from typing import Any
 
 from msnet_d2 import __version__
 from msnet_d2.errors import InputError
-from msnet_d2.files import write_json, write_text
+from msnet_d2.utils.file_io import write_json, write_text
 
 __all__ = ["Demo", "DemoSettings"]
 

@@ -18,7 +18,7 @@ from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import get_cache_dir
 
 from msnet_d2.errors import DependencyError, WeightsError
-from msnet_d2.files import write_bytes, write_text
+from msnet_d2.utils.file_io import write_bytes, write_text
 
 __all__ = ["WeightsFile", "fetch_weights", "read_safetensors", "sha256_of", "write_safetensors"]
 

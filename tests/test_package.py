@@ -17,7 +17,7 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
 }
 SILENCE = (
-    "from msnet_d2.third_party_warnings import silence_third_party_warnings\n"
+    "from msnet_d2.utils.third_party_warnings import silence_third_party_warnings\n"
     "silence_third_party_warnings()\n"
 )
 

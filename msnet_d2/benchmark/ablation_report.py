@@ -22,7 +22,7 @@ from msnet_d2.benchmark.tables import (
     method_table,
     show_spread,
 )
-from msnet_d2.files import write_text
+from msnet_d2.utils.file_io import write_text
 
 __all__ = ["write_ablation"]
 

@@ -17,7 +17,7 @@ from msnet_d2.benchmark.tables import (
     markdown_table,
     method_table,
 )
-from msnet_d2.files import write_text
+from msnet_d2.utils.file_io import write_text
 
 __all__ = ["DEFAULT_METHODS", "run_accuracy"]
 

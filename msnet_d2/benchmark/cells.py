@@ -28,10 +28,10 @@ from torch.multiprocessing import ProcessRaisedException
 from msnet_d2.benchmark.data import SplitData
 from msnet_d2.benchmark.methods import Method, import_project
 from msnet_d2.engine.setup import last_checkpoint
-from msnet_d2.engine.worker_errors import error_of_worker
+from msnet_d2.utils.worker_errors import error_of_worker
 from msnet_d2.errors import InputError
 from msnet_d2.evaluation.results import RESULTS_FILE
-from msnet_d2.files import write_json, write_text
+from msnet_d2.utils.file_io import write_json, write_text
 
 __all__ = ["Cell", "Launch", "check_cells", "holds_work", "run_cells", "train_and_evaluate"]
 

@@ -17,7 +17,7 @@ from msnet_d2.benchmark.bootstrap import Difference
 from msnet_d2.benchmark.cells import Cell
 from msnet_d2.benchmark.methods import Method
 from msnet_d2.benchmark.summary import Spread, spread_of
-from msnet_d2.files import write_bytes
+from msnet_d2.utils.file_io import write_bytes
 
 __all__ = [
     "COLOURS",

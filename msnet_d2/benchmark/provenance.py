@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from msnet_d2 import __version__
-from msnet_d2.files import write_json
-from msnet_d2.shared_text import without_folders
+from msnet_d2.utils.file_io import write_json
+from msnet_d2.utils.redact import without_folders
 
 __all__ = ["describe_hardware", "describe_run", "provenance_lines", "write_report"]
 

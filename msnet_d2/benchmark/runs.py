@@ -24,7 +24,7 @@ from msnet_d2.benchmark.provenance import describe_run
 from msnet_d2.benchmark.summary import Resampling
 from msnet_d2.data import TripletDataset, resolve_dataset
 from msnet_d2.errors import ConfigError, DatasetError, InputError, VideoError
-from msnet_d2.files import write_json
+from msnet_d2.utils.file_io import write_json
 
 __all__ = ["Run", "RunSettings"]
 

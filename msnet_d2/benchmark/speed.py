@@ -29,7 +29,7 @@ from msnet_d2.benchmark.tables import markdown_table
 from msnet_d2.engine.acceleration import Acceleration
 from msnet_d2.engine.setup import find_config, load_config
 from msnet_d2.errors import InputError
-from msnet_d2.files import write_text
+from msnet_d2.utils.file_io import write_text
 
 __all__ = ["Row", "SpeedSettings", "Stat", "measure", "run_speed", "speed_markdown"]
 

@@ -16,7 +16,7 @@ import traceback
 
 from msnet_d2 import __version__
 from msnet_d2.errors import MSNetError, explain_os_error
-from msnet_d2.third_party_warnings import silence_third_party_warnings
+from msnet_d2.utils.third_party_warnings import silence_third_party_warnings
 
 # In the order of a user's first day. A module name that is a Python keyword or builtin gets a
 # trailing underscore.

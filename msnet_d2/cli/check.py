@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the flaws, grouped by kind."""
     from msnet_d2.data import dataset_files, find_flaws, resolve_dataset
-    from msnet_d2.files import write_json
+    from msnet_d2.utils.file_io import write_json
 
     flaws, report = [], []
     for name in resolve_dataset(args.dataset, args.image_root):

@@ -85,7 +85,7 @@ def _evaluate_file(args: argparse.Namespace) -> int:
     from msnet_d2.data import resolve_dataset
     from msnet_d2.errors import DatasetError
     from msnet_d2.evaluation import load_ground_truth, results_table, score_file, undefined_as_none
-    from msnet_d2.files import write_json
+    from msnet_d2.utils.file_io import write_json
 
     msnet_d2.register()
     names = resolve_dataset(args.dataset)

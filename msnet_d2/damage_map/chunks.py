@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from msnet_d2.errors import InputError, VideoError
-from msnet_d2.files import write_text
+from msnet_d2.utils.file_io import write_text
 
 __all__ = ["Chunk", "DetectorSettings", "detect_chunk", "join_chunks", "plan_chunks"]
 

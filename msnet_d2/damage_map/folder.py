@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from msnet_d2.errors import InputError
-from msnet_d2.files import umask
+from msnet_d2.utils.file_io import umask
 
 # Says that a folder is a map, which another map may replace.
 MARKER = "summary.json"

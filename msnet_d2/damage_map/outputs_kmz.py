@@ -12,7 +12,7 @@ from typing import Any
 
 from msnet_d2.damage_map.levels import LEVELS
 from msnet_d2.damage_map.records import Record
-from msnet_d2.files import write_bytes
+from msnet_d2.utils.file_io import write_bytes
 
 _SHOWN = (
     ("Level", "level"),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msnet_d2.damage_map.records import Record
-from msnet_d2.files import write_text
+from msnet_d2.utils.file_io import write_text
 
 # A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -16,7 +16,7 @@ from msnet_d2.damage_map.parts import outlines_px
 from msnet_d2.damage_map.records import building_id
 from msnet_d2.damage_map.sightings import Sighting, VideoResults
 from msnet_d2.errors import VideoError
-from msnet_d2.shared_text import without_folders
+from msnet_d2.utils.redact import without_folders
 
 CROP_WIDTH = 400
 # With more buildings than this crops become smaller, so that the page stays usable.

@@ -33,10 +33,10 @@ from msnet_d2.damage_map.sightings import VideoResults, read_results
 from msnet_d2.damage_map.telemetry import find_telemetry
 from msnet_d2.damage_map.tracks import link
 from msnet_d2.errors import InputError, VideoError
-from msnet_d2.files import write_json, write_text
-from msnet_d2.shared_text import without_folders
+from msnet_d2.utils.file_io import write_json, write_text
+from msnet_d2.utils.redact import without_folders
 from msnet_d2.video.reader import natural_key
-from msnet_d2.video_files import open_video
+from msnet_d2.utils.video_io import open_video
 
 __all__ = ["MapSummary", "find_videos", "make_map"]
 

@@ -27,7 +27,7 @@ from msnet_d2.damage_map.chunks import (
     settings_key,
 )
 from msnet_d2.errors import DependencyError, InputError, MSNetError, VideoError
-from msnet_d2.files import write_text
+from msnet_d2.utils.file_io import write_text
 
 __all__ = ["RayDetection", "import_ray"]
 

@@ -13,7 +13,7 @@ from detectron2.structures import BoxMode
 
 from msnet_d2.data.categories import CategoryMap
 from msnet_d2.data.rle import checked_rle
-from msnet_d2.data.text import brief
+from msnet_d2.utils.text import brief
 
 __all__ = ["read_annotation"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from msnet_d2.data.text import brief
+from msnet_d2.utils.text import brief
 
 __all__ = ["ISBDA_CATEGORIES", "CategoryMap", "read_categories"]
 

@@ -14,7 +14,7 @@ from msnet_d2.data.buildings import add_parents_as_class
 from msnet_d2.data.image_checks import unsupported_mode
 from msnet_d2.data.resizing import with_quick_resizing
 from msnet_d2.errors import ConfigError, DatasetError, DependencyError, MSNetError
-from msnet_d2.picture_files import DEFAULT_LIMITS, Limits, open_picture
+from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, open_picture
 
 __all__ = ["ISBDADatasetMapper"]
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 
 from msnet_d2.data.categories import CategoryMap
-from msnet_d2.data.text import brief
+from msnet_d2.utils.text import brief
 
 __all__ = ["Examination", "Flaw", "count_kinds"]
 

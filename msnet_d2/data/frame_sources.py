@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from msnet_d2.errors import DatasetError, VideoError
-from msnet_d2.picture_files import read_bgr
-from msnet_d2.video_files import import_av, open_video
+from msnet_d2.utils.image_io import read_bgr
+from msnet_d2.utils.video_io import import_av, open_video
 
 __all__ = [
     "PICTURE_SUFFIXES",

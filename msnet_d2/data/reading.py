@@ -16,7 +16,7 @@ from msnet_d2.data.annotation_checks import MAX_ID, read_annotation
 from msnet_d2.data.categories import read_categories
 from msnet_d2.data.flaws import Examination
 from msnet_d2.data.paths import MAX_NAME, PathChecker
-from msnet_d2.data.text import brief
+from msnet_d2.utils.text import brief
 from msnet_d2.errors import DatasetError
 
 __all__ = ["FRAME_PATTERN", "examine"]

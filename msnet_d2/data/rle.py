@@ -6,7 +6,7 @@ it, and counts that overfill it write past its end. So the counts are read and a
 
 from __future__ import annotations
 
-from msnet_d2.data.text import brief
+from msnet_d2.utils.text import brief
 
 __all__ = ["checked_rle", "rle_counts"]
 

@@ -19,7 +19,7 @@ from msnet_d2.data.catalog import dataset_files, resolve_dataset
 from msnet_d2.data.reading import examine
 from msnet_d2.data.validation import raise_fatal
 from msnet_d2.errors import DatasetError, InputError
-from msnet_d2.files import write_json
+from msnet_d2.utils.file_io import write_json
 
 __all__ = ["Split", "choose_train_scenes", "write_splits"]
 

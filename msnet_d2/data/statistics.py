@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msnet_d2.files import write_bytes
+from msnet_d2.utils.file_io import write_bytes
 
 __all__ = ["SIZES", "Statistics", "collect_statistics", "draw_area_histogram", "merge_statistics"]
 

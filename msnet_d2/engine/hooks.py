@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from torch import nn
 from tqdm import tqdm
 
-from msnet_d2.engine.worker_errors import error_of_worker
+from msnet_d2.utils.worker_errors import error_of_worker
 from msnet_d2.errors import MSNetError, TrainingError
 
 __all__ = [

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer, SimpleTrainer
 from torch import nn
 
-from msnet_d2.engine.worker_errors import error_of_worker
+from msnet_d2.utils.worker_errors import error_of_worker
 from msnet_d2.errors import MSNetError
 
 __all__ = ["CPUAutocastTrainer", "RememberLastBatch", "build_loop"]

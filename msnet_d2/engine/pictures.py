@@ -16,9 +16,9 @@ from msnet_d2 import __version__
 from msnet_d2.engine.predictor import Predictor
 from msnet_d2.errors import InputError, WeightsError
 from msnet_d2.evaluation.results import instances_to_results, parents_to_results
-from msnet_d2.files import write_bytes, write_json
-from msnet_d2.picture_files import DEFAULT_LIMITS, Limits, decodes_strictly, read_bgr
-from msnet_d2.shared_text import without_folders
+from msnet_d2.utils.file_io import write_bytes, write_json
+from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, decodes_strictly, read_bgr
+from msnet_d2.utils.redact import without_folders
 from msnet_d2.visualize import draw_instances
 
 __all__ = ["PICTURE_SUFFIXES", "Picture", "find_pictures", "predict_pictures", "read_picture"]
@@ -79,7 +79,7 @@ def find_pictures(
 
 
 def read_picture(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
-    """Read a picture as its viewer sees it; see :func:`msnet_d2.picture_files.read_bgr`.
+    """Read a picture as its viewer sees it; see :func:`msnet_d2.utils.image_io.read_bgr`.
 
     Raises:
         InputError: if it cannot be read whole, or is over ``limits``.

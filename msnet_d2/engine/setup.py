@@ -19,7 +19,7 @@ from msnet_d2.config_files import (
     unknown_key,
 )
 from msnet_d2.errors import ConfigError, DatasetError, InputError
-from msnet_d2.files import write_text
+from msnet_d2.utils.file_io import write_text
 
 __all__ = [
     "checkpoint_to_resume",

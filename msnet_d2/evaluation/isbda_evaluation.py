@@ -26,7 +26,7 @@ from msnet_d2.evaluation.results import (
 )
 from msnet_d2.evaluation.scoring import TASKS, applicable_tasks, score_results
 from msnet_d2.evaluation.tables import results_table
-from msnet_d2.files import write_json
+from msnet_d2.utils.file_io import write_json
 
 __all__ = ["ISBDAEvaluator"]
 

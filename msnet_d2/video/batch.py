@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from msnet_d2.errors import DatasetError, InputError, MSNetError, VideoError
-from msnet_d2.files import write_json
-from msnet_d2.shared_text import without_folders
+from msnet_d2.utils.file_io import write_json
+from msnet_d2.utils.redact import without_folders
 
 __all__ = ["MAX_TRIES", "Outcome", "read_outcomes", "run_batch"]
 

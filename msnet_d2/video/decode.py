@@ -22,7 +22,7 @@ import numpy as np
 from msnet_d2.errors import VideoError
 from msnet_d2.video.soundness import MAX_REORDERING, FrameClock, FrameTracker
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
-from msnet_d2.video_files import import_av, open_video
+from msnet_d2.utils.video_io import import_av, open_video
 
 __all__ = ["FileDecoder"]
 

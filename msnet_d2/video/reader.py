@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from msnet_d2.errors import VideoError
-from msnet_d2.picture_files import Limits, decodes_strictly, read_bgr
+from msnet_d2.utils.image_io import Limits, decodes_strictly, read_bgr
 from msnet_d2.video.decode import FileDecoder
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from msnet_d2.errors import InputError, VideoError
-from msnet_d2.files import umask
+from msnet_d2.utils.file_io import umask
 from msnet_d2.video.detections import Detections
 from msnet_d2.video.stream import Frame, VideoInfo
 

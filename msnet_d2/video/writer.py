@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from msnet_d2.errors import InputError, VideoError
-from msnet_d2.files import umask
-from msnet_d2.video_files import import_av
+from msnet_d2.utils.file_io import umask
+from msnet_d2.utils.video_io import import_av
 
 __all__ = ["CONTAINERS", "VideoWriter", "fit_frame"]
 

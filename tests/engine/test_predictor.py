@@ -15,7 +15,7 @@ from PIL import Image
 from msnet_d2.engine.pictures import find_pictures, predict_pictures, read_picture
 from msnet_d2.engine.predictor import Predictor, metadata_for
 from msnet_d2.errors import ConfigError, InputError, WeightsError
-from msnet_d2.picture_files import Limits
+from msnet_d2.utils.image_io import Limits
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def test_limits_can_be_set(tmp_path, tiny_cfg):
     with pytest.raises(DatasetError, match=r"bytes, over the limit of 20"):
         READERS["mapper"](path, tiny_cfg)
 
-    from msnet_d2.picture_files import Limits
+    from msnet_d2.utils.image_io import Limits
 
     with pytest.raises(InputError, match="limit of 7999"):
         read_picture(path, Limits(max_pixels=7999))

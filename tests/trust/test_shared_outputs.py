@@ -16,7 +16,7 @@ from msnet_d2.engine import evaluate
 from msnet_d2.engine.pictures import find_pictures, predict_pictures
 from msnet_d2.engine.predictor import Predictor
 from msnet_d2.errors import VideoError
-from msnet_d2.shared_text import without_folders
+from msnet_d2.utils.redact import without_folders
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
 METADATA = SimpleNamespace(

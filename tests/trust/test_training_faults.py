@@ -351,7 +351,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, request):
 
 
 def test_a_full_disk_leaves_earlier_results(tmp_path, request):
-    from msnet_d2.files import write_json
+    from msnet_d2.utils.file_io import write_json
 
     write_json(tmp_path / "a.json", [1])
     request.getfixturevalue("disk_of_300_kb")
@@ -362,7 +362,7 @@ def test_a_full_disk_leaves_earlier_results(tmp_path, request):
 
 
 def test_results_that_cannot_be_written_to_a_real_full_device():
-    from msnet_d2.files import write_text
+    from msnet_d2.utils.file_io import write_text
 
     with pytest.raises(OutputError, match="cannot write"):
         write_text("/proc/nowhere/a.json", "x")

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from msnet_d2.errors import VideoError
-from msnet_d2.files import write_bytes, write_text
+from msnet_d2.utils.file_io import write_bytes, write_text
 
 __all__ = ["VideoSink", "write_json", "write_picture"]
 
@@ -24,7 +24,7 @@ __all__ = ["VideoSink", "write_json", "write_picture"]
 def _replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it on success and vanishes on failure.
 
-    For encoders that open files themselves; all others use :mod:`msnet_d2.files`.
+    For encoders that open files themselves; all others use :mod:`msnet_d2.utils.file_io`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:

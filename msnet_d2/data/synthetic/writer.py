@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 
 from msnet_d2.errors import InputError
-from msnet_d2.files import write_text
+from msnet_d2.utils.file_io import write_text
 
 from .config import GENERATOR_VERSION, SceneConfig
 from .encode import VideoSink, write_json, write_picture
