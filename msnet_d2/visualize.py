@@ -24,7 +24,7 @@ from msnet_d2.drawing import (
     text_sprite,
 )
 from msnet_d2.errors import InputError
-from msnet_d2.masks import (
+from msnet_d2.structures.mask_crop import (
     MaskCrop,
     MaskCropper,
     annotation_mask,

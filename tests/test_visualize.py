@@ -9,7 +9,7 @@ from detectron2.structures import Boxes, BoxMode, Instances
 
 from msnet_d2.drawing import Layout
 from msnet_d2.errors import InputError
-from msnet_d2.masks import MaskCrop, distinct_objects
+from msnet_d2.structures.mask_crop import MaskCrop, distinct_objects
 from msnet_d2.visualize import (
     contact_sheet,
     draw_ground_truth,

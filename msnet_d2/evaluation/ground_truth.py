@@ -10,7 +10,7 @@ from detectron2.structures import BoxMode
 from pycocotools import mask as mask_util
 
 from msnet_d2.errors import DatasetError
-from msnet_d2.evaluation.rle import segmentation_to_rle
+from msnet_d2.structures.rle import segmentation_to_rle
 
 __all__ = ["GroundTruth", "build_ground_truth", "load_ground_truth"]
 

@@ -11,7 +11,7 @@ from pycocotools import mask as mask_util
 
 from msnet_d2.errors import InputError
 from msnet_d2.evaluation.ground_truth import GroundTruth
-from msnet_d2.evaluation.rle import encode_masks, segmentation_to_rle
+from msnet_d2.structures.rle import encode_masks, segmentation_to_rle
 
 __all__ = [
     "PARENTS_FILE",

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from msnet_d2.masks import MaskCrop, MaskCropper, as_numpy
+from msnet_d2.structures.mask_crop import MaskCrop, MaskCropper, as_numpy
 from msnet_d2.video.stream import Frame
 
 __all__ = ["Detections", "FrameDetector", "Parents", "StreamDetector", "describe_model"]

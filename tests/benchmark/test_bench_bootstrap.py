@@ -47,7 +47,7 @@ def truth_of(parts, images):
 
 
 def as_rle(results):
-    from msnet_d2.evaluation.rle import segmentation_to_rle
+    from msnet_d2.structures.rle import segmentation_to_rle
 
     return [
         {**r, "segmentation": segmentation_to_rle(r["segmentation"], 200, 200)} for r in results

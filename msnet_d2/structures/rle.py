@@ -6,8 +6,8 @@ import numpy as np
 from pycocotools import mask as mask_util
 from torch import Tensor
 
-from msnet_d2.data.rle import checked_rle
-from msnet_d2.masks import MaskCropper
+from msnet_d2.structures.checked_rle import checked_rle
+from msnet_d2.structures.mask_crop import MaskCropper
 
 __all__ = ["encode_masks", "segmentation_to_rle"]
 
