@@ -21,7 +21,7 @@ from detectron2.utils.env import seed_all_rng
 
 from msnet_d2.benchmark.contestants import make_pictures
 from msnet_d2.data import ISBDADatasetMapper
-from msnet_d2.engine.setup import load_config
+from msnet_d2.config.load import load_config
 
 
 def make_record(path: str, count: int = 20) -> dict:

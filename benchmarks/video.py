@@ -20,7 +20,7 @@ from detectron2.utils.video_visualizer import VideoVisualizer
 
 from msnet_d2.engine.acceleration import Acceleration
 from msnet_d2.engine.predictor import Predictor, metadata_for
-from msnet_d2.engine.setup import load_config
+from msnet_d2.config.load import load_config
 from msnet_d2.video.detections import StreamDetector
 from msnet_d2.video.pipeline import process_video
 from msnet_d2.video.reader import VideoReader

@@ -19,9 +19,9 @@ __version__ = "0.1.0"
 # What the package exports, by the module that defines it. Loaded on first use, so that the `msnet`
 # command can answer `--help` and `doctor` without importing torch.
 _EXPORTS = {
-    "add_msnet_config": "msnet_d2.config",
-    "config_path": "msnet_d2.config",
-    "get_msnet_cfg": "msnet_d2.config",
+    "add_msnet_config": "msnet_d2.config.defaults",
+    "config_path": "msnet_d2.config.defaults",
+    "get_msnet_cfg": "msnet_d2.config.defaults",
     "MSNetCheckpointer": "msnet_d2.checkpoint",
     "HierarchicalRPN": "msnet_d2.modeling",
     "MSNet": "msnet_d2.modeling",

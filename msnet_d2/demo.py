@@ -287,7 +287,7 @@ class Demo:
 
     def _config(self, config: str, folder: Path, **overrides: Any):
         """The config on the demo's data, with its output in ``folder``."""
-        from msnet_d2.engine.setup import load_config
+        from msnet_d2.config.load import load_config
 
         values = {
             "DATASETS.TRAIN": (f"{self.data}:train",),
@@ -329,7 +329,7 @@ class Demo:
 
     def _signature(self, step: str) -> str:
         """Changes with whatever the step's result depends on."""
-        from msnet_d2.engine.setup import find_config
+        from msnet_d2.config.load import find_config
 
         settings = asdict(self.settings)
         texts = []

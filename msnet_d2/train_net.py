@@ -17,7 +17,7 @@ from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessRaisedException
 
 from msnet_d2.engine import evaluate, train
-from msnet_d2.engine.setup import checkpoint_to_resume, find_config, load_config, trained_weights
+from msnet_d2.config.load import checkpoint_to_resume, find_config, load_config, trained_weights
 from msnet_d2.utils.worker_errors import error_of_worker
 from msnet_d2.errors import ConfigError, MSNetError, explain_os_error
 from msnet_d2.utils.third_party_warnings import silence_third_party_warnings

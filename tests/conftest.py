@@ -25,7 +25,7 @@ def config_of_msnet_alone(monkeypatch):
 @pytest.fixture
 def tiny_cfg():
     """An MSNet that builds and runs in well under a second: ResNet-18, FPN of 32 channels, CPU."""
-    from msnet_d2.config import get_msnet_cfg
+    from msnet_d2.config.defaults import get_msnet_cfg
 
     cfg = get_msnet_cfg()
     cfg.MODEL.DEVICE = "cpu"

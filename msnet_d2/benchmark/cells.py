@@ -27,7 +27,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from msnet_d2.benchmark.data import SplitData
 from msnet_d2.benchmark.methods import Method, import_project
-from msnet_d2.engine.setup import last_checkpoint
+from msnet_d2.config.load import last_checkpoint
 from msnet_d2.utils.worker_errors import error_of_worker
 from msnet_d2.errors import InputError
 from msnet_d2.evaluation.results import RESULTS_FILE

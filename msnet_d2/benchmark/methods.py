@@ -19,8 +19,8 @@ from pathlib import Path
 import yaml
 from detectron2.config import CfgNode
 
-from msnet_d2.config import config_path
-from msnet_d2.engine.setup import load_config
+from msnet_d2.config.defaults import config_path
+from msnet_d2.config.load import load_config
 from msnet_d2.errors import ConfigError, DependencyError, InputError
 
 __all__ = [

@@ -214,7 +214,7 @@ def _detector(args: argparse.Namespace, videos: list[Path]):
 def _config(args: argparse.Namespace):
     """The configuration, with the weights to use in it."""
     import msnet_d2
-    from msnet_d2.engine.setup import load_config, trained_weights
+    from msnet_d2.config.load import load_config, trained_weights
 
     msnet_d2.register()
     cfg = load_config(args.config_file, args.opts).clone()

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     from msnet_d2.engine.pictures import find_pictures, predict_pictures
     from msnet_d2.engine.predictor import Predictor
-    from msnet_d2.engine.setup import find_config, load_config, trained_weights
+    from msnet_d2.config.load import find_config, load_config, trained_weights
     from msnet_d2.errors import InputError
 
     if not 0 <= args.min_score <= 1:

@@ -96,7 +96,7 @@ def plan_chunks(video: str | Path, settings: DetectorSettings, seconds: float) -
 @lru_cache(maxsize=2)
 def _load(config: str) -> Any:
     import msnet_d2
-    from msnet_d2.config import get_msnet_cfg
+    from msnet_d2.config.defaults import get_msnet_cfg
 
     msnet_d2.register()
     cfg = get_msnet_cfg()

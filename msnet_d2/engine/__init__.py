@@ -9,7 +9,7 @@ _EXPORTS = {
     "MSNetTrainer": "msnet_d2.engine.trainer",
     "Predictor": "msnet_d2.engine.predictor",
     "evaluate": "msnet_d2.engine.trainer",
-    "load_config": "msnet_d2.engine.setup",
+    "load_config": "msnet_d2.config.load",
     "train": "msnet_d2.engine.trainer",
 }
 __all__ = ["MSNetTrainer", "Predictor", "evaluate", "load_config", "train"]

@@ -43,7 +43,7 @@ from msnet_d2.engine.hooks import (
 )
 from msnet_d2.engine.loops import RememberLastBatch, build_loop
 from msnet_d2.engine.optimizer import build_optimizer
-from msnet_d2.engine.setup import checkpoint_to_resume, resolve_datasets, write_config
+from msnet_d2.config.load import checkpoint_to_resume, resolve_datasets, write_config
 from msnet_d2.engine.weights import load_trained_weights
 from msnet_d2.errors import ConfigError, DatasetError, MSNetError, TrainingError
 from msnet_d2.evaluation import ISBDAEvaluator, undefined_as_none
@@ -296,7 +296,7 @@ def train(
     iterations) and ``inference/`` with predictions and ``figures.json``.
 
     Args:
-        cfg: of :func:`msnet_d2.engine.load_config` or :func:`msnet_d2.config.get_msnet_cfg`.
+        cfg: of :func:`msnet_d2.engine.load_config` or :func:`msnet_d2.config.defaults.get_msnet_cfg`.
         resume: whether to continue from the last checkpoint in ``OUTPUT_DIR``.
         allow_partial_weights: whether to begin with ``MODEL.WEIGHTS`` that fit less than half of
             the model.

@@ -15,7 +15,7 @@ from msnet_d2.benchmark.methods import (
     method_config,
     with_bases,
 )
-from msnet_d2.engine.setup import load_config
+from msnet_d2.config.load import load_config
 from msnet_d2.errors import ConfigError, InputError
 
 

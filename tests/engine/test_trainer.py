@@ -13,7 +13,7 @@ import msnet_d2.engine.trainer as trainer_module
 from msnet_d2.engine import MSNetTrainer, evaluate, loops, train
 from msnet_d2.engine.loops import CPUAutocastTrainer, build_loop
 from msnet_d2.engine.optimizer import build_optimizer
-from msnet_d2.engine.setup import last_checkpoint
+from msnet_d2.config.load import last_checkpoint
 from msnet_d2.utils.worker_errors import error_of_worker
 from msnet_d2.errors import (
     ConfigError,

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
-from msnet_d2.config import get_msnet_cfg
+from msnet_d2.config.defaults import get_msnet_cfg
 from msnet_d2.errors import ConfigError
 from msnet_d2.modeling.sparse_roi_align import (
     pixels_read_by_roi_align,

@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
-from msnet_d2.config import config_path
+from msnet_d2.config.defaults import config_path
 from msnet_d2.engine import load_config
 from msnet_d2.errors import ConfigError, DatasetError
 
@@ -27,7 +27,7 @@ def test_commands_never_run_a_python_config(tmp_path):
 
 
 def test_a_foreign_lazy_config_needs_trust(tmp_path):
-    from msnet_d2.lazy_configs import load_lazy_config
+    from msnet_d2.config.lazy_configs import load_lazy_config
 
     proof, config = tmp_path / "proof", tmp_path / "config.py"
     config.write_text(f"import os\nos.system('touch {proof}')\nmodel = dict(a=1)\n")
@@ -55,7 +55,7 @@ def test_a_link_from_our_folder_is_foreign(tmp_path, monkeypatch):
 
 
 def test_our_lazy_config_loads_without_further_ado():
-    from msnet_d2.lazy_configs import load_lazy_config
+    from msnet_d2.config.lazy_configs import load_lazy_config
 
     cfg = load_lazy_config(config_path("msnet_R50_FPN.yaml").with_suffix(".py"))
     cfg = load_lazy_config(
@@ -89,7 +89,7 @@ TARGETS = [
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("where", ["override", "override of a whole part", "yaml", "python"])
 def test_targets_outside_of_the_list_are_refused(tmp_path, target, where):
-    from msnet_d2.lazy_configs import load_lazy_config
+    from msnet_d2.config.lazy_configs import load_lazy_config
 
     own = config_path("msnet_R50_FPN.yaml").with_suffix(".py")
     overrides, path, trust = [], own, False
@@ -110,7 +110,7 @@ def test_targets_outside_of_the_list_are_refused(tmp_path, target, where):
 
 
 def test_yaml_lazy_configs_are_loaded_safely(tmp_path):
-    from msnet_d2.lazy_configs import load_lazy_config
+    from msnet_d2.config.lazy_configs import load_lazy_config
 
     proof, path = tmp_path / "proof", tmp_path / "config.yaml"
     path.write_text(f"model: !!python/object/apply:os.system ['touch {proof}']\n")
@@ -123,7 +123,7 @@ def test_yaml_lazy_configs_are_loaded_safely(tmp_path):
 
 
 def test_extra_targets_can_be_allowed(tmp_path):
-    from msnet_d2.lazy_configs import load_lazy_config
+    from msnet_d2.config.lazy_configs import load_lazy_config
 
     path = tmp_path / "config.yaml"
     path.write_text("model: {_target_: collections.Counter}\n")

@@ -19,7 +19,7 @@ from torch import nn
 
 from msnet_d2.checkpoint import MSNetCheckpointer
 from msnet_d2.engine import MSNetTrainer, train
-from msnet_d2.engine.setup import last_checkpoint
+from msnet_d2.config.load import last_checkpoint
 from msnet_d2.errors import MSNetError, OutputError, TrainingError, WeightsError
 
 # `make fuzz` raises it.

@@ -5,7 +5,7 @@ Importing this package registers the meta-architecture ``PolarMask`` and its con
 """
 
 import msnet_d2  # noqa: F401  (data sets and backbones that the configs name)
-from msnet_d2.config import extend_config
+from msnet_d2.config.defaults import extend_config
 
 from .config import add_polarmask_config
 from .head import PolarMaskHead

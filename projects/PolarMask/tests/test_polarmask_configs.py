@@ -13,7 +13,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 
-from msnet_d2.config import get_msnet_cfg
+from msnet_d2.config.defaults import get_msnet_cfg
 
 PROJECT = Path(polarmask.__file__).resolve().parents[1]
 R50 = PROJECT / "configs" / "polarmask_R50_FPN.yaml"

@@ -111,7 +111,7 @@ def _read(path: Path, named_by: str) -> str:
     if path.suffix == ".py":
         raise ConfigError(
             f"{path} is Python code (a LazyConfig), which is not run here; expected YAML. In "
-            "Python, msnet_d2.lazy_configs.load_lazy_config loads it"
+            "Python, msnet_d2.config.lazy_configs.load_lazy_config loads it"
         )
     try:
         # Looked at before it is opened: a pipe would block. A URL is no file either.

@@ -16,7 +16,7 @@ from typing import Any
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from msnet_d2.config_files import read_config_file
+from msnet_d2.config.yaml_files import read_config_file
 from msnet_d2.errors import ConfigError
 
 __all__ = ["ALLOWED_TARGETS", "check_targets", "load_lazy_config"]

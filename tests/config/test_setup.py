@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 
-from msnet_d2.engine.setup import (
+from msnet_d2.config.load import (
     last_checkpoint,
     load_config,
     resolve_datasets,

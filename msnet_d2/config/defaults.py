@@ -8,7 +8,7 @@ from pathlib import Path
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
-from msnet_d2.config_files import merge_config_file
+from msnet_d2.config.yaml_files import merge_config_file
 from msnet_d2.errors import ConfigError
 
 __all__ = ["add_msnet_config", "config_path", "extend_config", "get_msnet_cfg"]
@@ -204,7 +204,7 @@ def get_msnet_cfg(config_file: str | Path | None = None, opts: list[str] | None 
 
     Raises:
         ConfigError: if the file does not exist or cannot be used, see
-            :func:`msnet_d2.config_files.merge_config_file`.
+            :func:`msnet_d2.config.yaml_files.merge_config_file`.
     """
     cfg = get_cfg()
     add_msnet_config(cfg)

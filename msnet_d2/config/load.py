@@ -11,8 +11,8 @@ import torch
 from detectron2.config import CfgNode
 
 import msnet_d2.data
-from msnet_d2.config import config_path, get_msnet_cfg
-from msnet_d2.config_files import (
+from msnet_d2.config.defaults import config_path, get_msnet_cfg
+from msnet_d2.config.yaml_files import (
     explain_config_error,
     keys_of,
     merge_config_file,

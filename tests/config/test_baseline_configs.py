@@ -6,7 +6,7 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 
-from msnet_d2.config import config_path, extend_config, get_msnet_cfg
+from msnet_d2.config.defaults import config_path, extend_config, get_msnet_cfg
 
 
 def leaves(node, prefix=""):
@@ -75,7 +75,7 @@ def test_buildings_and_damage_builds():
 
 
 def test_keys_of_projects(monkeypatch):
-    monkeypatch.setattr("msnet_d2.config._EXTENSIONS", [])
+    monkeypatch.setattr("msnet_d2.config.defaults._EXTENSIONS", [])
 
     def add_keys(cfg):
         cfg.MODEL.OF_A_PROJECT = 5
