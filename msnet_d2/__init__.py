@@ -22,7 +22,7 @@ _EXPORTS = {
     "add_msnet_config": "msnet_d2.config.defaults",
     "config_path": "msnet_d2.config.defaults",
     "get_msnet_cfg": "msnet_d2.config.defaults",
-    "MSNetCheckpointer": "msnet_d2.checkpoint",
+    "MSNetCheckpointer": "msnet_d2.checkpoint.checkpointer",
     "HierarchicalRPN": "msnet_d2.modeling",
     "MSNet": "msnet_d2.modeling",
     "MaskedClassROIHeads": "msnet_d2.modeling",

@@ -234,7 +234,7 @@ def _ray_detector(args: argparse.Namespace, videos: list[Path]):
     from msnet_d2.damage_map.chunks import DetectorSettings
     from msnet_d2.damage_map.ray_workers import RayDetection, import_ray
     from msnet_d2.errors import WeightsError
-    from msnet_d2.weight_files import fetch_weights
+    from msnet_d2.checkpoint.weight_files import fetch_weights
 
     import_ray()
     cfg = _config(args)

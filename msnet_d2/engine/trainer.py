@@ -26,7 +26,7 @@ from detectron2.utils.events import CommonMetricPrinter, EventWriter, Tensorboar
 from torch import nn
 
 from msnet_d2 import __version__
-from msnet_d2.checkpoint import MSNetCheckpointer
+from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
 from msnet_d2.data import ISBDADatasetMapper
 from msnet_d2.data.proposals import check_proposal_files
 from msnet_d2.data.samplers import VideoInferenceSampler

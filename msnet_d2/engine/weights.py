@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from msnet_d2.checkpoint import MSNetCheckpointer
+from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
 from msnet_d2.engine.finite import guard_outputs
 from msnet_d2.engine.hooks import first_non_finite
 from msnet_d2.errors import WeightsError

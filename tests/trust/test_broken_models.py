@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from msnet_d2.checkpoint import MSNetCheckpointer
+from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
 from msnet_d2.engine import evaluate
 from msnet_d2.engine.pictures import Picture, predict_pictures
 from msnet_d2.engine.predictor import Predictor

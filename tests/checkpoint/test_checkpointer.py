@@ -12,7 +12,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 
-from msnet_d2.checkpoint import Difference, LoadReport, MSNetCheckpointer
+from msnet_d2.checkpoint.checkpointer import Difference, LoadReport, MSNetCheckpointer
 from msnet_d2.errors import WeightsError
 
 PART, PARENT = "proposal_generator.rpn_head.", "proposal_generator.parent_rpn.rpn_head."
