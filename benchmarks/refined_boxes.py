@@ -13,7 +13,7 @@ from anchors import make_proposals
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 
-from msnet_d2.modeling.srn import ScoreRefinementNetwork
+from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 
 
 def main() -> None:

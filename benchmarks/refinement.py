@@ -42,9 +42,9 @@ from msnet_d2.evaluation.ground_truth import load_ground_truth
 from msnet_d2.evaluation.match_rate import match_rates
 from msnet_d2.evaluation.results import instances_to_results
 from msnet_d2.evaluation.scoring import score_results
-from msnet_d2.modeling.refinement_frame import FRAME_KEY
-from msnet_d2.modeling.score_refinement import NEIGHBOURS, ScoreRefiner
-from msnet_d2.modeling.srn import ScoreRefinementNetwork
+from msnet_d2.score_refinement.refinement_frame import FRAME_KEY
+from msnet_d2.score_refinement.refiner import NEIGHBOURS, ScoreRefiner
+from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 
 RULES = {
     "paper": {},

@@ -24,7 +24,7 @@ from msnet_d2.engine.loops import build_loop
 from msnet_d2.engine.optimizer import build_optimizer
 from msnet_d2.engine.predictor import Predictor
 from msnet_d2.errors import InputError
-from msnet_d2.modeling.score_refinement import ScoreRefiner
+from msnet_d2.score_refinement.refiner import ScoreRefiner
 
 __all__ = ["InferenceSide", "TrainingSide", "make_pictures", "measure_peak", "read_pictures"]
 

@@ -279,7 +279,7 @@ def _own_detector(args: argparse.Namespace):
         )
 
     def detect(video, results, marked) -> None:
-        from msnet_d2.modeling.score_refinement import ScoreRefiner
+        from msnet_d2.score_refinement.refiner import ScoreRefiner
         from msnet_d2.video.detections import StreamDetector, describe_model
         from msnet_d2.video.pipeline import process_video
         from msnet_d2.video.reader import VideoReader

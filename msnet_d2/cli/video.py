@@ -166,7 +166,7 @@ def _refiner(cfg, neighbour: str | None):
             "MODEL.SRN.ENABLED is False in the config; leave the option out, or use a config such "
             "as msnet_srn_R50_FPN.yaml with weights trained by it"
         )
-    from msnet_d2.modeling.score_refinement import ScoreRefiner
+    from msnet_d2.score_refinement.refiner import ScoreRefiner
 
     cfg.MODEL.SRN.NEIGHBOUR = neighbour or cfg.MODEL.SRN.NEIGHBOUR
     return ScoreRefiner(cfg)

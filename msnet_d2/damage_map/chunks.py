@@ -129,7 +129,7 @@ def detect_chunk(settings: DetectorSettings, video: str, chunk: Chunk) -> str:
     Raises:
         VideoError: if the video cannot be decoded.
     """
-    from msnet_d2.modeling.score_refinement import ScoreRefiner
+    from msnet_d2.score_refinement.refiner import ScoreRefiner
     from msnet_d2.video.detections import StreamDetector, describe_model
     from msnet_d2.video.pipeline import VideoSummary, process_video
     from msnet_d2.video.reader import VideoReader

@@ -49,7 +49,7 @@ from msnet_d2.errors import ConfigError, DatasetError, MSNetError, TrainingError
 from msnet_d2.evaluation import ISBDAEvaluator, undefined_as_none
 from msnet_d2.evaluation.refining import RefiningEvaluator
 from msnet_d2.utils.file_io import write_json
-from msnet_d2.modeling.score_refinement import ScoreRefiner
+from msnet_d2.score_refinement.refiner import ScoreRefiner
 
 __all__ = ["MSNetTrainer", "evaluate", "train"]
 

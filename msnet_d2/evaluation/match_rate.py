@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from msnet_d2.errors import DatasetError
-from msnet_d2.modeling.losses import pairwise_similarity
-from msnet_d2.modeling.srn import ScoreRefinementNetwork
+from msnet_d2.score_refinement.losses import pairwise_similarity
+from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 
 __all__ = ["MatchRate", "count_matches", "match_rates", "part_ids"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from detectron2.evaluation import DatasetEvaluator
 
-from msnet_d2.modeling.refinement_frame import FRAME_KEY
-from msnet_d2.modeling.score_refinement import ScoreRefiner
+from msnet_d2.score_refinement.refinement_frame import FRAME_KEY
+from msnet_d2.score_refinement.refiner import ScoreRefiner
 
 __all__ = ["RefiningEvaluator"]
 

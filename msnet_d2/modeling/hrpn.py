@@ -36,9 +36,9 @@ from detectron2.utils.events import get_event_storage
 
 from msnet_d2.errors import ConfigError, InputError
 
-from .anchor_grid import sample_anchor_grid
-from .anchor_sampling import check_metric, sample_anchors
-from .parent_roi_heads import build_parent_roi_heads, parent_roi_losses
+from msnet_d2.modeling.anchor_grid import sample_anchor_grid
+from msnet_d2.modeling.anchor_sampling import check_metric, sample_anchors
+from msnet_d2.modeling.parent_roi_heads import build_parent_roi_heads, parent_roi_losses
 
 __all__ = ["HierarchicalRPN", "OverlapMatcher", "parent_head_sources"]
 

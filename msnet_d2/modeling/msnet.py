@@ -12,8 +12,8 @@ from detectron2.structures.boxes import pairwise_intersection
 
 from msnet_d2.errors import ConfigError
 from msnet_d2.modeling.parent_roi_heads import detect_parents
-from msnet_d2.modeling.refinable import RefinableRCNN
-from msnet_d2.modeling.refinement_frame import attach_refinement_frames
+from msnet_d2.score_refinement.refinable import RefinableRCNN
+from msnet_d2.score_refinement.refinement_frame import attach_refinement_frames
 
 __all__ = ["MSNet", "assign_parents", "select_parents"]
 

@@ -116,7 +116,7 @@ class StreamDetector:
         predictor: with ``predict_batch(images, extras) -> outputs``, such as
             :class:`msnet_d2.engine.predictor.Predictor`.
         refiner: with ``push(output, video_id=, frame_index=) -> outputs`` and ``flush()``, such as
-            :class:`msnet_d2.modeling.score_refinement.ScoreRefiner`; None: scores stay.
+            :class:`msnet_d2.score_refinement.refiner.ScoreRefiner`; None: scores stay.
         video_id: the name of the video for the refiner.
     """
 
@@ -161,7 +161,7 @@ def describe_model(predictor: Any, refiner: Any | None) -> dict[str, Any]:
 
     Args:
         predictor: :class:`~msnet_d2.engine.predictor.Predictor`.
-        refiner: :class:`~msnet_d2.modeling.score_refinement.ScoreRefiner`, or None.
+        refiner: :class:`~msnet_d2.score_refinement.refiner.ScoreRefiner`, or None.
     """
     model = predictor.cfg.MODEL
     return {

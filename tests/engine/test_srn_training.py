@@ -19,8 +19,8 @@ from detectron2.utils import comm
 from msnet_d2.engine import MSNetTrainer, evaluate, train
 from msnet_d2.errors import ConfigError, DatasetError
 from msnet_d2.evaluation.refining import RefiningEvaluator
-from msnet_d2.modeling.refinement_frame import FRAME_KEY, RefinementFrame
-from msnet_d2.modeling.score_refinement import ScoreRefiner
+from msnet_d2.score_refinement.refinement_frame import FRAME_KEY, RefinementFrame
+from msnet_d2.score_refinement.refiner import ScoreRefiner
 
 SIZE = (64, 96)  # height, width
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from msnet_d2.modeling.cuts import shot_difference, thumbnail
+from msnet_d2.score_refinement.shots import shot_difference, thumbnail
 
 
 def ground(seed, height=240, width=640):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msnet_d2.modeling.losses import (
+from msnet_d2.score_refinement.losses import (
     hardest_negatives,
     multi_scale_consistency_loss,
     pairwise_similarity,

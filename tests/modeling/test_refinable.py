@@ -12,9 +12,9 @@ from detectron2.utils.events import EventStorage
 
 from msnet_d2.errors import ConfigError, WeightsError
 from msnet_d2.modeling import RefinedModel, ScoreRefinementNetwork, ScoreRefiner, load_srn
-from msnet_d2.modeling.losses import multi_scale_consistency_loss
-from msnet_d2.modeling.refinement_frame import FRAME_KEY
-from msnet_d2.modeling.triplet_loss import triplet_losses
+from msnet_d2.score_refinement.losses import multi_scale_consistency_loss
+from msnet_d2.score_refinement.refinement_frame import FRAME_KEY
+from msnet_d2.score_refinement.triplet_loss import triplet_losses
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msnet_d2.modeling.score_refinement import refine_scores
+from msnet_d2.score_refinement.refiner import refine_scores
 
 
 def cells(*vectors):

@@ -9,12 +9,12 @@ import torch
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
-from msnet_d2.modeling.losses import (
+from msnet_d2.score_refinement.losses import (
     hardest_negatives,
     multi_scale_consistency_loss,
     spatial_similarity,
 )
-from msnet_d2.modeling.srn import ScoreRefinementNetwork
+from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 
 __all__ = ["triplet_losses"]
 

@@ -19,7 +19,7 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 
 from msnet_d2.errors import ConfigError
-from msnet_d2.modeling.sparse_roi_align import (
+from msnet_d2.score_refinement.sparse_roi_align import (
     pixels_read_by_roi_align,
     pool_by_map,
     pool_by_rows,
@@ -38,7 +38,7 @@ class ScoreRefinementNetwork(nn.Module):
     (paper, section 4.3).
 
     One f is shared by all levels. Two regions are compared by the cosine of their f at each
-    position, see :mod:`msnet_d2.modeling.losses`.
+    position, see :mod:`msnet_d2.score_refinement.losses`.
     """
 
     @configurable

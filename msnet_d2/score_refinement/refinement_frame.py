@@ -10,10 +10,10 @@ import torch
 from detectron2.structures import Boxes
 from torch import Tensor
 
-from msnet_d2.modeling.cuts import shot_difference, thumbnail
+from msnet_d2.score_refinement.shots import shot_difference, thumbnail
 
 if TYPE_CHECKING:
-    from msnet_d2.modeling.srn import ScoreRefinementNetwork
+    from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 
 __all__ = ["FRAME_KEY", "RefinementFrame", "attach_refinement_frames"]
 
@@ -72,7 +72,7 @@ class RefinementFrame:
         return self._embeddings
 
     def difference(self, other: RefinementFrame) -> float:
-        """How different two frames look, see :func:`msnet_d2.modeling.cuts.shot_difference`.
+        """How different two frames look, see :func:`msnet_d2.score_refinement.shots.shot_difference`.
 
         Returns:
             0 if either frame came without its picture.

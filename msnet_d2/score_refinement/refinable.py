@@ -14,9 +14,9 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from msnet_d2.errors import ConfigError
-from msnet_d2.modeling.refinement_frame import attach_refinement_frames
-from msnet_d2.modeling.srn import ScoreRefinementNetwork
-from msnet_d2.modeling.triplet_loss import triplet_losses
+from msnet_d2.score_refinement.refinement_frame import attach_refinement_frames
+from msnet_d2.score_refinement.network import ScoreRefinementNetwork
+from msnet_d2.score_refinement.triplet_loss import triplet_losses
 
 __all__ = ["TRIPLET_KEY", "RefinableRCNN", "SRNTraining", "captured_features"]
 
@@ -31,7 +31,7 @@ class SRNTraining:
     Attributes:
         freeze_detector: train f alone, and leave every weight and statistic of the detector as it
             is; otherwise train both, ``loss_mcl`` being one more loss.
-        margin: see :func:`msnet_d2.modeling.losses.multi_scale_consistency_loss`.
+        margin: see :func:`msnet_d2.score_refinement.losses.multi_scale_consistency_loss`.
         hardest_k: negatives of a triplet that are optimised.
         loss_weight: factor of ``loss_mcl``.
     """
@@ -51,8 +51,8 @@ class RefinableRCNN(GeneralizedRCNN):
     With it, training takes batches whose items with the key "triplet" (see
     :class:`msnet_d2.data.TripletDataset`) train f, by ``loss_mcl``, and whose other items train the
     detector, if it is not frozen. In inference the output of an input with a ``video_id`` carries a
-    :class:`~msnet_d2.modeling.refinement_frame.RefinementFrame`, for a
-    :class:`~msnet_d2.modeling.score_refinement.ScoreRefiner`.
+    :class:`~msnet_d2.score_refinement.refinement_frame.RefinementFrame`, for a
+    :class:`~msnet_d2.score_refinement.refiner.ScoreRefiner`.
     """
 
     @configurable
@@ -131,7 +131,7 @@ class RefinableRCNN(GeneralizedRCNN):
         """Detect; arguments and results are Detectron2's.
 
         With f, each output dict also carries what refinement needs of the frame (see
-        :mod:`msnet_d2.modeling.refinement_frame`), unless boxes were given or nothing is
+        :mod:`msnet_d2.score_refinement.refinement_frame`), unless boxes were given or nothing is
         post-processed, as in test-time augmentation.
         """
         if self.srn is None or detected_instances is not None or not do_postprocess:

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from msnet_d2.modeling.losses import pairwise_similarity
+from msnet_d2.score_refinement.losses import pairwise_similarity
 
 __all__ = ["TIE", "best_matches", "in_range", "mutual_matches", "refine_scores"]
 
