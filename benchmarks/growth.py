@@ -31,7 +31,7 @@ from msnet_d2.benchmark.plots import COLOURS, drawing, tidy
 from msnet_d2.engine.acceleration import Acceleration
 from msnet_d2.config.load import load_config
 from msnet_d2.evaluation.results import instances_to_results
-from msnet_d2.modeling.anchor_grid import sample_anchor_grid
+from msnet_d2.modeling.proposal_generator.anchor_grid import sample_anchor_grid
 from msnet_d2.video.detections import StreamDetector
 from msnet_d2.video.pipeline import process_video
 from msnet_d2.video.reader import VideoReader

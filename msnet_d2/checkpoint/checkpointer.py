@@ -28,8 +28,8 @@ from msnet_d2.checkpoint.load_report import (
     compare,
     module_of,
 )
-from msnet_d2.modeling.hrpn import parent_head_sources
-from msnet_d2.modeling.parent_roi_heads import parent_roi_sources
+from msnet_d2.modeling.proposal_generator.hierarchical_rpn import parent_head_sources
+from msnet_d2.modeling.roi_heads.parent_heads import parent_roi_sources
 from msnet_d2.checkpoint.safe_pickle import load_pickle
 from msnet_d2.checkpoint.weight_files import fetch_weights, read_safetensors
 

@@ -10,7 +10,7 @@ from detectron2.modeling.proposal_generator import build_proposal_generator
 from detectron2.structures import Boxes, ImageList, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 
-from msnet_d2.modeling.hrpn import HierarchicalRPN
+from msnet_d2.modeling.proposal_generator.hierarchical_rpn import HierarchicalRPN
 
 SIZE = (96, 128)  # height, width of the images
 

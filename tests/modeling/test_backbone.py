@@ -9,7 +9,7 @@ import torch
 from detectron2.modeling import build_backbone, build_model
 
 from msnet_d2.errors import ConfigError, DependencyError, WeightsError
-from msnet_d2.modeling.backbone import TimmBackbone
+from msnet_d2.modeling.backbone.timm_backbone import TimmBackbone
 
 timm = pytest.importorskip("timm")
 

@@ -9,8 +9,8 @@ from detectron2.modeling.proposal_generator import RPN
 from detectron2.structures import Boxes
 
 from msnet_d2.errors import ConfigError, InputError
-from msnet_d2.modeling.anchor_sampling import anchor_sampling_scores
-from msnet_d2.modeling.hrpn import HierarchicalRPN
+from msnet_d2.modeling.proposal_generator.anchor_filter import anchor_sampling_scores
+from msnet_d2.modeling.proposal_generator.hierarchical_rpn import HierarchicalRPN
 
 LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_rpn_parent_cls", "loss_rpn_parent_loc"}
 

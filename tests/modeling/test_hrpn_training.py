@@ -7,8 +7,8 @@ import torch
 from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, pairwise_iou
 
-from msnet_d2.modeling.anchor_sampling import anchor_sampling_scores
-from msnet_d2.modeling.hrpn import OverlapMatcher
+from msnet_d2.modeling.proposal_generator.anchor_filter import anchor_sampling_scores
+from msnet_d2.modeling.proposal_generator.hierarchical_rpn import OverlapMatcher
 
 LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_rpn_parent_cls", "loss_rpn_parent_loc"}
 

@@ -10,7 +10,7 @@ from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.structures import Boxes, Instances
 
 from msnet_d2.errors import ConfigError
-from msnet_d2.modeling.msnet import MSNet, assign_parents, select_parents
+from msnet_d2.modeling.meta_arch.msnet import MSNet, assign_parents, select_parents
 
 RPN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_rpn_parent_cls", "loss_rpn_parent_loc"}
 

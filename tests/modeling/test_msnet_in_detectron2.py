@@ -11,7 +11,7 @@ from detectron2.config import get_cfg
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.structures import BitMasks
 
-from msnet_d2.modeling.msnet import MSNet
+from msnet_d2.modeling.meta_arch.msnet import MSNet
 
 RPN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_rpn_parent_cls", "loss_rpn_parent_loc"}
 

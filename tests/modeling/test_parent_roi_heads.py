@@ -8,7 +8,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
-from msnet_d2.modeling.parent_roi_heads import detect_parents, parent_roi_sources
+from msnet_d2.modeling.roi_heads.parent_heads import detect_parents, parent_roi_sources
 
 HEADS = "proposal_generator.parent_roi_heads."
 LOSSES = {"loss_parent_cls", "loss_parent_box_reg"}

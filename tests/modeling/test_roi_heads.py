@@ -13,7 +13,7 @@ from detectron2.utils.events import EventStorage
 
 from msnet_d2.errors import ConfigError
 from msnet_d2.evaluation import ISBDAEvaluator
-from msnet_d2.modeling.roi_heads import classes_with_masks, parent_class
+from msnet_d2.modeling.roi_heads.masked_class_heads import classes_with_masks, parent_class
 
 HOUSE = 3
 

@@ -11,7 +11,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.structures.boxes import pairwise_intersection
 
 from msnet_d2.errors import ConfigError
-from msnet_d2.modeling.parent_roi_heads import detect_parents
+from msnet_d2.modeling.roi_heads.parent_heads import detect_parents
 from msnet_d2.score_refinement.refinable import RefinableRCNN
 from msnet_d2.score_refinement.refinement_frame import attach_refinement_frames
 

@@ -14,7 +14,7 @@ from detectron2.structures import Instances
 
 from msnet_d2.errors import ConfigError
 
-from msnet_d2.modeling.msnet import assign_parents
+from msnet_d2.modeling.meta_arch.msnet import assign_parents
 from msnet_d2.modeling.refinable import RefinableRCNN
 
 __all__ = ["MaskedClassROIHeads", "ParentClassRCNN", "classes_with_masks"]
