@@ -19,7 +19,7 @@ from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.video_visualizer import VideoVisualizer
 
-from msnet_d2.visualize import draw_instances
+from msnet_d2.visualization.draw import draw_instances
 
 METADATA = Metadata(
     name="drawing",

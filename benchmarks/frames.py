@@ -14,7 +14,7 @@ import numpy as np
 from alternation import print_table, spread, use_threads
 
 from msnet_d2.benchmark.contestants import InferenceSide, make_pictures
-from msnet_d2.engine.acceleration import Acceleration
+from msnet_d2.inference.acceleration import Acceleration
 from msnet_d2.config.load import load_config
 
 STOCK = ("mask_rcnn_D_R50_FPN.yaml", ())

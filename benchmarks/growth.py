@@ -28,7 +28,7 @@ from video_memory import FPS, HEIGHT, WIDTH, StandIn
 
 from msnet_d2.benchmark.contestants import InferenceSide, make_pictures
 from msnet_d2.benchmark.plots import COLOURS, drawing, tidy
-from msnet_d2.engine.acceleration import Acceleration
+from msnet_d2.inference.acceleration import Acceleration
 from msnet_d2.config.load import load_config
 from msnet_d2.evaluation.results import instances_to_results
 from msnet_d2.modeling.proposal_generator.anchor_grid import sample_anchor_grid

@@ -20,8 +20,8 @@ from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultPredictor
 
 from msnet_d2.data import resolve_dataset
-from msnet_d2.engine.acceleration import Acceleration
-from msnet_d2.engine.predictor import Predictor
+from msnet_d2.inference.acceleration import Acceleration
+from msnet_d2.inference.predictor import Predictor
 from msnet_d2.config.load import load_config
 from msnet_d2.evaluation import ISBDAEvaluator
 

@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 from msnet_d2.benchmark.provenance import describe_run, provenance_lines
 from msnet_d2.data import resolve_dataset
-from msnet_d2.engine.predictor import Predictor
+from msnet_d2.inference.predictor import Predictor
 from msnet_d2.config.load import load_config
 from msnet_d2.evaluation.ground_truth import load_ground_truth
 from msnet_d2.evaluation.match_rate import match_rates

@@ -50,8 +50,8 @@ _EXPORTS = {
     "evaluate": "msnet_d2.engine",
     "load_config": "msnet_d2.engine",
     "train": "msnet_d2.engine",
-    "draw_ground_truth": "msnet_d2.visualize",
-    "draw_instances": "msnet_d2.visualize",
+    "draw_ground_truth": "msnet_d2.visualization.draw",
+    "draw_instances": "msnet_d2.visualization.draw",
 }
 __all__ = ["__version__", "register", *_EXPORTS]
 

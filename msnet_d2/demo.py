@@ -166,8 +166,8 @@ class Demo:
         from detectron2.data import DatasetCatalog, MetadataCatalog
 
         from msnet_d2.data import resolve_dataset
-        from msnet_d2.engine.predictor import Predictor
-        from msnet_d2.visualize import (
+        from msnet_d2.inference.predictor import Predictor
+        from msnet_d2.visualization.draw import (
             contact_sheet,
             draw_ground_truth,
             draw_instances,
@@ -224,7 +224,7 @@ class Demo:
         import cv2
 
         from msnet_d2.video.reader import VideoReader
-        from msnet_d2.visualize import contact_sheet
+        from msnet_d2.visualization.draw import contact_sheet
 
         results = json.loads((self.out / "clip.json").read_text())
         changed = [

@@ -19,10 +19,10 @@ from detectron2.structures import Boxes, Instances, PolygonMasks
 from torch import nn
 
 from msnet_d2.benchmark.stages import REFINEMENT, REST, StageClock, staged
-from msnet_d2.engine.acceleration import Acceleration
-from msnet_d2.engine.loops import build_loop
+from msnet_d2.inference.acceleration import Acceleration
+from msnet_d2.engine.train_loop import build_loop
 from msnet_d2.engine.optimizer import build_optimizer
-from msnet_d2.engine.predictor import Predictor
+from msnet_d2.inference.predictor import Predictor
 from msnet_d2.errors import InputError
 from msnet_d2.score_refinement.refiner import ScoreRefiner
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from msnet_d2.benchmark.cells import Cell
 from msnet_d2.benchmark.matches import Matches
 from msnet_d2.data import resolve_dataset
-from msnet_d2.engine.weights import load_trained_weights
+from msnet_d2.inference.load_weights import load_trained_weights
 from msnet_d2.modeling.proposal_generator.anchor_filter import METRICS, anchor_sampling_scores
 
 __all__ = [

@@ -26,7 +26,7 @@ from msnet_d2.benchmark.methods import import_project
 from msnet_d2.benchmark.provenance import describe_run, provenance_lines, write_report
 from msnet_d2.benchmark.stages import STAGES
 from msnet_d2.benchmark.tables import markdown_table
-from msnet_d2.engine.acceleration import Acceleration
+from msnet_d2.inference.acceleration import Acceleration
 from msnet_d2.config.load import find_config, load_config
 from msnet_d2.errors import InputError
 from msnet_d2.utils.file_io import write_text

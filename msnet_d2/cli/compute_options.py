@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-# As in msnet_d2.engine.acceleration, which imports torch.
+# As in msnet_d2.inference.acceleration, which imports torch.
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -25,7 +25,7 @@ def add_compute_options(parser: argparse.ArgumentParser) -> None:
 
 
 def acceleration_of(args: argparse.Namespace):
-    """The :class:`msnet_d2.engine.acceleration.Acceleration` that the options ask for."""
-    from msnet_d2.engine.acceleration import Acceleration
+    """The :class:`msnet_d2.inference.acceleration.Acceleration` that the options ask for."""
+    from msnet_d2.inference.acceleration import Acceleration
 
     return Acceleration.fast(args.precision, args.compile)

@@ -269,7 +269,7 @@ def _own_detector(args: argparse.Namespace):
 
     @cache
     def predictor():
-        from msnet_d2.engine.predictor import Predictor
+        from msnet_d2.inference.predictor import Predictor
 
         cfg = _config(args)
         return cfg, Predictor(

@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
     import logging
     from pathlib import Path
 
-    from msnet_d2.engine.pictures import find_pictures, predict_pictures
-    from msnet_d2.engine.predictor import Predictor
+    from msnet_d2.inference.images import find_pictures, predict_pictures
+    from msnet_d2.inference.predictor import Predictor
     from msnet_d2.config.load import find_config, load_config, trained_weights
     from msnet_d2.errors import InputError
 

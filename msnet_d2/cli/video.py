@@ -121,7 +121,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _process(args: argparse.Namespace, reader) -> int:
     import msnet_d2
-    from msnet_d2.engine.predictor import Predictor
+    from msnet_d2.inference.predictor import Predictor
     from msnet_d2.config.load import load_config, trained_weights
     from msnet_d2.video.detections import StreamDetector, describe_model
     from msnet_d2.video.pipeline import process_video

@@ -37,7 +37,7 @@ class DetectorSettings:
         batch_size: frames at once.
         stride: every so many frames.
         allow_partial_weights: whether the checkpoint may lack parts of the model.
-        acceleration: :class:`~msnet_d2.engine.acceleration.Acceleration`, its precision resolved:
+        acceleration: :class:`~msnet_d2.inference.acceleration.Acceleration`, its precision resolved:
             workers that choose for themselves would differ; None: as Detectron2 computes.
     """
 
@@ -107,7 +107,7 @@ def _load(config: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _predictor(settings: DetectorSettings) -> Any:
-    from msnet_d2.engine.predictor import Predictor
+    from msnet_d2.inference.predictor import Predictor
 
     cfg = _load(settings.config).clone()
     cfg.defrost()

@@ -7,7 +7,7 @@ import importlib
 # Loaded on first use: the predictor does without the trainer.
 _EXPORTS = {
     "MSNetTrainer": "msnet_d2.engine.trainer",
-    "Predictor": "msnet_d2.engine.predictor",
+    "Predictor": "msnet_d2.inference.predictor",
     "evaluate": "msnet_d2.engine.trainer",
     "load_config": "msnet_d2.config.load",
     "train": "msnet_d2.engine.trainer",

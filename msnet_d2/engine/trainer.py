@@ -41,10 +41,10 @@ from msnet_d2.engine.hooks import (
     check_gradients,
     on_terminal,
 )
-from msnet_d2.engine.loops import RememberLastBatch, build_loop
+from msnet_d2.engine.train_loop import RememberLastBatch, build_loop
 from msnet_d2.engine.optimizer import build_optimizer
 from msnet_d2.config.load import checkpoint_to_resume, resolve_datasets, write_config
-from msnet_d2.engine.weights import load_trained_weights
+from msnet_d2.inference.load_weights import load_trained_weights
 from msnet_d2.errors import ConfigError, DatasetError, MSNetError, TrainingError
 from msnet_d2.evaluation import ISBDAEvaluator, undefined_as_none
 from msnet_d2.evaluation.refining import RefiningEvaluator

@@ -114,7 +114,7 @@ class StreamDetector:
 
     Attributes:
         predictor: with ``predict_batch(images, extras) -> outputs``, such as
-            :class:`msnet_d2.engine.predictor.Predictor`.
+            :class:`msnet_d2.inference.predictor.Predictor`.
         refiner: with ``push(output, video_id=, frame_index=) -> outputs`` and ``flush()``, such as
             :class:`msnet_d2.score_refinement.refiner.ScoreRefiner`; None: scores stay.
         video_id: the name of the video for the refiner.
@@ -160,7 +160,7 @@ def describe_model(predictor: Any, refiner: Any | None) -> dict[str, Any]:
     """What a results file says of the model that made it.
 
     Args:
-        predictor: :class:`~msnet_d2.engine.predictor.Predictor`.
+        predictor: :class:`~msnet_d2.inference.predictor.Predictor`.
         refiner: :class:`~msnet_d2.score_refinement.refiner.ScoreRefiner`, or None.
     """
     model = predictor.cfg.MODEL

@@ -19,7 +19,7 @@ from msnet_d2.video.results import ResultsWriter, detections_to_json
 from msnet_d2.video.stages import Prefetch, Worker
 from msnet_d2.video.stream import Frame, ReadReport
 from msnet_d2.video.writer import VideoWriter
-from msnet_d2.visualize import draw_instances
+from msnet_d2.visualization.draw import draw_instances
 
 __all__ = ["VideoSummary", "process_video"]
 

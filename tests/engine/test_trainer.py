@@ -11,7 +11,7 @@ from detectron2.evaluation import COCOEvaluator
 
 import msnet_d2.engine.trainer as trainer_module
 from msnet_d2.engine import MSNetTrainer, evaluate, loops, train
-from msnet_d2.engine.loops import CPUAutocastTrainer, build_loop
+from msnet_d2.engine.train_loop import CPUAutocastTrainer, build_loop
 from msnet_d2.engine.optimizer import build_optimizer
 from msnet_d2.config.load import last_checkpoint
 from msnet_d2.utils.worker_errors import error_of_worker

@@ -17,7 +17,7 @@ from PIL import Image
 
 from msnet_d2.data import ISBDADatasetMapper, find_flaws, load_isbda_json
 from msnet_d2.data.frame_sources import FrameFiles
-from msnet_d2.engine.pictures import read_picture
+from msnet_d2.inference.images import read_picture
 from msnet_d2.errors import DatasetError, InputError
 
 
@@ -78,7 +78,7 @@ def test_the_bombs_memory_is_never_taken(bomb_file):
     code = (
         "import resource, sys\n"
         "from msnet_d2.data.image_checks import check_image\n"
-        "from msnet_d2.engine.pictures import read_picture\n"
+        "from msnet_d2.inference.images import read_picture\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "flaws = check_image({'file_name': sys.argv[1], 'image_id': 1, 'width': 1, 'height': 1})\n"
         "assert [f.kind for f in flaws] == ['unreadable-image'], flaws\n"
@@ -183,8 +183,8 @@ def test_a_damaged_picture_is_an_error(tmp_path, tiny_cfg, reader, suffix, kind)
 def test_a_jpeg_that_ends_early_is_not_taken_for_whole(tmp_path, tiny_cfg):
     """Pillow makes the rest grey without a word, and in grey nothing is damaged."""
     pytest.importorskip("av")
-    from msnet_d2.engine.pictures import find_pictures, predict_pictures
-    from msnet_d2.engine.predictor import Predictor
+    from msnet_d2.inference.images import find_pictures, predict_pictures
+    from msnet_d2.inference.predictor import Predictor
     from msnet_d2.video.reader import VideoReader
 
     folder = tmp_path / "pictures"

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from msnet_d2.engine import evaluate
-from msnet_d2.engine.pictures import find_pictures, predict_pictures
-from msnet_d2.engine.predictor import Predictor
+from msnet_d2.inference.images import find_pictures, predict_pictures
+from msnet_d2.inference.predictor import Predictor
 from msnet_d2.errors import VideoError
 from msnet_d2.utils.redact import without_folders
 

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from msnet_d2.drawing import (
+from msnet_d2.visualization.brushes import (
     Layout,
     blend_mask,
     corner_marks,

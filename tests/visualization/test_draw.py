@@ -7,10 +7,10 @@ import pytest
 import torch
 from detectron2.structures import Boxes, BoxMode, Instances
 
-from msnet_d2.drawing import Layout
+from msnet_d2.visualization.brushes import Layout
 from msnet_d2.errors import InputError
 from msnet_d2.structures.mask_crop import MaskCrop, distinct_objects
-from msnet_d2.visualize import (
+from msnet_d2.visualization.draw import (
     contact_sheet,
     draw_ground_truth,
     draw_instances,
@@ -169,7 +169,7 @@ def test_probabilities_are_stretched_over_their_box():
     ids=["raised", "lowered", "unchanged", "changed less than two digits show"],
 )
 def test_arrow_says_where_refinement_moved_a_score(monkeypatch, raw, shown):
-    import msnet_d2.visualize as visualize
+    import msnet_d2.visualization.draw as visualize
 
     arrows = []
     real = visualize.text_sprite
@@ -257,7 +257,7 @@ def test_a_frame_smaller_than_the_legend_is_drawn_all_the_same():
 
 
 def test_captions_of_a_long_video_are_not_kept():
-    from msnet_d2.drawing import text_sprite
+    from msnet_d2.visualization.brushes import text_sprite
 
     found = instances([[100, 100, 140, 140]], [0.9], [0])
     draw_instances(image(), found, metadata=METADATA, caption="frame 0")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from msnet_d2.engine.folding import fold_norms
+from msnet_d2.inference.fuse_bn import fold_norms
 from msnet_d2.errors import ConfigError
 
 __all__ = ["PRECISIONS", "Acceleration", "accelerate", "computes_bfloat16"]

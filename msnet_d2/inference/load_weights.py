@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
-from msnet_d2.engine.finite import guard_outputs
+from msnet_d2.inference.output_guard import guard_outputs
 from msnet_d2.engine.hooks import first_non_finite
 from msnet_d2.errors import WeightsError
 
@@ -17,7 +17,7 @@ def load_trained_weights(
 ) -> str | None:
     """Load a trained model's weights, and let it refuse to compute what is not finite.
 
-    See :func:`msnet_d2.engine.finite.guard_outputs`.
+    See :func:`msnet_d2.inference.output_guard.guard_outputs`.
 
     Args:
         model: receives them.
