@@ -13,9 +13,9 @@ from detectron2.data import DatasetCatalog
 
 from msnet_d2.benchmark.methods import Method
 from msnet_d2.data import resolve_dataset
-from msnet_d2.data.catalog import dataset_files
-from msnet_d2.data.frame_sources import VIDEO_SUFFIXES
-from msnet_d2.data.splits import write_splits
+from msnet_d2.data.isbda.catalog import dataset_files
+from msnet_d2.data.loading.frame_sources import VIDEO_SUFFIXES
+from msnet_d2.data.isbda.splits import write_splits
 from msnet_d2.errors import DatasetError, InputError
 
 __all__ = ["GIVEN", "SplitData", "check_parents", "prepare_splits"]

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the splits and print what is in them."""
     from tabulate import tabulate
 
-    from msnet_d2.data.splits import write_splits
+    from msnet_d2.data.isbda.splits import write_splits
 
     splits = write_splits(args.dataset, args.out, args.ratio, args.seeds)
     rows = [

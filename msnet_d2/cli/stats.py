@@ -33,13 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a table for each split, and one for all."""
     from msnet_d2.data import dataset_files, resolve_dataset
-    from msnet_d2.data.reading import examine
-    from msnet_d2.data.statistics import (
+    from msnet_d2.data.isbda.reading import examine
+    from msnet_d2.data.isbda.statistics import (
         collect_statistics,
         draw_area_histogram,
         merge_statistics,
     )
-    from msnet_d2.data.validation import raise_fatal
+    from msnet_d2.data.isbda.validation import raise_fatal
     from msnet_d2.errors import DatasetError, InputError
 
     if args.histogram and args.histogram.suffix.lower() != ".png":

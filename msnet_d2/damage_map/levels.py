@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from msnet_d2.data.categories import ISBDA_CATEGORIES
+from msnet_d2.data.isbda.categories import ISBDA_CATEGORIES
 
 NOT_ASSESSED = 0
 

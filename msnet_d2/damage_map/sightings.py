@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from msnet_d2.data.categories import read_categories
+from msnet_d2.data.isbda.categories import read_categories
 from msnet_d2.structures.checked_rle import checked_rle
 from msnet_d2.utils.text import brief
 from msnet_d2.errors import InputError

@@ -28,10 +28,10 @@ from torch import nn
 from msnet_d2 import __version__
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
 from msnet_d2.data import ISBDADatasetMapper
-from msnet_d2.data.proposals import check_proposal_files
-from msnet_d2.data.samplers import VideoInferenceSampler
-from msnet_d2.data.training_loader import build_training_loader
-from msnet_d2.data.triplets import build_joint_loader, build_triplet_loader
+from msnet_d2.data.loading.proposals import check_proposal_files
+from msnet_d2.data.loading.samplers import VideoInferenceSampler
+from msnet_d2.data.loading.training_loader import build_training_loader
+from msnet_d2.data.loading.triplets import build_joint_loader, build_triplet_loader
 from msnet_d2.engine.data_checks import check_training_data
 from msnet_d2.engine.hooks import (
     FiniteWeights,

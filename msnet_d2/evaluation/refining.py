@@ -17,7 +17,7 @@ class RefiningEvaluator(DatasetEvaluator):
     """Refines the scores of a model's outputs before another evaluator gets them.
 
     The frames of a video have to come in order and on one rank
-    (:class:`msnet_d2.data.samplers.VideoInferenceSampler`). Scores of outputs that carry no
+    (:class:`msnet_d2.data.loading.samplers.VideoInferenceSampler`). Scores of outputs that carry no
     features, such as those of test-time augmentation, stay as they are.
     """
 

@@ -237,7 +237,7 @@ def test_what_builds_on_a_failed_detector_fails_with_it(settings, fake, monkeypa
 
 def test_prepared_splits_and_the_given_one(settings, scenes, fake, tmp_path):
     from msnet_d2.benchmark.data import prepare_splits
-    from msnet_d2.data.splits import write_splits
+    from msnet_d2.data.isbda.splits import write_splits
 
     write_splits(str(scenes), tmp_path / "prepared", 0.6, [3, 4])
     (split,) = prepare_splits(str(tmp_path / "prepared"), ["4"], tmp_path / "unused")

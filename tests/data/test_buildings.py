@@ -12,7 +12,7 @@ from detectron2.structures import BoxMode
 from PIL import Image
 
 from msnet_d2.data import ISBDADatasetMapper
-from msnet_d2.data.buildings import add_parents_as_class
+from msnet_d2.data.loading.parents_as_class import add_parents_as_class
 
 
 def part(box, parent, category=0, **more):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from msnet_d2.data import find_flaws, resolve_dataset
-from msnet_d2.data.catalog import dataset_files
-from msnet_d2.data.splits import choose_train_scenes, write_splits
+from msnet_d2.data.isbda.catalog import dataset_files
+from msnet_d2.data.isbda.splits import choose_train_scenes, write_splits
 from msnet_d2.errors import DatasetError, InputError
 
 CATEGORIES = [{"id": i, "name": str(i)} for i in (1, 2, 3)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from msnet_d2.data.statistics import collect_statistics, draw_area_histogram, merge_statistics
+from msnet_d2.data.isbda.statistics import collect_statistics, draw_area_histogram, merge_statistics
 
 CLASSES = ["Slight", "Severe", "Debris"]
 

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from msnet_d2.data import find_flaws, load_isbda_json
-from msnet_d2.data.flaws import Flaw
+from msnet_d2.data.isbda.flaws import Flaw
 from msnet_d2.errors import DatasetError
 
 

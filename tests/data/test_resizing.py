@@ -10,7 +10,7 @@ from PIL import Image
 
 from msnet_d2.config.defaults import get_msnet_cfg
 from msnet_d2.data import ISBDADatasetMapper
-from msnet_d2.data.resizing import (
+from msnet_d2.data.loading.resizing import (
     QuickResizeShortestEdge,
     QuickResizeTransform,
     with_quick_resizing,

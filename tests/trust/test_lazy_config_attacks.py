@@ -141,7 +141,7 @@ class Evil:
 
 
 def test_proposal_files_are_checked_before_they_are_loaded(tiny_cfg, tmp_path):
-    from msnet_d2.data.proposals import check_proposal_files
+    from msnet_d2.data.loading.proposals import check_proposal_files
 
     proof, path = tmp_path / "proof", tmp_path / "proposals.pkl"
     cfg = tiny_cfg

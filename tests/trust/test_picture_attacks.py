@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from msnet_d2.data import ISBDADatasetMapper, find_flaws, load_isbda_json
-from msnet_d2.data.frame_sources import FrameFiles
+from msnet_d2.data.loading.frame_sources import FrameFiles
 from msnet_d2.inference.images import read_picture
 from msnet_d2.errors import DatasetError, InputError
 
@@ -77,7 +77,7 @@ def test_the_bombs_memory_is_never_taken(bomb_file):
     """In a process of its own, since the highest mark of memory does not fall."""
     code = (
         "import resource, sys\n"
-        "from msnet_d2.data.image_checks import check_image\n"
+        "from msnet_d2.data.isbda.image_checks import check_image\n"
         "from msnet_d2.inference.images import read_picture\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "flaws = check_image({'file_name': sys.argv[1], 'image_id': 1, 'width': 1, 'height': 1})\n"

@@ -182,7 +182,7 @@ def test_reasons_in_a_batch(home, tmp_path):
 @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
 def test_a_playlist_opens_nothing_for_triplets_either(tmp_path, suffix):
     av = pytest.importorskip("av")
-    from msnet_d2.data.frame_sources import VideoFile
+    from msnet_d2.data.loading.frame_sources import VideoFile
 
     with av.open(str(tmp_path / "secret.ts"), "w") as out:
         stream = out.add_stream("libx264", rate=25)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from msnet_d2.data.flaws import Examination, Flaw
-from msnet_d2.data.reading import examine
+from msnet_d2.data.isbda.flaws import Examination, Flaw
+from msnet_d2.data.isbda.reading import examine
 from msnet_d2.errors import DatasetError
 
 __all__ = ["Flaw", "find_flaws", "raise_fatal"]
@@ -34,7 +34,7 @@ def find_flaws(
     """
     found = examine(json_file, image_root)
     if check_images:
-        from msnet_d2.data.image_checks import find_image_flaws
+        from msnet_d2.data.isbda.image_checks import find_image_flaws
 
         found.flaws.extend(find_image_flaws(found.records, workers, progress))
     return found.flaws

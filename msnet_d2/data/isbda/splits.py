@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from msnet_d2.data.catalog import dataset_files, resolve_dataset
-from msnet_d2.data.reading import examine
-from msnet_d2.data.validation import raise_fatal
+from msnet_d2.data.isbda.catalog import dataset_files, resolve_dataset
+from msnet_d2.data.isbda.reading import examine
+from msnet_d2.data.isbda.validation import raise_fatal
 from msnet_d2.errors import DatasetError, InputError
 from msnet_d2.utils.file_io import write_json
 

@@ -12,10 +12,10 @@ import os
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from msnet_d2.data.categories import ISBDA_CATEGORIES, CategoryMap
-from msnet_d2.data.flaws import count_kinds
-from msnet_d2.data.reading import FRAME_PATTERN, examine
-from msnet_d2.data.validation import raise_fatal
+from msnet_d2.data.isbda.categories import ISBDA_CATEGORIES, CategoryMap
+from msnet_d2.data.isbda.flaws import count_kinds
+from msnet_d2.data.isbda.reading import FRAME_PATTERN, examine
+from msnet_d2.data.isbda.validation import raise_fatal
 from msnet_d2.errors import DatasetError
 
 __all__ = [

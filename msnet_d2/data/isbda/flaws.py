@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 
-from msnet_d2.data.categories import CategoryMap
+from msnet_d2.data.isbda.categories import CategoryMap
 from msnet_d2.utils.text import brief
 
 __all__ = ["Examination", "Flaw", "count_kinds"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from msnet_d2.data.flaws import Flaw
+from msnet_d2.data.isbda.flaws import Flaw
 from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, decodes_strictly, open_picture
 
 __all__ = ["check_image", "find_image_flaws", "unsupported_mode"]

@@ -17,8 +17,8 @@ from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import Dataset
 
-from msnet_d2.data.frame_sources import FrameSource, find_frame_sources
-from msnet_d2.data.training_loader import TrainingLoader
+from msnet_d2.data.loading.frame_sources import FrameSource, find_frame_sources
+from msnet_d2.data.loading.training_loader import TrainingLoader
 from msnet_d2.errors import ConfigError, DatasetError
 
 __all__ = [
