@@ -231,8 +231,8 @@ def _ray_detector(args: argparse.Namespace, videos: list[Path]):
     """Detection by Ray; what it finds is kept beside the map."""
     import torch
 
-    from msnet_d2.damage_map.chunks import DetectorSettings
-    from msnet_d2.damage_map.ray_workers import RayDetection, import_ray
+    from msnet_d2.video.distributed.chunks import DetectorSettings
+    from msnet_d2.video.distributed.ray_workers import RayDetection, import_ray
     from msnet_d2.errors import WeightsError
     from msnet_d2.checkpoint.weight_files import fetch_weights
 

@@ -170,7 +170,7 @@ def test_the_command_in_a_report_names_files_alone(monkeypatch):
 
 
 def test_reasons_in_a_batch(home, tmp_path):
-    from msnet_d2.video.batch import run_batch
+    from msnet_d2.video.distributed.batch import run_batch
 
     def work(name):
         raise VideoError(f"{home}/videos/a.mp4 cannot be opened")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from msnet_d2.errors import InputError, VideoError, WeightsError
-from msnet_d2.video.batch import read_outcomes, run_batch
+from msnet_d2.video.distributed.batch import read_outcomes, run_batch
 
 av = pytest.importorskip("av")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from msnet_d2 import __version__
-from msnet_d2.damage_map.chunks import (
+from msnet_d2.video.distributed.chunks import (
     Chunk,
     DetectorSettings,
     detect_chunk,
@@ -191,7 +191,7 @@ class RayDetection:
         self._connected = True
 
     def _gpus(self) -> int:
-        from msnet_d2.damage_map.chunks import _load
+        from msnet_d2.video.distributed.chunks import _load
 
         wanted = _load(self._settings.config).MODEL.DEVICE.startswith("cuda")
         return int(wanted and self._ray.cluster_resources().get("GPU", 0) >= 1)

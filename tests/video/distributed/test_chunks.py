@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from msnet_d2.cli import main
-from msnet_d2.damage_map.chunks import (
+from msnet_d2.video.distributed.chunks import (
     CARRY_FRAMES,
     Chunk,
     DetectorSettings,
@@ -135,7 +135,7 @@ def two_workers():
 def test_a_killed_workers_chunk_is_run_again_and_a_bad_video_does_not_stop_the_rest(
     two_workers, settings, clip, one_pass, tmp_path
 ):
-    from msnet_d2.damage_map.ray_workers import RayDetection
+    from msnet_d2.video.distributed.ray_workers import RayDetection
 
     whole = one_pass(clip.video)
     bad = clip.video.with_name("bad.mp4")
