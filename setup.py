@@ -33,7 +33,7 @@ setup(
     package_dir={"msnet_d2.configs": "configs"},
     package_data={
         "msnet_d2.configs": ["*.yaml", "*/*.yaml", "*.py"],
-        "msnet_d2.damage_map": ["page/*"],
+        "msnet_d2.damage_map.output": ["page/*"],
     },
     # torch and detectron2 are not listed: pip would replace builds that were made for the user's
     # machine. `msnet doctor` says what is missing and how to get it.

@@ -22,12 +22,12 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from msnet_d2.damage_map.buildings import find_buildings
+from msnet_d2.damage_map.buildings.assessment import find_buildings
 from msnet_d2.damage_map.flight import Flight, FlightOptions, LocalFrame
 from msnet_d2.damage_map.pipeline import make_map
-from msnet_d2.damage_map.sightings import read_results
+from msnet_d2.damage_map.buildings.observations import read_results
 from msnet_d2.damage_map.simulation import MapScore, score_map, simulate, truth_in_view
-from msnet_d2.damage_map.tracks import link
+from msnet_d2.damage_map.buildings.association import link
 from msnet_d2.data.synthetic import SceneConfig
 from msnet_d2.data.synthetic.config import Style, scene_rng
 

@@ -17,20 +17,20 @@ Nothing here imports torch or a model. pyproj comes with the extra ``map`` and i
 
 from __future__ import annotations
 
-from msnet_d2.damage_map.camera import Camera
-from msnet_d2.damage_map.control_points import (
+from msnet_d2.damage_map.geometry.camera import Camera
+from msnet_d2.damage_map.geometry.gcp import (
     ControlPoint,
     PoseCorrection,
     PoseFit,
     fit_pose,
     read_control_points,
 )
-from msnet_d2.damage_map.elevation import ElevationGrid, Terrain
-from msnet_d2.damage_map.flight_csv import parse_columns
-from msnet_d2.damage_map.geolocation import GroundPoints, GroundProjector, Refusal
-from msnet_d2.damage_map.noise import TelemetryNoise
-from msnet_d2.damage_map.quality import Quality
-from msnet_d2.damage_map.telemetry import Telemetry, TelemetrySample, find_telemetry
+from msnet_d2.damage_map.geometry.terrain import ElevationGrid, Terrain
+from msnet_d2.damage_map.telemetry.flight_csv import parse_columns
+from msnet_d2.damage_map.geometry.projector import GroundPoints, GroundProjector, Refusal
+from msnet_d2.damage_map.telemetry.noise import TelemetryNoise
+from msnet_d2.damage_map.telemetry.cleaning import Quality
+from msnet_d2.damage_map.telemetry.telemetry import Telemetry, TelemetrySample, find_telemetry
 
 __all__ = [
     "Camera",

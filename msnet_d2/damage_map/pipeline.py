@@ -13,25 +13,25 @@ from typing import Any
 import numpy as np
 
 from msnet_d2 import __version__
-from msnet_d2.damage_map.buildings import Building, Rules, find_buildings
+from msnet_d2.damage_map.buildings.assessment import Building, Rules, find_buildings
 from msnet_d2.damage_map.flight import Flight, FlightOptions, LocalFrame, part_height, project
-from msnet_d2.damage_map.folder import FORMAT, MARKER, check_folder, whole_folder
-from msnet_d2.damage_map.levels import LEVELS
-from msnet_d2.damage_map.outputs_gpkg import import_pyogrio, write_gpkg
-from msnet_d2.damage_map.outputs_kmz import write_kmz
-from msnet_d2.damage_map.outputs_table import write_csv, write_geojson
+from msnet_d2.damage_map.output.folder import FORMAT, MARKER, check_folder, whole_folder
+from msnet_d2.damage_map.buildings.levels import LEVELS
+from msnet_d2.damage_map.output.gpkg import import_pyogrio, write_gpkg
+from msnet_d2.damage_map.output.kmz import write_kmz
+from msnet_d2.damage_map.output.table import write_csv, write_geojson
 from msnet_d2.damage_map.page import build_page
-from msnet_d2.damage_map.pictures import plan_mosaics, take_pictures
-from msnet_d2.damage_map.records import (
+from msnet_d2.damage_map.output.photos import plan_mosaics, take_pictures
+from msnet_d2.damage_map.output.records import (
     BUILDING_COLUMNS,
     PART_COLUMNS,
     AreaGrid,
     building_record,
     part_records,
 )
-from msnet_d2.damage_map.sightings import VideoResults, read_results
-from msnet_d2.damage_map.telemetry import find_telemetry
-from msnet_d2.damage_map.tracks import link
+from msnet_d2.damage_map.buildings.observations import VideoResults, read_results
+from msnet_d2.damage_map.telemetry.telemetry import find_telemetry
+from msnet_d2.damage_map.buildings.association import link
 from msnet_d2.errors import InputError, VideoError
 from msnet_d2.utils.file_io import write_json, write_text
 from msnet_d2.utils.redact import without_folders

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from msnet_d2.damage_map.buildings import Building, find_buildings
+from msnet_d2.damage_map.buildings.assessment import Building, find_buildings
 from msnet_d2.damage_map.flight import Flight, LocalFrame
-from msnet_d2.damage_map.sightings import PartSighting, Sighting, VideoResults
-from msnet_d2.damage_map.telemetry import Telemetry
-from msnet_d2.damage_map.tracks import link
+from msnet_d2.damage_map.buildings.observations import PartSighting, Sighting, VideoResults
+from msnet_d2.damage_map.telemetry.telemetry import Telemetry
+from msnet_d2.damage_map.buildings.association import link
 from msnet_d2.data.synthetic.camera import Intrinsics, Pose, project
 from msnet_d2.data.synthetic.config import SceneConfig
 from msnet_d2.data.synthetic.labels import building_box

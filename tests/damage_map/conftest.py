@@ -73,7 +73,7 @@ def write_flight(
     import av
 
     from msnet_d2.damage_map.flight import Flight, LocalFrame
-    from msnet_d2.damage_map.telemetry import Telemetry
+    from msnet_d2.damage_map.telemetry.telemetry import Telemetry
 
     folder.mkdir(parents=True, exist_ok=True)
     text = log_text(frames, heading, start, speed)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msnet_d2.damage_map import Quality, Telemetry
-from msnet_d2.damage_map.dji_srt import parse_dji_srt
+from msnet_d2.damage_map.telemetry.dji_srt import parse_dji_srt
 from msnet_d2.errors import InputError
 
 # Air 2S, Mavic 3: SrtCnt, <font>, focal length in tenths, no gimbal angles.

@@ -13,8 +13,8 @@ from msnet_d2.damage_map import (
     Terrain,
     geodesy,
 )
-from msnet_d2.damage_map.flight_log import FlightLog
-from msnet_d2.damage_map.telemetry import Telemetry
+from msnet_d2.damage_map.telemetry.flight_log import FlightLog
+from msnet_d2.damage_map.telemetry.telemetry import Telemetry
 from msnet_d2.errors import InputError
 
 CAMERA = Camera.from_hfov(90, 1000, 1000)

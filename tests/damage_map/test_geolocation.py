@@ -15,7 +15,7 @@ from msnet_d2.damage_map import (
     TelemetrySample,
     geodesy,
 )
-from msnet_d2.damage_map.geolocation import circle_radius
+from msnet_d2.damage_map.geometry.projector import circle_radius
 
 SQUARE = Camera.from_hfov(90, 1000, 1000)
 

@@ -13,7 +13,7 @@ import pytest
 import shapely
 
 from msnet_d2.cli import main
-from msnet_d2.damage_map.buildings import Rules
+from msnet_d2.damage_map.buildings.assessment import Rules
 from msnet_d2.damage_map.flight import LocalFrame
 from msnet_d2.damage_map.pipeline import find_videos, make_map
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from msnet_d2.damage_map import Camera, TelemetrySample
-from msnet_d2.damage_map.camera import camera_to_world
+from msnet_d2.damage_map.geometry.camera import camera_to_world
 from msnet_d2.errors import InputError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from msnet_d2.damage_map import Camera, GroundProjector, Telemetry, geodesy
-from msnet_d2.damage_map.camera import camera_to_world
+from msnet_d2.damage_map.geometry.camera import camera_to_world
 from msnet_d2.data.synthetic.camera import Pose, project, rotation_matrix
 from msnet_d2.data.synthetic.config import SceneConfig
 from msnet_d2.data.synthetic.scene import Flight

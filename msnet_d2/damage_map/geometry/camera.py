@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msnet_d2.damage_map.sample import TelemetrySample
+from msnet_d2.damage_map.telemetry.pose import TelemetrySample
 from msnet_d2.errors import InputError
 
 FILM_WIDTH_MM = 36.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from xml.etree import ElementTree
 
-from msnet_d2.damage_map.flight_log import FlightLog
-from msnet_d2.damage_map.log_text import decimals, parse_clock, parse_number
+from msnet_d2.damage_map.telemetry.flight_log import FlightLog
+from msnet_d2.damage_map.telemetry.log_text import decimals, parse_clock, parse_number
 from msnet_d2.errors import InputError
 
 # Local names of elements below <extensions>, lower case, without underscores. Garmin's <course> is

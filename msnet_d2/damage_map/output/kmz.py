@@ -10,8 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from msnet_d2.damage_map.levels import LEVELS
-from msnet_d2.damage_map.records import Record
+from msnet_d2.damage_map.buildings.levels import LEVELS
+from msnet_d2.damage_map.output.records import Record
 from msnet_d2.utils.file_io import write_bytes
 
 _SHOWN = (

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from msnet_d2.damage_map.sightings import Sighting
+from msnet_d2.damage_map.buildings.observations import Sighting
 
 # Sightings whose directions differ by less are taken together.
 BIN_DEG = 30.0

@@ -39,7 +39,7 @@ class FlightLog:
 
     Attributes:
         columns: name (of :data:`COLUMNS`) to values (N,).
-        dialect: key of :data:`msnet_d2.damage_map.noise.DIALECT_NOISE`.
+        dialect: key of :data:`msnet_d2.damage_map.telemetry.noise.DIALECT_NOISE`.
         source: name of the file, for messages.
         time_is_video: whether ``time_s`` counts from the first frame of a video.
         clock_start: date and time at ``time_s`` 0, aware of its zone only where the log names one.

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from msnet_d2.damage_map.levels import Vote, vote
-from msnet_d2.damage_map.sightings import PartSighting, Sighting
+from msnet_d2.damage_map.buildings.levels import Vote, vote
+from msnet_d2.damage_map.buildings.observations import PartSighting, Sighting
 from msnet_d2.structures.mask_crop import annotation_mask
 
 # Parts are one from this intersection over the smaller one on.

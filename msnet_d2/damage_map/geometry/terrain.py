@@ -15,7 +15,7 @@ from msnet_d2.damage_map import geodesy
 from msnet_d2.errors import InputError
 
 if TYPE_CHECKING:
-    from msnet_d2.damage_map.telemetry import Telemetry
+    from msnet_d2.damage_map.telemetry.telemetry import Telemetry
 
 # Longest reach of a ray over terrain, and the most steps along it.
 MAX_RANGE_M = 10_000.0

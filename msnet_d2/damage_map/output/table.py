@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from msnet_d2.damage_map.records import Record
+from msnet_d2.damage_map.output.records import Record
 from msnet_d2.utils.file_io import write_text
 
 # A spreadsheet takes a cell that begins with one of these for a formula.

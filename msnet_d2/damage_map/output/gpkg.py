@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from msnet_d2.damage_map.records import Record
+from msnet_d2.damage_map.output.records import Record
 from msnet_d2.errors import DependencyError
 
 _INTEGERS = {

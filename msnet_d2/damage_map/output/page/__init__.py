@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from msnet_d2 import __version__
-from msnet_d2.damage_map.buildings import Building, history
+from msnet_d2.damage_map.buildings.assessment import Building, history
 from msnet_d2.damage_map.flight import LocalFrame
-from msnet_d2.damage_map.levels import LEVELS
-from msnet_d2.damage_map.pictures import Mosaic
-from msnet_d2.damage_map.records import AREA_M, AreaGrid, Record
+from msnet_d2.damage_map.buildings.levels import LEVELS
+from msnet_d2.damage_map.output.photos import Mosaic
+from msnet_d2.damage_map.output.records import AREA_M, AreaGrid, Record
 
 _FILES = {"STYLE": "style.css", "MAP": "map.js", "APP": "app.js", "PRINT": "print.js"}
 

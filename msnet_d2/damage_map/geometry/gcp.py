@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from msnet_d2.damage_map import geodesy
-from msnet_d2.damage_map.camera import Camera, camera_to_world
-from msnet_d2.damage_map.elevation import Terrain
-from msnet_d2.damage_map.geolocation import GroundProjector
-from msnet_d2.damage_map.log_text import parse_number, read_text
-from msnet_d2.damage_map.sample import TelemetrySample
+from msnet_d2.damage_map.geometry.camera import Camera, camera_to_world
+from msnet_d2.damage_map.geometry.terrain import Terrain
+from msnet_d2.damage_map.geometry.projector import GroundProjector
+from msnet_d2.damage_map.telemetry.log_text import parse_number, read_text
+from msnet_d2.damage_map.telemetry.pose import TelemetrySample
 from msnet_d2.errors import InputError
 
 # What is fitted, in this order as far as the points support it, with the size of a usual error.

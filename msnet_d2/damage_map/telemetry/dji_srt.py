@@ -23,8 +23,8 @@ import math
 import re
 from datetime import datetime, timedelta
 
-from msnet_d2.damage_map.flight_log import FlightLog
-from msnet_d2.damage_map.log_text import NUMBER, decimals, parse_clock, parse_number
+from msnet_d2.damage_map.telemetry.flight_log import FlightLog
+from msnet_d2.damage_map.telemetry.log_text import NUMBER, decimals, parse_clock, parse_number
 from msnet_d2.errors import InputError
 
 _STAMP = r"(\d{1,3}):(\d{1,2}):(\d{1,2})[,.:](\d{1,3})"

@@ -10,7 +10,7 @@ import numpy as np
 from msnet_d2.errors import InputError
 
 if TYPE_CHECKING:
-    from msnet_d2.damage_map.telemetry import Telemetry
+    from msnet_d2.damage_map.telemetry.telemetry import Telemetry
 
 # A log whose ends are this close to the video's needs no remark.
 EDGE_S = 1.5

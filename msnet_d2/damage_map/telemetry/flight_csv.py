@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 
-from msnet_d2.damage_map.flight_log import FlightLog
-from msnet_d2.damage_map.log_text import decimals, parse_clock, parse_number
+from msnet_d2.damage_map.telemetry.flight_log import FlightLog
+from msnet_d2.damage_map.telemetry.log_text import decimals, parse_clock, parse_number
 from msnet_d2.errors import InputError
 
 # What a mapping may name, and the headers (lower case, no unit, no spaces) that are known. The

@@ -3,7 +3,7 @@
 Where sightings have places they are linked on the ground, which does not mind how the camera moves;
 without places in the picture, by overlap with where the box is expected. Hints of the detector
 (``track_id``) and the level help to choose between candidates. A building that leaves the picture
-and comes back gives two tracks, which :mod:`msnet_d2.damage_map.buildings` joins.
+and comes back gives two tracks, which :mod:`msnet_d2.damage_map.buildings.assessment` joins.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import groupby
 
 import numpy as np
 
-from msnet_d2.damage_map.sightings import Sighting, box_iou
+from msnet_d2.damage_map.buildings.observations import Sighting, box_iou
 
 # After so long without a sighting a track has ended.
 MAX_GAP_S = 2.0
