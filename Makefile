@@ -18,7 +18,7 @@ help:
 setup: $(READY)
 
 # Made again when what it is made from changes.
-$(READY): .ci/setup .ci/requirements.txt .ci/detectron2.txt setup.py
+$(READY): .ci/setup .ci/requirements.txt .ci/detectron2.txt setup.py $(wildcard projects/*/pyproject.toml)
 	@bash .ci/setup "$(PYTHON)"
 	@touch $@
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-
-from msnet_d2.benchmark.provenance import describe_run, provenance_lines
+from msnet_benchmark.provenance import describe_run, provenance_lines
 
 __all__ = ["Comparison", "alternate", "print_table", "spread", "use_threads"]
 

@@ -19,8 +19,8 @@ from detectron2.structures import Boxes
 from detectron2.structures.boxes import pairwise_intersection, pairwise_iou
 from memory import peak_mib
 
-from msnet_d2.modeling.proposal_generator.anchor_grid import sample_anchor_grid
 from msnet_d2.modeling.proposal_generator.anchor_filter import anchor_sampling_scores
+from msnet_d2.modeling.proposal_generator.anchor_grid import sample_anchor_grid
 
 STRIDES = (4, 8, 16, 32, 64)
 

@@ -12,10 +12,10 @@ import time
 
 import numpy as np
 from alternation import print_table, spread, use_threads
+from msnet_benchmark.contestants import InferenceSide, make_pictures
 
-from msnet_d2.benchmark.contestants import InferenceSide, make_pictures
+from msnet_d2.config import load_config
 from msnet_d2.inference.acceleration import Acceleration
-from msnet_d2.config.load import load_config
 
 STOCK = ("mask_rcnn_D_R50_FPN.yaml", ())
 MSNET = ("msnet_srn_R50_FPN.yaml", ())

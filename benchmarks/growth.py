@@ -24,13 +24,13 @@ from alternation import print_table, use_threads
 from anchors import make_anchors, make_proposals
 from drawing import make_frame, our_way
 from memory import peak_mib, resident_mib
+from msnet_benchmark.contestants import InferenceSide, make_pictures
+from msnet_benchmark.plots import COLOURS, drawing, tidy
 from video_memory import FPS, HEIGHT, WIDTH, StandIn
 
-from msnet_d2.benchmark.contestants import InferenceSide, make_pictures
-from msnet_d2.benchmark.plots import COLOURS, drawing, tidy
-from msnet_d2.inference.acceleration import Acceleration
-from msnet_d2.config.load import load_config
+from msnet_d2.config import load_config
 from msnet_d2.evaluation.results import instances_to_results
+from msnet_d2.inference.acceleration import Acceleration
 from msnet_d2.modeling.proposal_generator.anchor_grid import sample_anchor_grid
 from msnet_d2.video.detections import StreamDetector
 from msnet_d2.video.pipeline import process_video

@@ -19,17 +19,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+from synthetic_flights.config import SceneConfig, Style, scene_rng
+from synthetic_flights.simulation import MapScore, score_map, simulate, truth_in_view
 from tabulate import tabulate
 from tqdm import tqdm
 
 from msnet_d2.damage_map.buildings.assessment import find_buildings
+from msnet_d2.damage_map.buildings.association import link
+from msnet_d2.damage_map.buildings.observations import read_results
 from msnet_d2.damage_map.flight import Flight, FlightOptions, LocalFrame
 from msnet_d2.damage_map.pipeline import make_map
-from msnet_d2.damage_map.buildings.observations import read_results
-from msnet_d2.damage_map.simulation import MapScore, score_map, simulate, truth_in_view
-from msnet_d2.damage_map.buildings.association import link
-from msnet_d2.data.synthetic import SceneConfig
-from msnet_d2.data.synthetic.config import Style, scene_rng
 
 HEIGHT_M, AROUND_M = 60.0, 5.0
 HEAD = ("", "in view", "on the map", "missed", "twice", "false", "right level",

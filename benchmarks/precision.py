@@ -19,11 +19,11 @@ from alternation import print_table, spread, use_threads
 from detectron2.data import DatasetCatalog
 from detectron2.engine import DefaultPredictor
 
+from msnet_d2.config import load_config
 from msnet_d2.data import resolve_dataset
+from msnet_d2.evaluation import ISBDAEvaluator
 from msnet_d2.inference.acceleration import Acceleration
 from msnet_d2.inference.predictor import Predictor
-from msnet_d2.config.load import load_config
-from msnet_d2.evaluation import ISBDAEvaluator
 
 PILLOW = {"fold_norms": True, "channels_last": True}
 WAYS = {

@@ -31,20 +31,20 @@ import cv2
 import torch
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes
+from msnet_benchmark.provenance import describe_run, provenance_lines
 from tabulate import tabulate
 from tqdm import tqdm
 
-from msnet_d2.benchmark.provenance import describe_run, provenance_lines
+from msnet_d2.config import load_config
 from msnet_d2.data import resolve_dataset
-from msnet_d2.inference.predictor import Predictor
-from msnet_d2.config.load import load_config
 from msnet_d2.evaluation.ground_truth import load_ground_truth
 from msnet_d2.evaluation.match_rate import match_rates
 from msnet_d2.evaluation.results import instances_to_results
 from msnet_d2.evaluation.scoring import score_results
+from msnet_d2.inference.predictor import Predictor
+from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 from msnet_d2.score_refinement.refinement_frame import FRAME_KEY
 from msnet_d2.score_refinement.refiner import NEIGHBOURS, ScoreRefiner
-from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 
 RULES = {
     "paper": {},

@@ -18,7 +18,8 @@ import xml.etree.ElementTree as ET
 from collections import defaultdict
 from pathlib import Path
 
-from msnet_d2.benchmark.provenance import describe_run, provenance_lines
+from msnet_benchmark.provenance import describe_run, provenance_lines
+
 from msnet_d2.utils.file_io import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,9 +46,9 @@ FAULTS = {
         "YAML that runs code, also through `_BASE_`": r"no_tag_runs_code",
         "alias bombs in YAML (refused in under 0.1 s)": r"alias_bombs",
         "configs that are none, recursive, endless": r"test_config_attacks::",
-        "LazyConfig files and `_target_` from outside": r"lazy_config_attacks::(?!.*_proposal)",
+        "LazyConfig files": r"program_attacks::(?!.*_proposal)",
         "pickles that run code, as weights (`.pkl`)": r"no_pickle_runs_code|malformed_pickles",
-        "pickles that run code, as proposals": r"lazy_config_attacks::.*_proposal",
+        "pickles that run code, as proposals": r"program_attacks::.*_proposal",
         "torch files that run code, `weights_only` switched off outside": r"no_torch_file_runs",
         "Detectron2's and Caffe2's pickles load, protocols 0-5": r"pickled_|of_pickles|pickles_of",
         "`.safetensors` written and read; broken ones": r"safetensors",

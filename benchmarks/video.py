@@ -18,9 +18,9 @@ from alternation import alternate, print_table, use_threads
 from detectron2.engine import DefaultPredictor
 from detectron2.utils.video_visualizer import VideoVisualizer
 
+from msnet_d2.config import load_config
 from msnet_d2.inference.acceleration import Acceleration
 from msnet_d2.inference.predictor import Predictor, metadata_for
-from msnet_d2.config.load import load_config
 from msnet_d2.video.detections import StreamDetector
 from msnet_d2.video.pipeline import process_video
 from msnet_d2.video.reader import VideoReader

@@ -1,108 +1,105 @@
 """MSNet for Detectron2: instance segmentation of building damage in aerial video.
 
-Importing this package registers its components with Detectron2: the meta-architecture ``MSNet``,
-the proposal generator ``HierarchicalRPN``, the backbone builder ``build_timm_fpn_backbone`` and the
-data sets ``isbda_*``. It opens no file and touches neither CUDA nor Detectron2's global default
-config.
+``add_msnet_config(cfg)`` adds the configuration keys and registers every component with
+Detectron2. Importing this package alone imports neither torch nor Detectron2, so that ``msnet
+--help`` answers at once and ``msnet doctor`` runs where Detectron2 is broken.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
-from pathlib import Path
+import warnings
+from typing import TYPE_CHECKING, Any
 
-from msnet_d2.utils.third_party_warnings import silence_third_party_warnings
+if TYPE_CHECKING:
+    from msnet_d2.config import add_msnet_config, load_config
+    from msnet_d2.data import ISBDADatasetMapper, register_isbda_instances
+    from msnet_d2.engine import evaluate, train
+    from msnet_d2.evaluation import ISBDAEvaluator
+    from msnet_d2.inference import Predictor
+    from msnet_d2.modeling import HierarchicalRPN, MSNet
+    from msnet_d2.score_refinement import RefinedModel, ScoreRefiner
 
 __version__ = "0.1.0"
 
-# What the package exports, by the module that defines it. Loaded on first use, so that the `msnet`
-# command can answer `--help` and `doctor` without importing torch.
+__all__ = [
+    "HierarchicalRPN",
+    "ISBDADatasetMapper",
+    "ISBDAEvaluator",
+    "MSNet",
+    "Predictor",
+    "RefinedModel",
+    "ScoreRefiner",
+    "__version__",
+    "add_msnet_config",
+    "evaluate",
+    "load_config",
+    "register_isbda_instances",
+    "train",
+]
+
+# The module of each exported name. They are imported on first use.
 _EXPORTS = {
-    "add_msnet_config": "msnet_d2.config.defaults",
-    "config_path": "msnet_d2.config.defaults",
-    "get_msnet_cfg": "msnet_d2.config.defaults",
-    "MSNetCheckpointer": "msnet_d2.checkpoint.checkpointer",
+    "add_msnet_config": "msnet_d2.config",
+    "load_config": "msnet_d2.config",
+    "ISBDADatasetMapper": "msnet_d2.data",
+    "register_isbda_instances": "msnet_d2.data",
+    "evaluate": "msnet_d2.engine",
+    "train": "msnet_d2.engine",
+    "ISBDAEvaluator": "msnet_d2.evaluation",
+    "Predictor": "msnet_d2.inference",
     "HierarchicalRPN": "msnet_d2.modeling",
     "MSNet": "msnet_d2.modeling",
+    "RefinedModel": "msnet_d2.score_refinement",
+    "ScoreRefiner": "msnet_d2.score_refinement",
+}
+# Names that this package exported before 0.2, and where they are now.
+_MOVED = {
+    "config_path": "msnet_d2.config",
+    "get_msnet_cfg": "msnet_d2.config",
+    "resolve_dataset": "msnet_d2.data",
+    "load_isbda_json": "msnet_d2.data",
+    "TripletDataset": "msnet_d2.data",
+    "MSNetCheckpointer": "msnet_d2.checkpoint",
+    "MSNetTrainer": "msnet_d2.engine",
+    "RefiningEvaluator": "msnet_d2.evaluation",
     "MaskedClassROIHeads": "msnet_d2.modeling",
     "OverlapMatcher": "msnet_d2.modeling",
     "ParentClassRCNN": "msnet_d2.modeling",
-    "RefinableRCNN": "msnet_d2.modeling",
-    "RefinedModel": "msnet_d2.modeling",
-    "ScoreRefinementNetwork": "msnet_d2.modeling",
-    "ScoreRefiner": "msnet_d2.modeling",
     "anchor_sampling_scores": "msnet_d2.modeling",
     "build_timm_fpn_backbone": "msnet_d2.modeling",
-    "load_srn": "msnet_d2.modeling",
-    "multi_scale_consistency_loss": "msnet_d2.modeling",
-    "refine_scores": "msnet_d2.modeling",
-    "spatial_similarity": "msnet_d2.modeling",
-    "ISBDADatasetMapper": "msnet_d2.data",
-    "TripletDataset": "msnet_d2.data",
-    "load_isbda_json": "msnet_d2.data",
-    "register_isbda_instances": "msnet_d2.data",
-    "resolve_dataset": "msnet_d2.data",
-    "ISBDAEvaluator": "msnet_d2.evaluation",
-    "RefiningEvaluator": "msnet_d2.evaluation",
-    "MSNetTrainer": "msnet_d2.engine",
-    "Predictor": "msnet_d2.engine",
-    "evaluate": "msnet_d2.engine",
-    "load_config": "msnet_d2.engine",
-    "train": "msnet_d2.engine",
-    "draw_ground_truth": "msnet_d2.visualization.draw",
-    "draw_instances": "msnet_d2.visualization.draw",
+    "RefinableRCNN": "msnet_d2.score_refinement",
+    "ScoreRefinementNetwork": "msnet_d2.score_refinement",
+    "load_srn": "msnet_d2.score_refinement",
+    "multi_scale_consistency_loss": "msnet_d2.score_refinement",
+    "refine_scores": "msnet_d2.score_refinement",
+    "spatial_similarity": "msnet_d2.score_refinement",
+    "draw_ground_truth": "msnet_d2.visualization",
+    "draw_instances": "msnet_d2.visualization",
+    "register": "msnet_d2.projects",
 }
-__all__ = ["__version__", "register", *_EXPORTS]
-
-_NO_DETECTRON2 = (
-    "msnet_d2 is a plugin for Detectron2, and Detectron2 cannot be imported ({reason}). Run "
-    "`msnet doctor`: it prints the command that installs it for this Python."
-)
 
 
-def register() -> None:
-    """Register all components with Detectron2; called on import, harmless to repeat.
-
-    Raises:
-        ImportError: if Detectron2 is missing or broken, with the remedy.
-    """
+def __getattr__(name: str) -> Any:
+    module = _EXPORTS.get(name)
+    if module is None:
+        module = _MOVED.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        warnings.warn(
+            f"msnet_d2.{name} has moved: import it from {module}", FutureWarning, stacklevel=2
+        )
     try:
-        import detectron2  # noqa: F401
-        from detectron2 import modeling  # noqa: F401
+        return getattr(importlib.import_module(module), name)
     except ImportError as error:
-        raise ImportError(_NO_DETECTRON2.format(reason=error), name=error.name) from error
-    for module in ("msnet_d2.modeling", "msnet_d2.data", "msnet_d2.evaluation"):
-        importlib.import_module(module)
-
-
-def _is_command_line() -> bool:
-    """Whether this process is the ``msnet`` command, whose subcommands import what they need
-    themselves.
-
-    Without this, ``msnet --help`` would take the seconds that importing torch takes, and ``msnet
-    doctor`` could not run where Detectron2 is missing, which is what it is for.
-    """
-    return _is_run("msnet_d2.cli") or Path(sys.argv[0] if sys.argv else "").stem == "msnet"
-
-
-def _is_run(module: str) -> bool:
-    """Whether this process is ``python -m module``."""
-    return "-m" in sys.orig_argv and module in sys.orig_argv
-
-
-def __getattr__(name: str):
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(_EXPORTS[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if not (error.name or "").startswith("detectron2"):
+            raise
+        raise ImportError(
+            f"msnet_d2 is a plugin for Detectron2, and Detectron2 cannot be imported ({error}). "
+            "Run `msnet doctor`: it prints the command that installs it for this Python.",
+            name=error.name,
+        ) from error
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-if _is_command_line() or _is_run("msnet_d2.train_net"):
-    # Before anything imports torch: some of the warnings come of that.
-    silence_third_party_warnings()
-if not _is_command_line():
-    register()

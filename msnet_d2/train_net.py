@@ -9,6 +9,12 @@ import argparse
 import logging
 import sys
 from collections import OrderedDict
+from typing import NoReturn
+
+from msnet_d2.utils.third_party_warnings import silence_third_party_warnings
+
+if __name__ == "__main__":
+    silence_third_party_warnings()  # before torch is imported, which causes some of them
 
 import torch
 from detectron2.engine import default_argument_parser, default_setup, launch
@@ -16,11 +22,11 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessRaisedException
 
+from msnet_d2.checkpoint import checkpoint_to_resume, trained_weights
+from msnet_d2.config import find_config, load_config
 from msnet_d2.engine import evaluate, train
-from msnet_d2.config.load import checkpoint_to_resume, find_config, load_config, trained_weights
-from msnet_d2.utils.worker_errors import error_of_worker
 from msnet_d2.errors import ConfigError, MSNetError, explain_os_error
-from msnet_d2.utils.third_party_warnings import silence_third_party_warnings
+from msnet_d2.utils.worker_errors import error_of_worker
 
 
 def main(args: argparse.Namespace) -> OrderedDict:
@@ -88,9 +94,16 @@ def _set_up_logging(cfg, args: argparse.Namespace) -> None:
                     handler.setLevel(logging.WARNING)
 
 
-if __name__ == "__main__":
+def command_line() -> NoReturn:
+    """Run the arguments of this process; end it with an exit code, and a line if it is not 0."""
+    parser = default_argument_parser()
+    parser.add_argument(
+        "--allow-partial-weights",
+        action="store_true",
+        help="begin with MODEL.WEIGHTS although they fit less than half of the model",
+    )
     try:
-        run(default_argument_parser().parse_args())
+        run(parser.parse_args())
     except MSNetError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -100,3 +113,8 @@ if __name__ == "__main__":
             raise
         print(f"error: {line}", file=sys.stderr)
         sys.exit(MSNetError.exit_code)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    command_line()

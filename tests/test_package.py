@@ -43,23 +43,39 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = msnet_d2.HierarchicalRNP
 
 
-def test_importing_registers_and_touches_nothing_else():
+def test_importing_is_light():
+    code = "import sys, msnet_d2; sys.exit(bool({'torch', 'detectron2'} & set(sys.modules)))"
+    assert run_python("-c", code).returncode == 0
+
+
+@pytest.mark.parametrize("script", ["msnet.py", "other.py"])
+def test_the_keys_come_with_the_components_and_touch_nothing_else(tmp_path, script):
+    # Also in a script that is called as the command is.
     code = """
 import sys
 from detectron2.config import get_cfg
 before = get_cfg().dump()
 import msnet_d2, torch
+msnet_d2.add_msnet_config(get_cfg())
 assert not torch.cuda.is_initialized()
 assert get_cfg().dump() == before
 heavy = {"timm", "av", "faster_coco_eval", "msnet_d2.engine.trainer", "msnet_d2.video.pipeline",
-         "msnet_d2.data.synthetic"}
+         "synthetic_flights.scene"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 from detectron2.modeling import META_ARCH_REGISTRY, PROPOSAL_GENERATOR_REGISTRY
 assert "MSNet" in META_ARCH_REGISTRY
 assert "HierarchicalRPN" in PROPOSAL_GENERATOR_REGISTRY
 """
-    done = run_python("-c", code)
+    path = tmp_path / script
+    path.write_text(code)
+    done = run_python(str(path))
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(msnet_d2._MOVED))
+def test_a_name_that_has_moved_says_where_to(name):
+    with pytest.warns(FutureWarning, match=f"msnet_d2.{name} has moved: import it from"):
+        assert getattr(msnet_d2, name) is not None
 
 
 def test_importing_works_from_any_folder(tmp_path):

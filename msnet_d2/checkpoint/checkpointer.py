@@ -17,8 +17,6 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 
-from msnet_d2.errors import DependencyError, OutputError, WeightsError
-from msnet_d2.utils.file_io import replacing, write_text
 from msnet_d2.checkpoint.load_report import (
     PARENT_HEAD,
     PARENT_ROI_HEADS,
@@ -28,10 +26,12 @@ from msnet_d2.checkpoint.load_report import (
     compare,
     module_of,
 )
+from msnet_d2.errors import DependencyError, OutputError, WeightsError
 from msnet_d2.modeling.proposal_generator.hierarchical_rpn import parent_head_sources
 from msnet_d2.modeling.roi_heads.parent_heads import parent_roi_sources
-from msnet_d2.checkpoint.safe_pickle import load_pickle
-from msnet_d2.checkpoint.weight_files import fetch_weights, read_safetensors
+from msnet_d2.utils.file_io import replacing, write_text
+from msnet_d2.utils.safe_pickle import load_pickle
+from msnet_d2.utils.weight_files import fetch_weights, read_safetensors
 
 __all__ = ["Difference", "LoadReport", "MSNetCheckpointer"]
 
@@ -110,7 +110,7 @@ class MSNetCheckpointer(DetectionCheckpointer):
         Args:
             path: file or URL; a Detectron2 or Detectron checkpoint (``.pth``, ``.pkl``), a state
                 dict, or ``.safetensors``; ``#sha256=`` and its digest may stand behind it, see
-                :func:`msnet_d2.checkpoint.weight_files.fetch_weights`. Empty: nothing is loaded, and
+                :func:`~.weight_files.fetch_weights`. Empty: nothing is loaded, and
                 ``report`` is None.
             checkpointables: names of what else to load, such as the optimiser; None: all that is
                 there.

@@ -1,38 +1,40 @@
 """The ``msnet`` command.
 
-One module a subcommand, each with ``HELP`` (a line), ``add_arguments(parser)`` and ``run(args) ->
+One module per subcommand, each with ``HELP`` (a line), ``add_arguments(parser)`` and ``run(args) ->
 int``. They import heavy packages inside ``run`` alone, so that ``msnet --help`` answers at once.
+Projects add subcommands of their own, see :class:`msnet_d2.projects.Project`.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import logging
 import os
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from types import ModuleType
 
 from msnet_d2 import __version__
 from msnet_d2.errors import MSNetError, explain_os_error
+from msnet_d2.projects import installed_projects
 from msnet_d2.utils.third_party_warnings import silence_third_party_warnings
 
 # In the order of a user's first day. A module name that is a Python keyword or builtin gets a
 # trailing underscore.
 COMMANDS = {
-    "doctor": "doctor",
-    "synth": "synth",
-    "check": "check",
-    "stats": "stats",
-    "split": "split",
-    "train": "train",
-    "eval": "eval_",
-    "predict": "predict",
-    "video": "video",
-    "map": "map_",
-    "bench": "bench",
-    "demo": "demo",
+    "doctor": "msnet_d2.cli.doctor",
+    "check": "msnet_d2.cli.check",
+    "stats": "msnet_d2.cli.stats",
+    "split": "msnet_d2.cli.split",
+    "train": "msnet_d2.cli.train",
+    "eval": "msnet_d2.cli.eval_",
+    "predict": "msnet_d2.cli.predict",
+    "video": "msnet_d2.cli.video",
+    "map": "msnet_d2.cli.map_",
 }
 
 EXIT_OK = 0
@@ -53,8 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"msnet_d2 {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, module_name in COMMANDS.items():
-        module = importlib.import_module(f"msnet_d2.cli.{module_name}")
+    for name, module in _command_modules():
         sub = subparsers.add_parser(
             name,
             help=module.HELP,
@@ -67,6 +68,20 @@ def build_parser() -> argparse.ArgumentParser:
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
     return parser
+
+
+def _command_modules() -> Iterator[tuple[str, ModuleType]]:
+    """The subcommands of this package, then those of projects that can be loaded."""
+    for name, module_name in COMMANDS.items():
+        yield name, importlib.import_module(module_name)
+    taken = set(COMMANDS)
+    for installed in installed_projects():
+        commands = installed.project.commands if installed.project else {}
+        for name, module_name in commands.items():
+            module = installed.load(module_name) if name not in taken else None
+            if module is not None:
+                taken.add(name)
+                yield name, module
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -110,6 +125,9 @@ def main(argv: list[str] | None = None) -> int:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line; ends the process with code 2 and a line if it is wrong."""
     parser = build_parser()
+    words = sys.argv[1:] if argv is None else argv
+    if words and re.fullmatch(r"[a-z][a-z0-9-]*", words[0]):
+        _refuse_unknown_command(parser, words[0])
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         hint = ""
@@ -118,6 +136,25 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
             hint = f"; config overrides come last, behind --opts: --opts {' '.join(unknown)}"
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     return args
+
+
+def _refuse_unknown_command(parser: argparse.ArgumentParser, name: str) -> None:
+    """End the process with code 2 and a line if no package here has the subcommand ``name``."""
+    (subparsers,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    if name in subparsers.choices:
+        return
+    near = difflib.get_close_matches(name, subparsers.choices, n=1)
+    broken = [f"{p.name} ({p.error})" for p in installed_projects() if p.error]
+    if near:
+        advice = f"did you mean {near[0]}?"
+    elif broken:
+        advice = f"these projects could not be loaded: {', '.join(broken)}"
+    else:
+        advice = (
+            "if it comes with a project, install that: run `make setup` in a checkout, or "
+            "`pip install ./projects/NAME`"
+        )
+    parser.error(f"there is no command {name!r} here; {advice}")
 
 
 def _report_defect(command: str) -> int:

@@ -81,13 +81,11 @@ def _evaluate_model(args: argparse.Namespace) -> int:
 
 
 def _evaluate_file(args: argparse.Namespace) -> int:
-    import msnet_d2
     from msnet_d2.data import resolve_dataset
     from msnet_d2.errors import DatasetError
     from msnet_d2.evaluation import load_ground_truth, results_table, score_file, undefined_as_none
     from msnet_d2.utils.file_io import write_json
 
-    msnet_d2.register()
     names = resolve_dataset(args.dataset)
     if len(names) > 1:
         raise DatasetError(

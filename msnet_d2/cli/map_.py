@@ -138,9 +138,9 @@ def run(args: argparse.Namespace) -> int:
     """Make the map and say what is in it."""
     from msnet_d2.damage_map.buildings.assessment import Rules
     from msnet_d2.damage_map.flight import FlightOptions
-    from msnet_d2.damage_map.telemetry.flight_csv import parse_columns
     from msnet_d2.damage_map.output.folder import check_folder
     from msnet_d2.damage_map.pipeline import find_videos, make_map
+    from msnet_d2.damage_map.telemetry.flight_csv import parse_columns
     from msnet_d2.errors import InputError
 
     for option in ("min_score", "min_confidence"):
@@ -213,10 +213,9 @@ def _detector(args: argparse.Namespace, videos: list[Path]):
 
 def _config(args: argparse.Namespace):
     """The configuration, with the weights to use in it."""
-    import msnet_d2
-    from msnet_d2.config.load import load_config, trained_weights
+    from msnet_d2.checkpoint import trained_weights
+    from msnet_d2.config import load_config
 
-    msnet_d2.register()
     cfg = load_config(args.config_file, args.opts).clone()
     cfg.defrost()
     cfg.MODEL.WEIGHTS = args.weights or trained_weights(cfg, args.config_file, args.opts)
@@ -231,10 +230,10 @@ def _ray_detector(args: argparse.Namespace, videos: list[Path]):
     """Detection by Ray; what it finds is kept beside the map."""
     import torch
 
+    from msnet_d2.errors import WeightsError
+    from msnet_d2.utils.weight_files import fetch_weights
     from msnet_d2.video.distributed.chunks import DetectorSettings
     from msnet_d2.video.distributed.ray_workers import RayDetection, import_ray
-    from msnet_d2.errors import WeightsError
-    from msnet_d2.checkpoint.weight_files import fetch_weights
 
     import_ray()
     cfg = _config(args)

@@ -51,10 +51,11 @@ def run(args: argparse.Namespace) -> int:
     import logging
     from pathlib import Path
 
+    from msnet_d2.checkpoint import trained_weights
+    from msnet_d2.config import find_config, load_config
+    from msnet_d2.errors import InputError
     from msnet_d2.inference.images import find_pictures, predict_pictures
     from msnet_d2.inference.predictor import Predictor
-    from msnet_d2.config.load import find_config, load_config, trained_weights
-    from msnet_d2.errors import InputError
 
     if not 0 <= args.min_score <= 1:
         raise InputError(f"--min-score is a probability from 0 to 1, got {args.min_score}")

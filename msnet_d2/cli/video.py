@@ -120,13 +120,12 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _process(args: argparse.Namespace, reader) -> int:
-    import msnet_d2
+    from msnet_d2.checkpoint import trained_weights
+    from msnet_d2.config import load_config
     from msnet_d2.inference.predictor import Predictor
-    from msnet_d2.config.load import load_config, trained_weights
     from msnet_d2.video.detections import StreamDetector, describe_model
     from msnet_d2.video.pipeline import process_video
 
-    msnet_d2.register()
     cfg = load_config(args.config_file, args.opts).clone()
     cfg.defrost()
     cfg.MODEL.WEIGHTS = args.weights or trained_weights(cfg, args.config_file, args.opts)

@@ -1,27 +1,21 @@
-"""The configuration keys that this project adds to Detectron2's, and where its config files are."""
+"""The configuration keys that this project adds to Detectron2's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 from detectron2.config import CfgNode as CN
-from detectron2.config import get_cfg
 
-from msnet_d2.config.yaml_files import merge_config_file
-from msnet_d2.errors import ConfigError
+from msnet_d2.projects import register
 
-__all__ = ["add_msnet_config", "config_path", "extend_config", "get_msnet_cfg"]
-
-_EXTENSIONS: list[Callable[[CN], None]] = []
+__all__ = ["add_msnet_config"]
 
 
 def add_msnet_config(cfg: CN) -> None:
-    """Add the keys of this project to ``cfg``, in place. Detectron2's global default stays as it
-    is.
+    """Add the keys of this project to ``cfg``, in place, and register its components.
 
-    "Paper" below is MSNet (Zhu, Liang, Hauptmann, WACV 2021).
+    Detectron2's global default stays as it is. "Paper" below is MSNet (Zhu, Liang, Hauptmann, WACV
+    2021).
     """
+    register()
     _add_hrpn_config(cfg)
     _add_srn_config(cfg)
     _add_backbone_config(cfg)
@@ -161,59 +155,3 @@ def _add_baseline_config(cfg: CN) -> None:
     # those that the metadata of the first training set name (classes_with_masks), else all; but
     # never PARENT_CLASS.
     cfg.MODEL.ROI_HEADS.CLASSES_WITH_MASKS = []
-
-
-def config_path(name: str) -> Path:
-    """Path of one of this project's config files, in a checkout or an installed package.
-
-    Args:
-        name: path below ``configs/``, such as ``"msnet_R50_FPN.yaml"``.
-
-    Raises:
-        ConfigError: if there is no such file; the message lists those that exist.
-    """
-    here = Path(__file__).resolve().parent
-    roots = [root for root in (here.parent / "configs", here / "configs") if root.is_dir()]
-    for root in roots:
-        if (root / name).is_file():
-            return root / name
-    known = sorted(str(p.relative_to(root)) for root in roots for p in root.rglob("*.yaml"))
-    raise ConfigError(f"there is no config file {name!r}; there are: {', '.join(known) or 'none'}")
-
-
-def extend_config(add_keys: Callable[[CN], None]) -> None:
-    """Let :func:`get_msnet_cfg` add the keys of a project as well.
-
-    A project calls this when it is imported, so that its config files work with all commands of
-    that process. To repeat it changes nothing.
-
-    Args:
-        add_keys: adds its keys to the config it is given, in place.
-    """
-    if add_keys not in _EXTENSIONS:
-        _EXTENSIONS.append(add_keys)
-
-
-def get_msnet_cfg(config_file: str | Path | None = None, opts: list[str] | None = None) -> CN:
-    """Detectron2's default config with this project's keys, and optionally a file and overrides
-    merged in.
-
-    Args:
-        config_file: a path, or the name of one of this project's files (see :func:`config_path`).
-        opts: flat list of keys and values, as on Detectron2's command line.
-
-    Raises:
-        ConfigError: if the file does not exist or cannot be used, see
-            :func:`msnet_d2.config.yaml_files.merge_config_file`.
-    """
-    cfg = get_cfg()
-    add_msnet_config(cfg)
-    for add_keys in _EXTENSIONS:
-        add_keys(cfg)
-    if config_file is not None:
-        path = Path(config_file)
-        # Never cfg.merge_from_file: Detectron2 would run Python code that a file may hold.
-        merge_config_file(cfg, path if path.exists() else config_path(str(config_file)))
-    if opts:
-        cfg.merge_from_list(opts)
-    return cfg

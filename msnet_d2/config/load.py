@@ -6,28 +6,28 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 
-import msnet_d2.data
-from msnet_d2.config.defaults import config_path, get_msnet_cfg
+from msnet_d2.config.defaults import add_msnet_config
 from msnet_d2.config.yaml_files import (
     explain_config_error,
     keys_of,
     merge_config_file,
     unknown_key,
 )
-from msnet_d2.errors import ConfigError, DatasetError, InputError
+from msnet_d2.errors import ConfigError
+from msnet_d2.projects import InstalledProject, installed_projects
 from msnet_d2.utils.file_io import write_text
 
 __all__ = [
-    "checkpoint_to_resume",
+    "CONFIG_FILE",
+    "config_path",
     "find_config",
-    "last_checkpoint",
+    "get_msnet_cfg",
     "load_config",
-    "resolve_datasets",
-    "trained_weights",
     "write_config",
 ]
 
@@ -36,10 +36,41 @@ logger = logging.getLogger(__name__)
 CONFIG_FILE = "config.yaml"
 
 
+def get_msnet_cfg(config_file: str | Path | None = None, opts: Sequence[Any] = ()) -> CfgNode:
+    """Detectron2's default config with the keys of this package and of all projects.
+
+    Args:
+        config_file: merged in if given: a path, or the name of one of this project's files (see
+            :func:`config_path`).
+        opts: flat list of keys and values, as on Detectron2's command line.
+
+    Raises:
+        ConfigError: if the file or an override cannot be used; for an unknown key it names the
+            nearest one.
+    """
+    cfg = get_cfg()
+    add_msnet_config(cfg)
+    for installed in installed_projects():
+        _add_project_config(cfg, installed)
+    if config_file is not None:
+        # Never cfg.merge_from_file: Detectron2 would run Python code that a file may hold.
+        merge_config_file(cfg, find_config(config_file))
+    opts = list(opts)
+    known = set(keys_of(cfg))
+    unknown = next((key for key in opts[::2] if key not in known), None)
+    if unknown is not None:
+        raise ConfigError(f"{unknown_key(str(unknown), cfg)}{_hint_on_order(opts)}")
+    try:
+        cfg.merge_from_list(_with_tuples(cfg, opts))
+    except Exception as error:  # yacs raises several kinds
+        raise ConfigError(explain_config_error(error, cfg)) from error
+    return cfg
+
+
 def load_config(
-    config_file: str | Path, opts: Sequence[str] = (), *, device: str | None = None
+    config_file: str | Path, opts: Sequence[Any] = (), *, device: str | None = None
 ) -> CfgNode:
-    """Config of this project with a file and overrides merged in, frozen.
+    """:func:`get_msnet_cfg` for a run: its device checked, and frozen.
 
     Where the file asks for CUDA and there is none, the CPU is used, with a warning.
 
@@ -50,28 +81,34 @@ def load_config(
         device: overrides ``MODEL.DEVICE``.
 
     Raises:
-        ConfigError: if the file or an override cannot be used; for an unknown key it names the
-            nearest one.
+        ConfigError: as :func:`get_msnet_cfg`; if the chosen device is not there.
     """
-    # Where the `msnet` command starts, nothing is registered yet.
-    msnet_d2.register()
-    cfg = get_msnet_cfg()
-    path = find_config(config_file)
-    merge_config_file(cfg, path)
-    opts = list(opts)
-    known = set(keys_of(cfg))
-    unknown = next((key for key in opts[::2] if key not in known), None)
-    if unknown is not None:
-        raise ConfigError(f"{unknown_key(unknown, cfg)}{_hint_on_order(opts)}")
-    try:
-        cfg.merge_from_list(_with_tuples(cfg, opts))
-    except Exception as error:
-        raise ConfigError(explain_config_error(error, cfg)) from error
+    cfg = get_msnet_cfg(config_file, opts)
     if device is not None:
         cfg.MODEL.DEVICE = device
-    _check_device(cfg, chosen_here=device is not None or "MODEL.DEVICE" in opts[::2])
+    _check_device(cfg, chosen_here=device is not None or "MODEL.DEVICE" in list(opts)[::2])
     cfg.freeze()
     return cfg
+
+
+def config_path(name: str) -> Path:
+    """Path of a config file of this package or of a project, in a checkout or installed.
+
+    Args:
+        name: path below a folder ``configs/``, such as ``"msnet_R50_FPN.yaml"``.
+
+    Raises:
+        ConfigError: if there is no such file; the message lists those that exist.
+    """
+    package = Path(__file__).resolve().parents[1]
+    roots = [root for root in (package.parent / "configs", package / "configs") if root.is_dir()]
+    for installed in installed_projects():
+        roots += installed.config_folders()
+    for root in roots:
+        if (root / name).is_file():
+            return root / name
+    known = sorted(str(p.relative_to(root)) for root in roots for p in root.rglob("*.yaml"))
+    raise ConfigError(f"there is no config file {name!r}; there are: {', '.join(known) or 'none'}")
 
 
 def find_config(config_file: str | Path) -> Path:
@@ -86,97 +123,29 @@ def find_config(config_file: str | Path) -> Path:
     return path if path.exists() else config_path(str(config_file))
 
 
-def resolve_datasets(cfg: CfgNode, *, for_training: bool = True) -> CfgNode:
-    """Copy of ``cfg`` whose ``DATASETS.TRAIN`` and ``TEST`` hold registered names alone.
-
-    Specs such as ``output/demo/data:train`` are registered on the way; names stay as they are.
-
-    Args:
-        cfg: a config.
-        for_training: whether ``DATASETS.TRAIN`` must be there. A model is evaluated elsewhere than
-            where it was trained, and then what cannot be found stays as it is.
-
-    Raises:
-        DatasetError: for a spec that cannot be resolved.
-    """
-    resolved = cfg.clone()
-    resolved.defrost()
-    for key in ("TRAIN", "TEST"):
-        try:
-            names = msnet_d2.data.resolve_datasets(cfg.DATASETS[key])
-        except DatasetError:
-            if key == "TEST" or for_training:
-                raise
-            continue
-        resolved.DATASETS[key] = tuple(dict.fromkeys(names))
-    if cfg.is_frozen():
-        resolved.freeze()
-    return resolved
-
-
-def last_checkpoint(folder: str | Path) -> str | None:
-    """The checkpoint that training wrote last into ``folder``; None where there is none.
-
-    Raises:
-        InputError: if ``last_checkpoint`` names a file that is not there.
-    """
-    tag = Path(folder) / "last_checkpoint"
-    if not tag.is_file():
-        return None
-    path = Path(folder) / tag.read_text(encoding="utf-8").strip()
-    if not path.is_file():
-        raise InputError(f"{tag} names {path.name}, which is not there")
-    return str(path)
-
-
-def checkpoint_to_resume(cfg: CfgNode) -> str:
-    """The last checkpoint in ``OUTPUT_DIR``.
-
-    Raises:
-        ConfigError: if there is none. (Detectron2 starts afresh then.)
-    """
-    checkpoint = last_checkpoint(cfg.OUTPUT_DIR)
-    if checkpoint is None:
-        raise ConfigError(
-            f"nothing to resume: OUTPUT_DIR {cfg.OUTPUT_DIR} holds no checkpoint; leave out "
-            "--resume, or set OUTPUT_DIR to the folder of the run to continue"
-        )
-    return checkpoint
-
-
-def trained_weights(
-    cfg: CfgNode, config_file: str | Path, opts: Sequence[str] = (), *, resume: bool = False
-) -> str:
-    """Weights to use a trained model with.
-
-    ``MODEL.WEIGHTS`` of a config that training wrote is what that training began with. So where
-    such a file is given and the command line names no weights, its last checkpoint is taken.
-
-    Args:
-        cfg: the loaded config.
-        config_file: where it came from.
-        opts: overrides of the command line.
-        resume: take the last checkpoint in ``OUTPUT_DIR``, as Detectron2's ``--resume`` does.
-
-    Raises:
-        ConfigError: if ``resume`` and there is no checkpoint.
-    """
-    if resume:
-        return checkpoint_to_resume(cfg)
-    path = find_config(config_file)
-    if path.name == CONFIG_FILE and "MODEL.WEIGHTS" not in list(opts)[::2]:
-        checkpoint = last_checkpoint(path.parent)
-        if checkpoint is not None:
-            logger.info("Weights: %s, the last of the training that wrote %s", checkpoint, path)
-            return checkpoint
-    return cfg.MODEL.WEIGHTS
-
-
 def write_config(cfg: CfgNode) -> str:
-    """Write the whole of ``cfg`` to ``OUTPUT_DIR/config.yaml``, as Detectron2 does."""
+    """Write ``cfg`` to ``OUTPUT_DIR/config.yaml``, as Detectron2 does.
+
+    Keys of projects are left out where they have their defaults: the file can be read where a
+    project that the model does not use is not installed.
+    """
     path = os.path.join(cfg.OUTPUT_DIR, CONFIG_FILE)
-    write_text(path, cfg.dump())
+    own = get_cfg()
+    add_msnet_config(own)
+    written = cfg.clone()
+    written.defrost()
+    _drop_defaults(written, own, get_msnet_cfg())
+    write_text(path, written.dump())
     return path
+
+
+def _drop_defaults(cfg: CfgNode, own: CfgNode, defaults: CfgNode) -> None:
+    """Remove the keys of ``cfg`` that ``own`` lacks and that are as in ``defaults``."""
+    for key in list(cfg):
+        if key in own and isinstance(own[key], CfgNode):
+            _drop_defaults(cfg[key], own[key], defaults[key])
+        elif key not in own and cfg[key] == defaults.get(key):
+            del cfg[key]
 
 
 def _check_device(cfg: CfgNode, *, chosen_here: bool) -> None:
@@ -196,7 +165,7 @@ def _check_device(cfg: CfgNode, *, chosen_here: bool) -> None:
     cfg.MODEL.DEVICE = "cpu"
 
 
-def _with_tuples(cfg: CfgNode, opts: list[str]) -> list[str]:
+def _with_tuples(cfg: CfgNode, opts: list[Any]) -> list[Any]:
     """Overrides in which one data set stands for a tuple of one, as in ``DATASETS.TEST a:val``."""
     fixed = list(opts)
     for index in range(0, len(opts) - 1, 2):
@@ -208,7 +177,24 @@ def _with_tuples(cfg: CfgNode, opts: list[str]) -> list[str]:
     return fixed
 
 
-def _hint_on_order(opts: list[str]) -> str:
+def _hint_on_order(opts: list[Any]) -> str:
     """Detectron2's command line takes everything from the first KEY on as overrides."""
-    late = next((opt for opt in opts if opt.startswith("--")), None)
+    late = next((opt for opt in opts if isinstance(opt, str) and opt.startswith("--")), None)
     return f" (write {late} before the first KEY VALUE pair)" if late else ""
+
+
+def _add_project_config(cfg: CfgNode, installed: InstalledProject) -> None:
+    """Add a project's keys; a project that fails leaves the config as it was."""
+    project = installed.project
+    if project is None or project.add_config is None or installed.error:
+        return
+    add_config = installed.load(project.add_config)
+    if add_config is None:
+        return
+    extended = cfg.clone()
+    try:
+        add_config(extended)
+    except Exception as error:
+        installed.fail(error)
+    else:
+        cfg.update(extended)

@@ -18,6 +18,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from msnet_d2.errors import ConfigError
+from msnet_d2.projects import installed_projects
 
 __all__ = [
     "explain_config_error",
@@ -35,9 +36,6 @@ MAX_BASES = 16  # one on top of the other
 _BASE_KEY = "_BASE_"
 _STANDARD_TAG = "tag:yaml.org,2002:"
 _LONGEST_MESSAGE = 400  # characters
-
-# Keys that are there only once the project has been imported, by their section.
-_PROJECTS = {"MODEL.POLARMASK": "PolarMask"}
 
 # libyaml where PyYAML was built with it: ten times as fast.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -110,8 +108,8 @@ def _read_yaml(path: Path, named_by: str) -> dict:
 def _read(path: Path, named_by: str) -> str:
     if path.suffix == ".py":
         raise ConfigError(
-            f"{path} is Python code (a LazyConfig), which is not run here; expected YAML. In "
-            "Python, msnet_d2.config.lazy_configs.load_lazy_config loads it"
+            f"{path} is Python code (a LazyConfig), which is not run here; expected YAML. If you "
+            "trust it, Detectron2's LazyConfig.load runs it"
         )
     try:
         # Looked at before it is opened: a pipe would block. A URL is no file either.
@@ -188,14 +186,13 @@ def explain_config_error(error: Exception, cfg: CfgNode) -> str:
 
 def unknown_key(key: str, cfg: CfgNode) -> str:
     """Say that ``cfg`` has no such key, and which it has that is most like it."""
-    for section, project in _PROJECTS.items():
-        if f"{key}.".startswith(f"{section}."):
-            return (
-                f"the config key {key} is of projects/{project}: run "
-                f"projects/{project}/train_net.py, or import {project.lower()} first"
-            )
     near = _nearest(key, list(keys_of(cfg)))
-    return f"unknown config key {key}" + (f"; did you mean {near}?" if near else "")
+    if near:
+        return f"unknown config key {key}; did you mean {near}?"
+    broken = [f"{p.name} ({p.error})" for p in installed_projects() if p.error]
+    if broken:
+        return f"unknown config key {key}; these projects could not be loaded: {', '.join(broken)}"
+    return f"unknown config key {key}; if it belongs to a project, install that (msnet doctor)"
 
 
 def keys_of(node: CfgNode, prefix: str = "") -> Iterator[str]:

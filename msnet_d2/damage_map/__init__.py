@@ -25,11 +25,11 @@ from msnet_d2.damage_map.geometry.gcp import (
     fit_pose,
     read_control_points,
 )
-from msnet_d2.damage_map.geometry.terrain import ElevationGrid, Terrain
-from msnet_d2.damage_map.telemetry.flight_csv import parse_columns
 from msnet_d2.damage_map.geometry.projector import GroundPoints, GroundProjector, Refusal
-from msnet_d2.damage_map.telemetry.noise import TelemetryNoise
+from msnet_d2.damage_map.geometry.terrain import ElevationGrid, Terrain
 from msnet_d2.damage_map.telemetry.cleaning import Quality
+from msnet_d2.damage_map.telemetry.flight_csv import parse_columns
+from msnet_d2.damage_map.telemetry.noise import TelemetryNoise
 from msnet_d2.damage_map.telemetry.telemetry import Telemetry, TelemetrySample, find_telemetry
 
 __all__ = [

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from msnet_d2.damage_map.buildings.observations import EDGE_PX, PartSighting, Sighting
 from msnet_d2.damage_map.geometry.camera import Camera
 from msnet_d2.damage_map.geometry.gcp import PoseCorrection, fit_pose, read_control_points
-from msnet_d2.damage_map.geometry.terrain import ElevationGrid, Terrain
-from msnet_d2.damage_map.geometry.geodesy import import_pyproj
 from msnet_d2.damage_map.geometry.projector import GroundPoints, GroundProjector, Refusal
+from msnet_d2.damage_map.geometry.terrain import ElevationGrid, Terrain
 from msnet_d2.damage_map.telemetry.cleaning import Quality
-from msnet_d2.damage_map.buildings.observations import EDGE_PX, PartSighting, Sighting
 from msnet_d2.damage_map.telemetry.telemetry import Telemetry, TelemetrySample
 from msnet_d2.errors import InputError
+from msnet_d2.utils.geodesy import import_pyproj
 
 # Half the difference, nine times of ten, between a building's height and the one assumed.
 HEIGHT_ERROR_M = 2.0

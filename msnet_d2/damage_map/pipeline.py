@@ -14,13 +14,14 @@ import numpy as np
 
 from msnet_d2 import __version__
 from msnet_d2.damage_map.buildings.assessment import Building, Rules, find_buildings
+from msnet_d2.damage_map.buildings.association import link
+from msnet_d2.damage_map.buildings.levels import LEVELS
+from msnet_d2.damage_map.buildings.observations import VideoResults, read_results
 from msnet_d2.damage_map.flight import Flight, FlightOptions, LocalFrame, part_height, project
 from msnet_d2.damage_map.output.folder import FORMAT, MARKER, check_folder, whole_folder
-from msnet_d2.damage_map.buildings.levels import LEVELS
 from msnet_d2.damage_map.output.gpkg import import_pyogrio, write_gpkg
 from msnet_d2.damage_map.output.kmz import write_kmz
-from msnet_d2.damage_map.output.table import write_csv, write_geojson
-from msnet_d2.damage_map.page import build_page
+from msnet_d2.damage_map.output.page import build_page
 from msnet_d2.damage_map.output.photos import plan_mosaics, take_pictures
 from msnet_d2.damage_map.output.records import (
     BUILDING_COLUMNS,
@@ -29,14 +30,13 @@ from msnet_d2.damage_map.output.records import (
     building_record,
     part_records,
 )
-from msnet_d2.damage_map.buildings.observations import VideoResults, read_results
+from msnet_d2.damage_map.output.table import write_csv, write_geojson
 from msnet_d2.damage_map.telemetry.telemetry import find_telemetry
-from msnet_d2.damage_map.buildings.association import link
 from msnet_d2.errors import InputError, VideoError
 from msnet_d2.utils.file_io import write_json, write_text
 from msnet_d2.utils.redact import without_folders
-from msnet_d2.video.reader import natural_key
 from msnet_d2.utils.video_io import open_video
+from msnet_d2.video.reader import natural_key
 
 __all__ = ["MapSummary", "find_videos", "make_map"]
 

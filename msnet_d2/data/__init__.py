@@ -9,16 +9,16 @@ from msnet_d2.data.isbda.catalog import (
     resolve_dataset,
     resolve_datasets,
 )
-from msnet_d2.data.loading.dataset_mapper import ISBDADatasetMapper
 from msnet_d2.data.isbda.isbda import (
     FRAME_PATTERN,
     ISBDA_CATEGORIES,
     load_isbda_json,
     register_isbda_instances,
 )
+from msnet_d2.data.isbda.validation import Flaw, find_flaws
+from msnet_d2.data.loading.dataset_mapper import ISBDADatasetMapper
 from msnet_d2.data.loading.samplers import VideoInferenceSampler
 from msnet_d2.data.loading.triplets import TripletDataset, build_joint_loader, build_triplet_loader
-from msnet_d2.data.isbda.validation import Flaw, find_flaws
 
 __all__ = [
     "FRAME_PATTERN",

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from torch import nn
 from tqdm import tqdm
 
-from msnet_d2.utils.worker_errors import error_of_worker
 from msnet_d2.errors import MSNetError, TrainingError
+from msnet_d2.inference.output_guard import first_non_finite
+from msnet_d2.utils.worker_errors import error_of_worker
 
 __all__ = [
     "FiniteWeights",
@@ -24,7 +24,6 @@ __all__ = [
     "SeededSteps",
     "check_gradients",
     "describe_step",
-    "first_non_finite",
     "on_terminal",
 ]
 
@@ -164,14 +163,6 @@ def _first_non_finite_moment(optimizer: torch.optim.Optimizer) -> str | None:
             if torch.is_tensor(value) and not torch.isfinite(value).all():
                 shape = "x".join(map(str, parameter.shape))
                 return f"the optimiser's {name} of parameter {number} ({shape})"
-    return None
-
-
-def first_non_finite(model: nn.Module) -> str | None:
-    """Name of the first parameter or buffer of ``model`` that holds NaN or infinity; None: none."""
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            return name
     return None
 
 

@@ -11,8 +11,8 @@ from detectron2.config import CfgNode
 from detectron2.engine import AMPTrainer, SimpleTrainer
 from torch import nn
 
-from msnet_d2.utils.worker_errors import error_of_worker
 from msnet_d2.errors import MSNetError
+from msnet_d2.utils.worker_errors import error_of_worker
 
 __all__ = ["CPUAutocastTrainer", "RememberLastBatch", "build_loop"]
 

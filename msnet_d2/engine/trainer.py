@@ -26,8 +26,11 @@ from detectron2.utils.events import CommonMetricPrinter, EventWriter, Tensorboar
 from torch import nn
 
 from msnet_d2 import __version__
+from msnet_d2.checkpoint import checkpoint_to_resume
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
+from msnet_d2.config import write_config
 from msnet_d2.data import ISBDADatasetMapper
+from msnet_d2.data.isbda.catalog import with_registered_datasets
 from msnet_d2.data.loading.proposals import check_proposal_files
 from msnet_d2.data.loading.samplers import VideoInferenceSampler
 from msnet_d2.data.loading.training_loader import build_training_loader
@@ -41,15 +44,14 @@ from msnet_d2.engine.hooks import (
     check_gradients,
     on_terminal,
 )
-from msnet_d2.engine.train_loop import RememberLastBatch, build_loop
 from msnet_d2.engine.optimizer import build_optimizer
-from msnet_d2.config.load import checkpoint_to_resume, resolve_datasets, write_config
-from msnet_d2.inference.load_weights import load_trained_weights
+from msnet_d2.engine.train_loop import RememberLastBatch, build_loop
 from msnet_d2.errors import ConfigError, DatasetError, MSNetError, TrainingError
 from msnet_d2.evaluation import ISBDAEvaluator, undefined_as_none
 from msnet_d2.evaluation.refining import RefiningEvaluator
-from msnet_d2.utils.file_io import write_json
+from msnet_d2.inference.load_weights import load_trained_weights
 from msnet_d2.score_refinement.refiner import ScoreRefiner
+from msnet_d2.utils.file_io import write_json
 
 __all__ = ["MSNetTrainer", "evaluate", "train"]
 
@@ -74,7 +76,7 @@ class MSNetTrainer(DefaultTrainer):
         # DefaultTrainer's own constructor is left out on purpose: it leaves no choice of the loop
         # and the checkpointer. What its other methods use is set here.
         TrainerBase.__init__(self)
-        cfg = resolve_datasets(self.auto_scale_workers(cfg, comm.get_world_size()))
+        cfg = with_registered_datasets(self.auto_scale_workers(cfg, comm.get_world_size()))
         _check_trainable(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
@@ -272,12 +274,12 @@ class MSNetTrainer(DefaultTrainer):
         Returns:
             Task -> figure -> percent; with several data sets, one such dict for each name.
         """
-        return super().test(resolve_datasets(cfg, for_training=False), model, evaluators)
+        return super().test(with_registered_datasets(cfg, for_training=False), model, evaluators)
 
     @classmethod
     def test_with_tta(cls, cfg: CfgNode, model: nn.Module) -> OrderedDict:
         """Evaluate with test-time augmentation (``TEST.AUG``); the tasks' names end in ``_TTA``."""
-        cfg = resolve_datasets(cfg, for_training=False)
+        cfg = with_registered_datasets(cfg, for_training=False)
         logger.info("Evaluating with test-time augmentation")
         evaluators = [
             cls.build_evaluator(cfg, name, _inference_folder(cfg, name, "inference_TTA"))
@@ -296,7 +298,7 @@ def train(
     iterations) and ``inference/`` with predictions and ``figures.json``.
 
     Args:
-        cfg: of :func:`msnet_d2.engine.load_config` or :func:`msnet_d2.config.defaults.get_msnet_cfg`.
+        cfg: of :func:`msnet_d2.config.load_config`.
         resume: whether to continue from the last checkpoint in ``OUTPUT_DIR``.
         allow_partial_weights: whether to begin with ``MODEL.WEIGHTS`` that fit less than half of
             the model.
@@ -341,7 +343,7 @@ def evaluate(
         ConfigError: if there is no test set.
         WeightsError: if there are no weights, or they do not fit the model.
     """
-    cfg = resolve_datasets(cfg, for_training=False)
+    cfg = with_registered_datasets(cfg, for_training=False)
     if not cfg.DATASETS.TEST:
         raise ConfigError("DATASETS.TEST is empty: nothing to evaluate on")
     model = MSNetTrainer.build_model(cfg)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from msnet_d2.inference.fuse_bn import fold_norms
 from msnet_d2.errors import ConfigError
+from msnet_d2.inference.fuse_bn import fold_norms
 
 __all__ = ["PRECISIONS", "Acceleration", "accelerate", "computes_bfloat16"]
 
@@ -35,7 +35,8 @@ class Acceleration:
         precision: in which backbone, heads and f multiply. "float32"; "bfloat16" or "float16", with
             scores that differ in the third digit; "auto": bfloat16 where the device computes in it,
             and float32 elsewhere.
-        quick_resize: resize pictures by :class:`msnet_d2.data.loading.resizing.QuickResizeShortestEdge`;
+        quick_resize: resize pictures by
+            :class:`~msnet_d2.data.loading.resizing.QuickResizeShortestEdge`;
             some of their values differ by one.
         compile: let torch compile the backbone, anew for each size of picture; the first pictures
             take a minute.

@@ -13,9 +13,9 @@ from detectron2.data import Metadata
 from tqdm import tqdm
 
 from msnet_d2 import __version__
-from msnet_d2.inference.predictor import Predictor
 from msnet_d2.errors import InputError, WeightsError
 from msnet_d2.evaluation.results import instances_to_results, parents_to_results
+from msnet_d2.inference.predictor import Predictor
 from msnet_d2.utils.file_io import write_bytes, write_json
 from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, decodes_strictly, read_bgr
 from msnet_d2.utils.redact import without_folders

@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
-from msnet_d2.inference.output_guard import guard_outputs
-from msnet_d2.engine.hooks import first_non_finite
 from msnet_d2.errors import WeightsError
+from msnet_d2.inference.output_guard import first_non_finite, guard_outputs
 
 __all__ = ["load_trained_weights"]
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from msnet_d2.errors import WeightsError
 
-__all__ = ["guard_outputs"]
+__all__ = ["first_non_finite", "guard_outputs"]
 
 
 def guard_outputs(model: nn.Module) -> None:
@@ -65,3 +65,11 @@ def _tensors(output: Any) -> Iterator[torch.Tensor]:
     elif isinstance(output, (list, tuple)):
         for value in output:
             yield from _tensors(value)
+
+
+def first_non_finite(model: nn.Module) -> str | None:
+    """Name of the first parameter or buffer of ``model`` that holds NaN or infinity; None: none."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            return name
+    return None

@@ -13,9 +13,9 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.modeling import build_model
 
 from msnet_d2.data.loading.resizing import QuickResizeShortestEdge
+from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.inference.acceleration import Acceleration, accelerate
 from msnet_d2.inference.load_weights import load_trained_weights
-from msnet_d2.errors import ConfigError, InputError
 
 __all__ = ["Predictor", "metadata_for"]
 

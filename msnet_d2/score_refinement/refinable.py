@@ -14,8 +14,8 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from msnet_d2.errors import ConfigError
-from msnet_d2.score_refinement.refinement_frame import attach_refinement_frames
 from msnet_d2.score_refinement.network import ScoreRefinementNetwork
+from msnet_d2.score_refinement.refinement_frame import attach_refinement_frames
 from msnet_d2.score_refinement.triplet_loss import triplet_losses
 
 __all__ = ["TRIPLET_KEY", "RefinableRCNN", "SRNTraining", "captured_features"]

@@ -11,10 +11,10 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from msnet_d2.errors import ConfigError, WeightsError
+from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 from msnet_d2.score_refinement.refinable import captured_features
 from msnet_d2.score_refinement.refinement_frame import attach_refinement_frames
 from msnet_d2.score_refinement.refiner import ScoreRefiner
-from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 
 __all__ = ["RefinedModel", "load_srn"]
 

@@ -72,7 +72,7 @@ class RefinementFrame:
         return self._embeddings
 
     def difference(self, other: RefinementFrame) -> float:
-        """How different two frames look, see :func:`msnet_d2.score_refinement.shots.shot_difference`.
+        """How different two frames look, see :func:`.shots.shot_difference`.
 
         Returns:
             0 if either frame came without its picture.

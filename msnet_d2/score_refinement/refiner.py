@@ -10,9 +10,9 @@ A stream of frames is refined like this; ``output`` is what a model returned for
         use(done)
 
 What the refiner needs to know of a frame's pixels travels in the output as
-``output["refinement_frame"]``, a :class:`~msnet_d2.score_refinement.refinement_frame.RefinementFrame`.
+``output["refinement_frame"]``, a :class:`.refinement_frame.RefinementFrame`.
 ``MSNet`` puts it there when ``MODEL.SRN.ENABLED`` and the input has a ``video_id``;
-:class:`~msnet_d2.score_refinement.refined_model.RefinedModel` does so for any other model. It holds the
+:class:`.refined_model.RefinedModel` does so for any other model. It holds the
 frame's feature maps (about 90 MB at 800 × 1333) until the refiner has taken it out, so push an
 output before the next frame is computed and do not queue outputs that still carry one.
 
@@ -46,7 +46,6 @@ from torch import Tensor
 
 from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.score_refinement.losses import pairwise_similarity
-from msnet_d2.score_refinement.refinement_frame import FRAME_KEY, RefinementFrame
 from msnet_d2.score_refinement.matching import (
     TIE,
     best_matches,
@@ -54,6 +53,7 @@ from msnet_d2.score_refinement.matching import (
     mutual_matches,
     refine_scores,
 )
+from msnet_d2.score_refinement.refinement_frame import FRAME_KEY, RefinementFrame
 
 __all__ = ["NEIGHBOURS", "ScoreRefiner", "refine_scores"]
 
@@ -120,7 +120,7 @@ class ScoreRefiner:
                 frames refine. "both" averages with the more similar of the two matches.
             max_gap: largest difference of ``frame_index`` of adjacent frames.
             cut_threshold: frames that differ more than this are of different shots, see
-                :func:`~msnet_d2.score_refinement.shots.shot_difference`; 0: cuts are not looked for.
+                :func:`.shots.shot_difference`; 0: cuts are not looked for.
             same_class: match only detections of equal class. Beyond the paper.
             min_similarity: smallest similarity of a match. Beyond the paper.
             mutual: two detections match only if each is the other's best match. Beyond the paper.

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Masks as crops and as run lengths."""

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from msnet_d2.errors import VideoError
+from msnet_d2.utils.video_io import import_av, open_video
 from msnet_d2.video.integrity import MAX_REORDERING, FrameClock, FrameTracker
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
-from msnet_d2.utils.video_io import import_av, open_video
 
 __all__ = ["FileDecoder"]
 

@@ -1,4 +1,4 @@
-"""Brushes of :mod:`msnet_d2.visualization.draw`: blended masks, corner marks, text, and where labels go.
+"""Brushes of :mod:`.draw`: blended masks, corner marks, text, and where labels go.
 
 Text and legends are rendered once and kept: a video repeats the same few hundred labels.
 """

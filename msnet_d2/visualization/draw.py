@@ -14,15 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from msnet_d2.visualization.brushes import (
-    Layout,
-    blend_mask,
-    corner_marks,
-    legend_sprite,
-    paste,
-    render_text,
-    text_sprite,
-)
 from msnet_d2.errors import InputError
 from msnet_d2.structures.mask_crop import (
     MaskCrop,
@@ -31,6 +22,15 @@ from msnet_d2.structures.mask_crop import (
     as_numpy,
     box_pixels,
     distinct_objects,
+)
+from msnet_d2.visualization.brushes import (
+    Layout,
+    blend_mask,
+    corner_marks,
+    legend_sprite,
+    paste,
+    render_text,
+    text_sprite,
 )
 
 __all__ = [

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 
-from msnet_d2.config.defaults import config_path, extend_config, get_msnet_cfg
+from msnet_d2.config import config_path, get_msnet_cfg
+from msnet_d2.projects import InstalledProject, Project
 
 
 def leaves(node, prefix=""):
@@ -75,13 +79,15 @@ def test_buildings_and_damage_builds():
 
 
 def test_keys_of_projects(monkeypatch):
-    monkeypatch.setattr("msnet_d2.config.defaults._EXTENSIONS", [])
-
     def add_keys(cfg):
         cfg.MODEL.OF_A_PROJECT = 5
 
-    extend_config(add_keys)
-    extend_config(add_keys)
+    module = types.ModuleType("some_project")
+    module.add_keys = add_keys
+    monkeypatch.setitem(sys.modules, "some_project", module)
+    project = Project("a project", add_config="some_project:add_keys")
+    installed = InstalledProject("Some", "some_project", project=project)
+    monkeypatch.setattr("msnet_d2.config.load.installed_projects", lambda: (installed,))
     assert get_msnet_cfg().MODEL.OF_A_PROJECT == 5
     assert get_msnet_cfg(opts=["MODEL.OF_A_PROJECT", "7"]).MODEL.OF_A_PROJECT == 7
     assert "OF_A_PROJECT" not in get_cfg().MODEL

@@ -10,9 +10,9 @@ from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 
-from msnet_d2.config.defaults import get_msnet_cfg
+from msnet_d2.config import get_msnet_cfg
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 OURS = [
     "Base-MSNet.yaml",
     "msnet_R50_FPN.yaml",

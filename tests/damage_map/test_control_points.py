@@ -12,10 +12,10 @@ from msnet_d2.damage_map import (
     PoseCorrection,
     TelemetrySample,
     fit_pose,
-    geodesy,
     read_control_points,
 )
 from msnet_d2.errors import InputError
+from msnet_d2.utils import geodesy
 
 CAMERA = Camera.from_hfov(70, 1920, 1080)
 WRONG = {"yaw": 3.0, "pitch": -1.5, "altitude": 4.0, "roll": 0.8, "focal": 0.03}

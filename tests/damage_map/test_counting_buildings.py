@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from msnet_d2.damage_map.buildings.assessment import Rules, find_buildings
+from msnet_d2.damage_map.buildings.association import link
 from msnet_d2.damage_map.buildings.footprints import footprint, weighted_median
 from msnet_d2.damage_map.buildings.levels import LEVELS, vote
-from msnet_d2.damage_map.output.records import AREA_M, AreaGrid
 from msnet_d2.damage_map.buildings.observations import PartSighting, Sighting, group_parts
-from msnet_d2.damage_map.buildings.association import link
+from msnet_d2.damage_map.output.records import AREA_M, AreaGrid
 
 pytest.importorskip("scipy")
 

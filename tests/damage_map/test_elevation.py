@@ -11,11 +11,11 @@ from msnet_d2.damage_map import (
     Refusal,
     TelemetrySample,
     Terrain,
-    geodesy,
 )
 from msnet_d2.damage_map.telemetry.flight_log import FlightLog
 from msnet_d2.damage_map.telemetry.telemetry import Telemetry
 from msnet_d2.errors import InputError
+from msnet_d2.utils import geodesy
 
 CAMERA = Camera.from_hfov(90, 1000, 1000)
 # UTM zone 32, whose central meridian is 9° E; there easting is 500 km and scale 0.9996.

@@ -7,15 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msnet_d2.damage_map import (
-    Camera,
-    GroundProjector,
-    Refusal,
-    TelemetryNoise,
-    TelemetrySample,
-    geodesy,
-)
+from msnet_d2.damage_map import Camera, GroundProjector, Refusal, TelemetryNoise, TelemetrySample
 from msnet_d2.damage_map.geometry.projector import circle_radius
+from msnet_d2.utils import geodesy
 
 SQUARE = Camera.from_hfov(90, 1000, 1000)
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msnet_d2.damage_map import Quality, Telemetry, find_telemetry, geodesy
+from msnet_d2.damage_map import Quality, Telemetry, find_telemetry
 from msnet_d2.damage_map.telemetry.flight_log import FlightLog
 from msnet_d2.damage_map.telemetry.interpolation import interpolate_angle, interpolate_step
 from msnet_d2.errors import DependencyError, InputError
+from msnet_d2.utils import geodesy
 
 NORTH_10_M = 10 / 111_195  # degrees of latitude, nearly
 

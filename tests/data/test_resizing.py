@@ -8,7 +8,7 @@ from detectron2.data import transforms as T
 from detectron2.utils.env import seed_all_rng
 from PIL import Image
 
-from msnet_d2.config.defaults import get_msnet_cfg
+from msnet_d2.config import get_msnet_cfg
 from msnet_d2.data import ISBDADatasetMapper
 from msnet_d2.data.loading.resizing import (
     QuickResizeShortestEdge,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from detectron2.data import transforms as T
 
-from msnet_d2.config.defaults import get_msnet_cfg
+from msnet_d2.config import get_msnet_cfg
 from msnet_d2.data.loading.frame_sources import FrameSource, VideoFile, find_frame_sources
 from msnet_d2.data.loading.triplets import TripletDataset, build_joint_loader, build_triplet_loader
 from msnet_d2.errors import ConfigError, DatasetError, VideoError

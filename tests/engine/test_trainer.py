@@ -10,11 +10,11 @@ from detectron2.engine import AMPTrainer, SimpleTrainer, hooks
 from detectron2.evaluation import COCOEvaluator
 
 import msnet_d2.engine.trainer as trainer_module
-from msnet_d2.engine import MSNetTrainer, evaluate, loops, train
-from msnet_d2.engine.train_loop import CPUAutocastTrainer, build_loop
+from msnet_d2.checkpoint import last_checkpoint
+from msnet_d2.engine import MSNetTrainer, evaluate, train
+from msnet_d2.engine import train_loop as loops
 from msnet_d2.engine.optimizer import build_optimizer
-from msnet_d2.config.load import last_checkpoint
-from msnet_d2.utils.worker_errors import error_of_worker
+from msnet_d2.engine.train_loop import CPUAutocastTrainer, build_loop
 from msnet_d2.errors import (
     ConfigError,
     DatasetError,
@@ -23,6 +23,7 @@ from msnet_d2.errors import (
     WeightsError,
 )
 from msnet_d2.evaluation import TASKS, ISBDAEvaluator
+from msnet_d2.utils.worker_errors import error_of_worker
 
 
 def test_trains_evaluates_and_leaves_everything_in_its_folder(train_cfg):

@@ -15,7 +15,7 @@ from detectron2.layers import ShapeSpec
 from msnet_d2.data import resolve_dataset
 from msnet_d2.errors import DatasetError
 from msnet_d2.evaluation.match_rate import MatchRate, count_matches, match_rates, part_ids
-from msnet_d2.modeling import ScoreRefinementNetwork
+from msnet_d2.score_refinement import ScoreRefinementNetwork
 
 
 def test_count_by_hand():

@@ -13,11 +13,11 @@ from torch import nn
 
 from msnet_d2.cli import build_parser
 from msnet_d2.cli.compute_options import acceleration_of
-from msnet_d2.engine import acceleration
+from msnet_d2.errors import ConfigError
+from msnet_d2.inference import acceleration
 from msnet_d2.inference.acceleration import Acceleration, accelerate
 from msnet_d2.inference.fuse_bn import _fold_traced, fold_norms
 from msnet_d2.inference.predictor import Predictor
-from msnet_d2.errors import ConfigError
 
 EXACT = Acceleration(fold_norms=True, channels_last=True)
 BFLOAT16 = Acceleration(fold_norms=True, channels_last=True, precision="bfloat16")

@@ -12,9 +12,9 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from PIL import Image
 
+from msnet_d2.errors import ConfigError, InputError, WeightsError
 from msnet_d2.inference.images import find_pictures, predict_pictures, read_picture
 from msnet_d2.inference.predictor import Predictor, metadata_for
-from msnet_d2.errors import ConfigError, InputError, WeightsError
 from msnet_d2.utils.image_io import Limits
 
 

@@ -7,9 +7,9 @@ import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 
 from msnet_d2.errors import ConfigError
-from msnet_d2.modeling import anchor_grid
-from msnet_d2.modeling.proposal_generator.anchor_grid import sample_anchor_grid
+from msnet_d2.modeling.proposal_generator import anchor_grid
 from msnet_d2.modeling.proposal_generator.anchor_filter import sample_anchors
+from msnet_d2.modeling.proposal_generator.anchor_grid import sample_anchor_grid
 
 STRIDES = [4, 8, 16, 32, 64]
 THRESHOLDS = [0.0, 0.1, 0.25, 1 / 3, 0.4, 0.5, 0.9, 1.0, 2.0]

@@ -7,7 +7,10 @@ import torch
 from detectron2.structures import Boxes
 
 from msnet_d2.errors import ConfigError
-from msnet_d2.modeling.proposal_generator.anchor_filter import anchor_sampling_scores, sample_anchors
+from msnet_d2.modeling.proposal_generator.anchor_filter import (
+    anchor_sampling_scores,
+    sample_anchors,
+)
 
 UNIT = [0.0, 0.0, 10.0, 10.0]  # the anchor of the hand-computed cases: area 100
 NAN, INF = float("nan"), float("inf")
@@ -190,7 +193,9 @@ def test_threshold_zero_needs_an_overlap():
 
 
 def test_negative_threshold_keeps_all_and_computes_nothing(monkeypatch):
-    monkeypatch.setattr("msnet_d2.modeling.proposal_generator.anchor_filter.anchor_sampling_scores", None)
+    monkeypatch.setattr(
+        "msnet_d2.modeling.proposal_generator.anchor_filter.anchor_sampling_scores", None
+    )
     anchors = boxes(UNIT, [NAN, 0, 1, 1], [3, 3, 3, 3])
     assert sample_anchors(anchors, boxes(), "ii", -1.0).tolist() == [True] * 3
 

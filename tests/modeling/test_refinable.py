@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from msnet_d2.errors import ConfigError, WeightsError
-from msnet_d2.modeling import RefinedModel, ScoreRefinementNetwork, ScoreRefiner, load_srn
+from msnet_d2.score_refinement import RefinedModel, ScoreRefinementNetwork, ScoreRefiner, load_srn
 from msnet_d2.score_refinement.losses import multi_scale_consistency_loss
 from msnet_d2.score_refinement.refinement_frame import FRAME_KEY
 from msnet_d2.score_refinement.triplet_loss import triplet_losses

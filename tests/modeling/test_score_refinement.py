@@ -11,9 +11,13 @@ from detectron2.structures import Boxes, Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msnet_d2.config.defaults import get_msnet_cfg
+from msnet_d2.config import get_msnet_cfg
 from msnet_d2.errors import ConfigError, InputError
-from msnet_d2.score_refinement.refinement_frame import FRAME_KEY, RefinementFrame, attach_refinement_frames
+from msnet_d2.score_refinement.refinement_frame import (
+    FRAME_KEY,
+    RefinementFrame,
+    attach_refinement_frames,
+)
 from msnet_d2.score_refinement.refiner import NEIGHBOURS, ScoreRefiner, refine_scores
 
 

@@ -11,14 +11,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
-from msnet_d2.config.defaults import get_msnet_cfg
+from msnet_d2.config import get_msnet_cfg
 from msnet_d2.errors import ConfigError
+from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 from msnet_d2.score_refinement.sparse_roi_align import (
     pixels_read_by_roi_align,
     pool_by_map,
     pool_by_rows,
 )
-from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 
 HEIGHT, WIDTH = 256, 320
 NAMES, STRIDES = ["p2", "p3", "p4", "p5"], [4, 8, 16, 32]

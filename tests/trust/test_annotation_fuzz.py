@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_util
 
-from msnet_d2.damage_map.buildings.parts import outlines_px
 from msnet_d2.damage_map.buildings.observations import read_results
+from msnet_d2.damage_map.buildings.parts import outlines_px
 from msnet_d2.data import find_flaws, load_isbda_json
 from msnet_d2.errors import DatasetError, MSNetError
 from msnet_d2.evaluation import score_file

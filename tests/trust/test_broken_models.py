@@ -10,9 +10,9 @@ import torch
 
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
 from msnet_d2.engine import evaluate
+from msnet_d2.errors import MSNetError, WeightsError
 from msnet_d2.inference.images import Picture, predict_pictures
 from msnet_d2.inference.predictor import Predictor
-from msnet_d2.errors import MSNetError, WeightsError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
 

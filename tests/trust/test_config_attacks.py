@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from msnet_d2.config.defaults import get_msnet_cfg
-from msnet_d2.engine import load_config
+from msnet_d2.config import get_msnet_cfg, load_config
 from msnet_d2.errors import ConfigError
 
 LOADERS = {

@@ -17,8 +17,8 @@ from PIL import Image
 
 from msnet_d2.data import ISBDADatasetMapper, find_flaws, load_isbda_json
 from msnet_d2.data.loading.frame_sources import FrameFiles
-from msnet_d2.inference.images import read_picture
 from msnet_d2.errors import DatasetError, InputError
+from msnet_d2.inference.images import read_picture
 
 
 def bomb(path, side=13_000):

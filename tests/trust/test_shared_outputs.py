@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from msnet_d2.engine import evaluate
+from msnet_d2.errors import VideoError
 from msnet_d2.inference.images import find_pictures, predict_pictures
 from msnet_d2.inference.predictor import Predictor
-from msnet_d2.errors import VideoError
 from msnet_d2.utils.redact import without_folders
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
@@ -162,7 +162,7 @@ def test_folders_in_messages(home, text, expected):
 
 
 def test_the_command_in_a_report_names_files_alone(monkeypatch):
-    from msnet_d2.benchmark.provenance import describe_run
+    from msnet_benchmark.provenance import describe_run
 
     words = ["/opt/bin/msnet", "bench", "--dataset", "/home/jane/my data", "--out=/srv/x/y", "a/b"]
     monkeypatch.setattr("sys.argv", words)

@@ -17,9 +17,9 @@ import torch
 from detectron2.engine import HookBase, hooks
 from torch import nn
 
+from msnet_d2.checkpoint import last_checkpoint
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
 from msnet_d2.engine import MSNetTrainer, train
-from msnet_d2.config.load import last_checkpoint
 from msnet_d2.errors import MSNetError, OutputError, TrainingError, WeightsError
 
 # `make fuzz` raises it.

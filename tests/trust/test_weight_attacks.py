@@ -130,7 +130,7 @@ def test_pickled_arrays_load(model, tmp_path, protocol, layout):
 
 
 def test_values_come_out_of_pickles_as_they_were(tmp_path):
-    from msnet_d2.checkpoint.safe_pickle import load_pickle
+    from msnet_d2.utils.safe_pickle import load_pickle
 
     content = {
         "f": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -162,7 +162,7 @@ def test_values_come_out_of_pickles_as_they_were(tmp_path):
 
 
 def test_pickles_of_python_2_load(tmp_path):
-    from msnet_d2.checkpoint.safe_pickle import load_pickle
+    from msnet_d2.utils.safe_pickle import load_pickle
 
     # {'w': array([1., 2.], dtype=float32)} as Python 2's protocol 2 writes it, bytes as str.
     raw = np.array([1.0, 2.0], "<f4").tobytes()
@@ -204,7 +204,7 @@ def test_pickles_of_python_2_load(tmp_path):
 def test_malformed_pickles_are_an_error_in_bounded_memory(tmp_path, data):
     import resource
 
-    from msnet_d2.checkpoint.safe_pickle import load_pickle
+    from msnet_d2.utils.safe_pickle import load_pickle
 
     path = tmp_path / "a.pkl"
     path.write_bytes(data)
@@ -217,7 +217,7 @@ def test_malformed_pickles_are_an_error_in_bounded_memory(tmp_path, data):
 
 
 def test_safetensors_are_written_and_read(model, tmp_path):
-    from msnet_d2.checkpoint.weight_files import write_safetensors
+    from msnet_d2.utils.weight_files import write_safetensors
 
     path = tmp_path / "weights.safetensors"
     state = model.state_dict()

@@ -1,1 +1,1 @@
-"""TODO."""
+"""From detections on the ground to buildings: association, merging, assessment."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from msnet_d2.damage_map.buildings.association import Track
 from msnet_d2.damage_map.buildings.footprints import Footprint
 from msnet_d2.damage_map.buildings.levels import LEVELS, NOT_ASSESSED, Level, Vote, vote
 from msnet_d2.damage_map.buildings.merging import merge
-from msnet_d2.damage_map.buildings.parts import Part, Placer, find_parts
 from msnet_d2.damage_map.buildings.observations import Sighting
-from msnet_d2.damage_map.buildings.association import Track
+from msnet_d2.damage_map.buildings.parts import Part, Placer, find_parts
 
 # Below this agreement of the sightings a person should look.
 LEAST_AGREEMENT = 2 / 3

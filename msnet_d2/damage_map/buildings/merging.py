@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from msnet_d2.damage_map.buildings.footprints import Footprint, footprint
 from msnet_d2.damage_map.buildings.association import Track
+from msnet_d2.damage_map.buildings.footprints import Footprint, footprint
 
 # Footprints are one building from this mean of IoU and intersection over the smaller one on…
 LEAST_OVERLAP = 0.35

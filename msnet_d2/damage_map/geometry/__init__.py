@@ -1,1 +1,1 @@
-"""TODO."""
+"""From a pixel to a place on the ground: camera, terrain, ground control points."""

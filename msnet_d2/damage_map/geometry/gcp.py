@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from msnet_d2.damage_map import geodesy
 from msnet_d2.damage_map.geometry.camera import Camera, camera_to_world
-from msnet_d2.damage_map.geometry.terrain import Terrain
 from msnet_d2.damage_map.geometry.projector import GroundProjector
+from msnet_d2.damage_map.geometry.terrain import Terrain
 from msnet_d2.damage_map.telemetry.log_text import parse_number, read_text
 from msnet_d2.damage_map.telemetry.pose import TelemetrySample
 from msnet_d2.errors import InputError
+from msnet_d2.utils import geodesy
 
 # What is fitted, in this order as far as the points support it, with the size of a usual error.
 PARAMETERS = {"yaw": 2.0, "pitch": 1.0, "altitude": 3.0, "roll": 1.0, "focal": 0.03}

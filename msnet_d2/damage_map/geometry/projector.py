@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from msnet_d2.damage_map import geodesy
 from msnet_d2.damage_map.geometry.camera import Camera, camera_to_world
 from msnet_d2.damage_map.geometry.terrain import Terrain
 from msnet_d2.damage_map.telemetry.pose import TelemetrySample
+from msnet_d2.utils import geodesy
 
 CONFIDENCE = 0.9
 # The radius of a one-dimensional error: 90% of a normal distribution lie within this many sigma.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msnet_d2.damage_map import geodesy
 from msnet_d2.errors import InputError
+from msnet_d2.utils import geodesy
 
 if TYPE_CHECKING:
     from msnet_d2.damage_map.telemetry.telemetry import Telemetry

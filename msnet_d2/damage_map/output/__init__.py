@@ -1,1 +1,1 @@
-"""TODO."""
+"""The files of a map: page, tables, layers, photos."""

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 
 from msnet_d2.damage_map.buildings.assessment import Building
-from msnet_d2.damage_map.flight import Flight, LocalFrame
 from msnet_d2.damage_map.buildings.levels import LEVELS
-from msnet_d2.damage_map.buildings.parts import outlines_px
-from msnet_d2.damage_map.output.records import building_id
 from msnet_d2.damage_map.buildings.observations import Sighting, VideoResults
+from msnet_d2.damage_map.buildings.parts import outlines_px
+from msnet_d2.damage_map.flight import Flight, LocalFrame
+from msnet_d2.damage_map.output.records import building_id
 from msnet_d2.errors import VideoError
 from msnet_d2.utils.redact import without_folders
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from msnet_d2.damage_map.buildings.assessment import Building
-from msnet_d2.damage_map.flight import LocalFrame
 from msnet_d2.damage_map.buildings.levels import LEVELS
-from msnet_d2.damage_map.buildings.parts import Part
 from msnet_d2.damage_map.buildings.observations import VideoResults
+from msnet_d2.damage_map.buildings.parts import Part
+from msnet_d2.damage_map.flight import LocalFrame
 
 # Side of an area of the printed report, metres.
 AREA_M = 250.0

@@ -6,8 +6,8 @@ import enum
 
 import numpy as np
 
-from msnet_d2.damage_map import geodesy
 from msnet_d2.damage_map.telemetry.flight_log import COLUMNS, FlightLog
+from msnet_d2.utils import geodesy
 
 # Faster than any drone that films buildings (a DJI FPV reaches 39 m/s).
 MAX_SPEED_MPS = 60.0

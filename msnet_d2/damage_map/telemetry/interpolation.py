@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from msnet_d2.damage_map import geodesy, noise
-from msnet_d2.damage_map.telemetry.noise import TelemetryNoise
+from msnet_d2.damage_map.telemetry import noise
 from msnet_d2.damage_map.telemetry.cleaning import Quality, find_spans, position_knots
+from msnet_d2.damage_map.telemetry.noise import TelemetryNoise
 from msnet_d2.damage_map.telemetry.pose import TelemetrySample
+from msnet_d2.utils import geodesy
 
 # In a longer gap between records a straight line says nothing.
 MAX_GAP_S = 10.0

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from msnet_d2.damage_map.telemetry.noise import TelemetryNoise
 from msnet_d2.damage_map.telemetry.cleaning import Quality
+from msnet_d2.damage_map.telemetry.noise import TelemetryNoise
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,14 @@ from typing import overload
 
 import numpy as np
 
-from msnet_d2.damage_map import alignment, noise
+from msnet_d2.damage_map.telemetry import noise
+from msnet_d2.damage_map.telemetry import time_sync as alignment
+from msnet_d2.damage_map.telemetry.cleaning import (
+    clean_rows,
+    describe_spans,
+    find_spans,
+    position_knots,
+)
 from msnet_d2.damage_map.telemetry.dji_srt import parse_dji_srt
 from msnet_d2.damage_map.telemetry.flight_csv import parse_flight_csv
 from msnet_d2.damage_map.telemetry.flight_log import FlightLog
@@ -23,7 +30,6 @@ from msnet_d2.damage_map.telemetry.gpx import parse_gpx
 from msnet_d2.damage_map.telemetry.interpolation import Interpolator
 from msnet_d2.damage_map.telemetry.log_text import read_text
 from msnet_d2.damage_map.telemetry.noise import TelemetryNoise
-from msnet_d2.damage_map.telemetry.cleaning import clean_rows, describe_spans, find_spans, position_knots
 from msnet_d2.damage_map.telemetry.pose import TelemetrySample
 from msnet_d2.errors import InputError
 
@@ -39,7 +45,7 @@ class Telemetry:
     """A cleaned flight log.
 
     Attributes:
-        columns: name (of :data:`msnet_d2.damage_map.telemetry.flight_log.COLUMNS`) to values (N,), in order
+        columns: name (of :data:`.flight_log.COLUMNS`) to values (N,), in order
             of time; NaN where a record does not have the value.
         dialect: kind of the log.
         source: name of the file.

@@ -1,1 +1,1 @@
-"""TODO."""
+"""ISBDA's layout: reading, checking, registering, splitting, describing."""

@@ -12,6 +12,7 @@ import os
 import re
 from pathlib import Path
 
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from msnet_d2.data.isbda.isbda import register_isbda_instances
@@ -145,3 +146,31 @@ def _register_json(json_file: Path, image_root: str | os.PathLike | None = None)
             register_isbda_instances(name, json_file, image_root)
             return name
     raise DatasetError(f"the names {base} and {name} are taken by other data sets")
+
+
+def with_registered_datasets(cfg: CfgNode, *, for_training: bool = True) -> CfgNode:
+    """Copy of ``cfg`` whose ``DATASETS.TRAIN`` and ``TEST`` hold registered names alone.
+
+    Specs such as ``output/demo/data:train`` are registered on the way; names stay as they are.
+
+    Args:
+        cfg: a config.
+        for_training: whether ``DATASETS.TRAIN`` must be there. A model is evaluated elsewhere than
+            where it was trained, and then what cannot be found stays as it is.
+
+    Raises:
+        DatasetError: for a spec that cannot be resolved.
+    """
+    resolved = cfg.clone()
+    resolved.defrost()
+    for key in ("TRAIN", "TEST"):
+        try:
+            names = resolve_datasets(cfg.DATASETS[key])
+        except DatasetError:
+            if key == "TEST" or for_training:
+                raise
+            continue
+        resolved.DATASETS[key] = tuple(dict.fromkeys(names))
+    if cfg.is_frozen():
+        resolved.freeze()
+    return resolved

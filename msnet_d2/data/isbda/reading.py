@@ -16,8 +16,8 @@ from msnet_d2.data.isbda.annotation_checks import MAX_ID, read_annotation
 from msnet_d2.data.isbda.categories import read_categories
 from msnet_d2.data.isbda.flaws import Examination
 from msnet_d2.data.isbda.paths import MAX_NAME, PathChecker
-from msnet_d2.utils.text import brief
 from msnet_d2.errors import DatasetError
+from msnet_d2.utils.text import brief
 
 __all__ = ["FRAME_PATTERN", "examine"]
 

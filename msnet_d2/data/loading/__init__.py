@@ -1,1 +1,1 @@
-"""TODO."""
+"""From dataset dicts to batches: mapping, sampling, frames of videos."""

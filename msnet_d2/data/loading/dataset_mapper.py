@@ -10,8 +10,8 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
 
-from msnet_d2.data.loading.parents_as_class import add_parents_as_class
 from msnet_d2.data.isbda.image_checks import unsupported_mode
+from msnet_d2.data.loading.parents_as_class import add_parents_as_class
 from msnet_d2.data.loading.resizing import with_quick_resizing
 from msnet_d2.errors import ConfigError, DatasetError, DependencyError, MSNetError
 from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, open_picture
@@ -45,7 +45,7 @@ class ISBDADatasetMapper(DatasetMapper):
         Args:
             is_train: whether instances are wanted.
             parent_class: class that the parents become objects of, see
-                :func:`msnet_d2.data.loading.parents_as_class.add_parents_as_class`; None: they do not.
+                :func:`.parents_as_class.add_parents_as_class`; None: they do not.
             limits: larger images are refused before they are decoded.
             arguments: those of Detectron2's ``DatasetMapper``.
         """

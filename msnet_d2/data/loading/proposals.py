@@ -7,7 +7,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from msnet_d2.errors import DatasetError
-from msnet_d2.checkpoint.safe_pickle import load_pickle
+from msnet_d2.utils.safe_pickle import load_pickle
 
 __all__ = ["check_proposal_files"]
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Backbones; importing registers them with Detectron2."""

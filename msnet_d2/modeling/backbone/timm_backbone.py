@@ -15,7 +15,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 
 from msnet_d2.errors import ConfigError, DependencyError, WeightsError
-from msnet_d2.checkpoint.weight_files import fetch_weights, read_safetensors
+from msnet_d2.utils.weight_files import fetch_weights, read_safetensors
 
 __all__ = ["TimmBackbone", "build_timm_fpn_backbone", "load_timm_weights"]
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Meta-architectures; importing registers them with Detectron2."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Proposal generators; importing registers them with Detectron2."""

@@ -21,7 +21,12 @@ import numpy as np
 import torch
 from detectron2.structures import Boxes
 
-from msnet_d2.modeling.proposal_generator.anchor_filter import box_areas, box_tensor, check_metric, sample_anchors
+from msnet_d2.modeling.proposal_generator.anchor_filter import (
+    box_areas,
+    box_tensor,
+    check_metric,
+    sample_anchors,
+)
 
 __all__ = ["sample_anchor_grid"]
 

@@ -35,9 +35,8 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 
 from msnet_d2.errors import ConfigError, InputError
-
-from msnet_d2.modeling.proposal_generator.anchor_grid import sample_anchor_grid
 from msnet_d2.modeling.proposal_generator.anchor_filter import check_metric, sample_anchors
+from msnet_d2.modeling.proposal_generator.anchor_grid import sample_anchor_grid
 from msnet_d2.modeling.roi_heads.parent_heads import build_parent_roi_heads, parent_roi_losses
 
 __all__ = ["HierarchicalRPN", "OverlapMatcher", "parent_head_sources"]
@@ -75,7 +74,7 @@ class HierarchicalRPN(RPN):
 
     1. The parent RPN is an ordinary RPN, trained on the distinct rows of ``gt_parent_boxes``.
     2. An anchor is kept if its sampling score against the parent proposals of its image (see
-       :mod:`msnet_d2.modeling.proposal_generator.anchor_filter`) is strictly greater than the threshold.
+       :mod:`.anchor_filter`) is strictly greater than the threshold.
     3. Only kept anchors are matched, sampled for the loss, and turned into proposals. The authors'
     code samples
        labels before it filters, which leaves fewer than the intended number; here the filter comes
@@ -112,7 +111,7 @@ class HierarchicalRPN(RPN):
                 keep anchors; -1: all.
             parent_roi_heads: a second stage for parents, trained with the RPNs; None, as in the
                 paper: there is none. What it detects is for the meta-architecture, see
-                :mod:`msnet_d2.modeling.roi_heads.parent_heads`; anchors are chosen by the proposals.
+                :mod:`..roi_heads.parent_heads`; anchors are chosen by the proposals.
             parent_roi_loss_weight: factor of these losses.
             rpn_arguments: those of :class:`RPN`, for the part RPN. Its ``anchor_matcher`` should be
                 an :class:`OverlapMatcher`.

@@ -1,1 +1,1 @@
-"""TODO."""
+"""ROI heads; importing registers them with Detectron2."""

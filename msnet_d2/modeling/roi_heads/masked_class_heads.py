@@ -13,9 +13,8 @@ from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Instances
 
 from msnet_d2.errors import ConfigError
-
 from msnet_d2.modeling.meta_arch.msnet import assign_parents
-from msnet_d2.modeling.refinable import RefinableRCNN
+from msnet_d2.score_refinement.refinable import RefinableRCNN
 
 __all__ = ["MaskedClassROIHeads", "ParentClassRCNN", "classes_with_masks"]
 

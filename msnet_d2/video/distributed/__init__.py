@@ -1,1 +1,1 @@
-"""TODO."""
+"""Detection of one video, or of many, in several processes or on several machines."""

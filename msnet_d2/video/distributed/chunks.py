@@ -37,7 +37,7 @@ class DetectorSettings:
         batch_size: frames at once.
         stride: every so many frames.
         allow_partial_weights: whether the checkpoint may lack parts of the model.
-        acceleration: :class:`~msnet_d2.inference.acceleration.Acceleration`, its precision resolved:
+        acceleration: :class:`.acceleration.Acceleration`, its precision resolved:
             workers that choose for themselves would differ; None: as Detectron2 computes.
     """
 
@@ -95,10 +95,8 @@ def plan_chunks(video: str | Path, settings: DetectorSettings, seconds: float) -
 
 @lru_cache(maxsize=2)
 def _load(config: str) -> Any:
-    import msnet_d2
-    from msnet_d2.config.defaults import get_msnet_cfg
+    from msnet_d2.config import get_msnet_cfg
 
-    msnet_d2.register()
     cfg = get_msnet_cfg()
     cfg.merge_from_other_cfg(cfg.load_cfg(config))
     cfg.freeze()

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from msnet_d2 import __version__
+from msnet_d2.errors import DependencyError, InputError, MSNetError, VideoError
+from msnet_d2.utils.file_io import write_text
 from msnet_d2.video.distributed.chunks import (
     Chunk,
     DetectorSettings,
@@ -26,8 +28,6 @@ from msnet_d2.video.distributed.chunks import (
     plan_chunks,
     settings_key,
 )
-from msnet_d2.errors import DependencyError, InputError, MSNetError, VideoError
-from msnet_d2.utils.file_io import write_text
 
 __all__ = ["RayDetection", "import_ray"]
 

@@ -27,11 +27,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from msnet_d2.errors import ConfigError
-
-from .head import PolarMaskHead
-from .losses import polar_centerness, polar_iou_loss
-from .masks import contours_of, rasterise
-from .rays import (
+from polarmask.head import PolarMaskHead
+from polarmask.losses import polar_centerness, polar_iou_loss
+from polarmask.masks import contours_of, rasterise
+from polarmask.rays import (
     edges_of_polygons,
     mass_centres,
     polygons_to_boxes,

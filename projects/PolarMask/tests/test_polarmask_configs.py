@@ -12,8 +12,9 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
+from polarmask.meta_arch import PolarMask
 
-from msnet_d2.config.defaults import get_msnet_cfg
+from msnet_d2.config import get_msnet_cfg
 
 PROJECT = Path(polarmask.__file__).resolve().parents[1]
 R50 = PROJECT / "configs" / "polarmask_R50_FPN.yaml"
@@ -43,7 +44,7 @@ def test_a_step_and_a_detection(config):
         pytest.importorskip("timm")
     opts = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", ""]
     model = build_model(get_msnet_cfg(config, opts))
-    assert type(model) is polarmask.PolarMask
+    assert type(model) is PolarMask
     assert model.head.bbox_pred.out_channels == 36
     box = [20.0, 20, 90, 70]
     instances = Instances((96, 128), gt_boxes=Boxes(torch.tensor([box])))

@@ -14,7 +14,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone, build_model
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
-from polarmask import PolarMask, add_polarmask_config
+from polarmask.config import add_polarmask_config
+from polarmask.meta_arch import PolarMask
 from polarmask.rays import ray_lengths
 from torch import nn
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from msnet_d2 import __version__
 from msnet_d2.damage_map.buildings.assessment import Building, history
-from msnet_d2.damage_map.flight import LocalFrame
 from msnet_d2.damage_map.buildings.levels import LEVELS
+from msnet_d2.damage_map.flight import LocalFrame
 from msnet_d2.damage_map.output.photos import Mosaic
 from msnet_d2.damage_map.output.records import AREA_M, AreaGrid, Record
 

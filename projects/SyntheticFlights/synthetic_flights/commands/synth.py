@@ -1,0 +1,131 @@
+"""Render drone flights over damaged neighbourhoods and write them in ISBDA's layout.
+
+The data set goes to DIR/train, DIR/val, DIR/annotations, DIR/videos (.mp4 and DJI-style .srt) and
+DIR/ground_truth.json (buildings in world coordinates, camera poses). The same seed gives the same
+bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+HELP = "render an aerial data set in ISBDA's layout"
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height of "960x540"."""
+    match = re.fullmatch(r"(\d+)[xX×](\d+)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size; expected WIDTHxHEIGHT, as in 960x540"
+        )
+    return int(match[1]), int(match[2])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``msnet synth``."""
+    add = parser.add_argument
+    add("--out", required=True, metavar="DIR", help="folder of the data set")
+    add(
+        "--videos",
+        type=int,
+        default=10,
+        metavar="N",
+        help="number of flights (default: %(default)s)",
+    )
+    add(
+        "--seconds",
+        type=float,
+        default=20.0,
+        metavar="S",
+        help="length of a flight (default: %(default)s)",
+    )
+    add(
+        "--fps",
+        type=float,
+        default=25.0,
+        metavar="F",
+        help="frames per second (default: %(default)s)",
+    )
+    add(
+        "--size",
+        type=parse_size,
+        default=(960, 540),
+        metavar="WxH",
+        help="size of the frames (default: 960x540)",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="K",
+        help="seed of the data set (default: %(default)s)",
+    )
+    add(
+        "--val-videos",
+        type=int,
+        metavar="N",
+        help="flights for validation (default: a fifth, at least one of two)",
+    )
+    add(
+        "--every",
+        type=int,
+        default=10,
+        metavar="N",
+        help="annotate one frame of N (default: %(default)s, as ISBDA)",
+    )
+    add(
+        "--no-video",
+        action="store_true",
+        help="write no videos and telemetry; render the annotated frames only",
+    )
+    add(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes (default: %(default)s); changes no byte",
+    )
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace what is in DIR even if something else wrote it, or this with other settings",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the data set and print a summary."""
+    from pathlib import Path
+
+    from synthetic_flights.config import SceneConfig
+    from synthetic_flights.writer import DatasetPlan, write_dataset
+    from tqdm import tqdm
+
+    width, height = args.size
+    scene = SceneConfig(
+        width=width, height=height, fps=args.fps, seconds=args.seconds, seed=args.seed
+    )
+    plan = DatasetPlan(
+        Path(args.out),
+        scene,
+        args.videos,
+        val_videos=args.val_videos,
+        every=args.every,
+        write_videos=not args.no_video,
+        workers=args.workers,
+        overwrite=args.overwrite,
+    )
+    with tqdm(total=args.videos * scene.num_frames, unit="frame", desc="rendering") as bar:
+        summary = write_dataset(plan, bar.update)
+    for side in ("train", "val"):
+        s = summary[side]
+        slight, severe, debris = s["levels"]
+        print(
+            f"{side}: {s['videos']} videos, {s['images']} pictures, "
+            f"{s['annotations']} damaged parts (Slight {slight}, Severe {severe}, Debris {debris})"
+        )
+    if summary["codec"] == "mp4v":
+        print("videos are MPEG-4 part 2: install the package av for H.264")
+    print(f"written to {plan.out}")
+    return 0

@@ -1,0 +1,3 @@
+"""The fixtures that all tests share."""
+
+from helpers.fixtures import forget_datasets, save_model, tiny_cfg, tiny_data, train_cfg  # noqa: F401

@@ -1,0 +1,135 @@
+"""`msnet doctor` on installations that are broken in the ways users meet."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from msnet_d2.cli import main
+from msnet_d2.cli.doctor import diagnose, install_detectron2_command
+
+
+def importer_without(*names: str, error: Exception | None = None):
+    """An importer that fails for the modules ``names`` and what is below them."""
+
+    def import_module(name: str):
+        if any(name == n or name.startswith(n + ".") for n in names):
+            raise error or ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return importlib.import_module(name)
+
+    return import_module
+
+
+def finding(findings, name):
+    return next(f for f in findings if f.name == name)
+
+
+def test_this_installation_is_whole():
+    findings = diagnose()
+    assert [f for f in findings if f.status == "broken"] == []
+    assert finding(findings, "components").detail == "registered with Detectron2"
+    assert "detectron2" in finding(findings, "detectron2").detail
+
+
+@pytest.mark.parametrize(
+    ("missing", "name", "remedy"),
+    [
+        (
+            "detectron2",
+            "detectron2",
+            "sal-detectron2",
+        ),  # the commonest: it is on no index under its own name
+        ("pkg_resources", "setuptools", "setuptools<81"),  # setuptools 82 removed it
+        ("torch", "torch", "pytorch.org"),
+        ("cv2", "cv2", "opencv-python-headless"),  # the import name is not the package's
+    ],
+)
+def test_missing_package_is_broken_and_has_a_remedy(missing, name, remedy):
+    found = finding(diagnose(importer_without(missing)), name)
+    assert found.status == "broken"
+    assert remedy in found.remedy
+
+
+def test_optional_package_is_a_note_with_its_extra():
+    found = finding(diagnose(importer_without("av")), "av")
+    assert found.status == "note"
+    assert "msnet_d2[video]" in found.remedy
+
+
+def test_torchvision_of_another_torch_is_found_by_calling_it():
+    def nms(*_):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    def import_module(name):
+        if name == "torchvision.ops":
+            return SimpleNamespace(nms=nms)
+        return importlib.import_module(name)
+
+    found = finding(diagnose(import_module), "torchvision")
+    assert found.status == "broken"
+    assert "reinstall the torchvision" in found.remedy
+
+
+def test_compiled_operators_of_another_torch_are_named():
+    error = ImportError("_C.so: undefined symbol: _ZN3c105ErrorC2E")
+    found = finding(diagnose(importer_without("detectron2.modeling", error=error)), "detectron2")
+    assert found.status == "broken"
+    assert "built for another torch" in found.remedy
+
+
+def test_install_command_names_this_python():
+    assert install_detectron2_command().count(sys.executable) == 2
+
+
+def test_command_prints_and_succeeds(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "All that MSNet needs is there." in out
+    assert "torchvision" in out
+
+
+BLOCKED = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "detectron2":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Block())
+"""
+
+
+def test_import_without_detectron2_carries_the_remedy():
+    code = BLOCKED + "import msnet_d2\nmsnet_d2.add_msnet_config"
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert "ImportError: msnet_d2 is a plugin for Detectron2" in result.stderr
+    assert "msnet doctor" in result.stderr
+
+
+def test_command_works_without_detectron2():
+    code = BLOCKED + (
+        "sys.argv = ['msnet', 'doctor']\nfrom msnet_d2.cli import main\nsys.exit(main(['doctor']))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True
+    )
+    assert result.returncode == 1, result.stderr
+    assert "[FAIL] detectron2" in result.stdout
+    assert "sal-detectron2" in result.stdout
+
+
+def test_help_does_not_import_torch():
+    code = (
+        "import sys\nsys.argv = ['msnet', '--help']\nfrom msnet_d2.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "doctor" in result.stdout
