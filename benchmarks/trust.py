@@ -31,8 +31,8 @@ LONG = {
 }
 TESTS = [
     "tests/trust",
-    "tests/data/test_flaws_fuzz.py",
-    "tests/data/test_image_flaws.py",
+    "tests/data/test_issues_fuzz.py",
+    "tests/data/test_image_issues.py",
     "tests/data/test_checked_rle.py",
     "tests/evaluation/test_isbda_evaluation.py",
     "tests/evaluation/test_results.py",
@@ -58,7 +58,7 @@ FAULTS = {
         "playlists as videos": r"playlist",
     },
     "data and figures": {
-        "annotation files with spoiled values": r"no_file_crashes.*data set|test_flaws_fuzz",
+        "annotation files with spoiled values": r"no_file_crashes.*data set|test_issues_fuzz",
         "prediction files with spoiled values": r"s_all_memory.*predict|test_results::|a_map_are",
         "NaN, inf, 1e9 in polygons and boxes": r"crash_pycocotools",
         "run lengths that do not fill the image": r"run_lengths|checked_rle",
@@ -68,7 +68,7 @@ FAULTS = {
         "stale conversions of ground truth": r"conversion_left",
         "annotation id 0, more objects than detections count": r"with_id_0|more_objects",
         "figures otherwise: by hand, and as Detectron2's": r"isbda_evaluation",
-        "damaged images": r"image_flaws|damaged_picture|ends_early",
+        "damaged images": r"image_issues|damaged_picture|ends_early",
         "images of 16 bits, and turned ones with their boxes": r"sixteen_bits_and|turned_picture",
     },
     "training": {

@@ -36,7 +36,7 @@ class ConfigError(MSNetError, ValueError):
 
 
 class DatasetError(MSNetError, ValueError):
-    """A data set with fatal flaws."""
+    """A data set with fatal issues."""
 
 
 class WeightsError(MSNetError, ValueError):

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a table for each split, and one for all."""
     from msnet_d2.data import dataset_files, resolve_dataset
-    from msnet_d2.data.isbda.reading import examine
+    from msnet_d2.data.isbda.reading import read_and_validate
     from msnet_d2.data.isbda.statistics import (
         collect_statistics,
         draw_area_histogram,
@@ -47,11 +47,11 @@ def run(args: argparse.Namespace) -> int:
     parts = []
     names = resolve_dataset(args.dataset, args.image_root)
     for name in names:
-        found = examine(*dataset_files(name))
+        found = read_and_validate(*dataset_files(name))
         raise_fatal(found)
         parts.append(collect_statistics(found.records, found.categories.thing_classes))
         print(f"{name}\n\n{parts[-1].as_text()}")
-        dropped = sum(flaw.severity == "dropped" for flaw in found.flaws)
+        dropped = sum(issue.severity == "dropped" for issue in found.issues)
         if dropped:
             print(f"{dropped} unusable annotations or polygons are left out; see `msnet check`")
         print()

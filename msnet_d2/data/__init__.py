@@ -15,7 +15,7 @@ from msnet_d2.data.isbda.isbda import (
     load_isbda_json,
     register_isbda_instances,
 )
-from msnet_d2.data.isbda.validation import Flaw, find_flaws
+from msnet_d2.data.isbda.validation import Issue, find_issues
 from msnet_d2.data.loading.dataset_mapper import ISBDADatasetMapper
 from msnet_d2.data.loading.samplers import VideoInferenceSampler
 from msnet_d2.data.loading.triplets import TripletDataset, build_joint_loader, build_triplet_loader
@@ -23,14 +23,14 @@ from msnet_d2.data.loading.triplets import TripletDataset, build_joint_loader, b
 __all__ = [
     "FRAME_PATTERN",
     "ISBDA_CATEGORIES",
-    "Flaw",
     "ISBDADatasetMapper",
+    "Issue",
     "TripletDataset",
     "VideoInferenceSampler",
     "build_joint_loader",
     "build_triplet_loader",
     "dataset_files",
-    "find_flaws",
+    "find_issues",
     "load_isbda_json",
     "register_builtin_datasets",
     "register_isbda_instances",

@@ -17,7 +17,7 @@ def blocked(tmp_path):
     [
         ["stats", "{data}", "--histogram", "{blocked}/areas.png"],
         ["split", "{data}", "--out", "{blocked}"],
-        ["check", "{data}", "--json", "{blocked}/flaws.json"],
+        ["check", "{data}", "--json", "{blocked}/issues.json"],
         ["train", "--config-file", "{config}", "OUTPUT_DIR", "{blocked}"],
     ],
     ids=lambda arguments: arguments[0],

@@ -24,9 +24,9 @@ class TestCheck:
         output = capsys.readouterr().out
         assert "data_train: " in output
         assert "data_val: " in output
-        assert output.endswith("no flaws\n")
+        assert output.endswith("no issues\n")
 
-    def test_flaws_are_grouped_counted_and_written(
+    def test_issues_are_grouped_counted_and_written(
         self, folder, isbda_content, write_isbda, capsys
     ):
         first, second, third = isbda_content["annotations"]
@@ -34,7 +34,7 @@ class TestCheck:
         second["damage_bbox"] = [1, 1, 0, 1]
         write_isbda(isbda_content, "val")
         (folder / "val" / "6_110.png").write_bytes(b"x")
-        out = folder / "flaws.json"
+        out = folder / "issues.json"
         assert main(["check", f"{folder}:val", "--json", str(out)]) == 1
         output = capsys.readouterr().out
         assert "fatal: training and evaluation refuse the data set\n  unknown-category (2)\n" in (
@@ -43,7 +43,7 @@ class TestCheck:
         assert "    image 1, annotation 1: category_id 9 is none of 1, 2, 3\n" in output
         assert "  unreadable-image (1)\n    image 2: " in output
         assert "dropped: left out on loading\n  empty-box (1)\n" in output
-        assert output.endswith("4 flaws: 3 fatal, 1 dropped, 0 kept\n")
+        assert output.endswith("4 issues: 3 fatal, 1 dropped, 0 kept\n")
         written = json.loads(out.read_text())
         assert len(written) == 4
         assert {
@@ -58,10 +58,10 @@ class TestCheck:
     def test_images_are_left_alone_when_asked(self, folder, capsys):
         (folder / "val" / "6_110.png").unlink()
         assert main(["check", str(folder), "--no-images"]) == 0
-        assert capsys.readouterr().out.endswith("no flaws (images were not opened)\n")
+        assert capsys.readouterr().out.endswith("no issues (images were not opened)\n")
         assert main(["check", str(folder)]) == 1
 
-    def test_exit_codes_of_harmless_flaws(self, folder, isbda_content, write_isbda, capsys):
+    def test_exit_codes_of_harmless_issues(self, folder, isbda_content, write_isbda, capsys):
         isbda_content["annotations"][0]["damage_bbox"] = [1, 1, 0, 1]
         write_isbda(isbda_content, "val")
         assert main(["check", str(folder)]) == 1
@@ -88,7 +88,7 @@ class TestCheck:
         assert "missing-image (2)" in capsys.readouterr().out
         assert main(["check", str(labels), "--image-root", str(folder / "val")]) == 0
 
-    def test_what_is_no_json_is_a_flaw_and_what_is_not_there_an_error(self, tmp_path, capsys):
+    def test_what_is_no_json_is_a_issue_and_what_is_not_there_an_error(self, tmp_path, capsys):
         (tmp_path / "x.json").write_text("{")
         assert main(["check", str(tmp_path / "x.json")]) == 1
         assert "is not JSON" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from msnet_d2.data import find_flaws, resolve_dataset
+from msnet_d2.data import find_issues, resolve_dataset
 from msnet_d2.data.isbda.catalog import dataset_files
 from msnet_d2.data.isbda.splits import choose_train_scenes, write_splits
 from msnet_d2.errors import DatasetError, InputError
@@ -79,7 +79,7 @@ def test_pictures_and_labels_are_the_original_ones(folder, tmp_path):
         r["file_name"]: r for name in resolve_dataset(folder) for r in DatasetCatalog.get(name)
     }
     for name in resolve_dataset(split.folder):
-        assert find_flaws(*dataset_files(name)) == []
+        assert find_issues(*dataset_files(name)) == []
         for record in DatasetCatalog.get(name):
             with Image.open(record["file_name"]) as image:
                 pixel = image.getpixel((0, 0))
@@ -141,7 +141,7 @@ def test_images_of_no_video(tmp_path):
         write_splits(folder, tmp_path / "out", ratio=0.8, seeds=[0])
 
 
-def test_fatal_flaws_and_different_categories_are_refused(tmp_path):
+def test_fatal_issues_and_different_categories_are_refused(tmp_path):
     folder = make_folder(tmp_path / "data", {"train": {"1": 1}, "val": {"2": 1}})
     path = folder / "annotations" / "instances_val.json"
     sound = path.read_text()

@@ -17,7 +17,7 @@ from pycocotools import mask as mask_util
 
 from msnet_d2.data import (
     ISBDA_CATEGORIES,
-    find_flaws,
+    find_issues,
     load_isbda_json,
     register_builtin_datasets,
     register_isbda_instances,
@@ -71,7 +71,7 @@ def test_a_real_frame():
     assert [a["parent_id"] for a in record["annotations"]] == [0, 0, 1]
     assert record["annotations"][2]["bbox"] == [366.6, 398.4, 158.7, 100.5]
     metadata = MetadataCatalog.get(name)
-    assert find_flaws(metadata.json_file, metadata.image_root) == []
+    assert find_issues(metadata.json_file, metadata.image_root) == []
 
 
 def test_ordinary_coco_json_with_bbox(isbda_content, write_isbda):
@@ -188,8 +188,8 @@ class TestParents:
 
     def test_one_id_with_two_boxes_is_worth_a_look(self, isbda_content, write_isbda):
         assert self.load(isbda_content, write_isbda, (7, self.A), (7, self.B)) == [7, 7]
-        (flaw,) = find_flaws(*write_isbda(isbda_content))
-        assert (flaw.severity, flaw.kind, flaw.annotation_id) == ("kept", "parent-boxes", 2)
+        (issue,) = find_issues(*write_isbda(isbda_content))
+        assert (issue.severity, issue.kind, issue.annotation_id) == ("kept", "parent-boxes", 2)
 
     def test_crowds_need_no_house(self, isbda_content, write_isbda):
         isbda_content["annotations"][1]["iscrowd"] = 1

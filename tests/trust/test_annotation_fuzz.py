@@ -21,7 +21,7 @@ from pycocotools import mask as mask_util
 
 from msnet_d2.damage_map.buildings.observations import read_results
 from msnet_d2.damage_map.buildings.parts import outlines_px
-from msnet_d2.data import find_flaws, load_isbda_json
+from msnet_d2.data import find_issues, load_isbda_json
 from msnet_d2.errors import DatasetError, MSNetError
 from msnet_d2.evaluation import score_file
 from msnet_d2.evaluation.ground_truth import GroundTruth
@@ -146,11 +146,11 @@ def spoiled(content, generator):
 
 def read_file(folder):
     """Check and load; what is let through can be rasterised."""
-    flaws = find_flaws(folder / "x.json", folder, check_images=False)
+    issues = find_issues(folder / "x.json", folder, check_images=False)
     try:
         records = load_isbda_json(folder / "x.json", folder)
     except DatasetError:
-        assert any(flaw.fatal for flaw in flaws)
+        assert any(issue.fatal for issue in issues)
         return
     for record in records:
         size = record["height"], record["width"]
@@ -250,7 +250,7 @@ def test_the_sound_files_are_sound(tmp_path):
     found = read_results(tmp_path / "x.json")
     assert sum(len(s.parts) for s in found.sightings) == 6
     (tmp_path / "x.json").write_text(json.dumps(sound_content()))
-    assert find_flaws(tmp_path / "x.json", tmp_path, check_images=False) == []
+    assert find_issues(tmp_path / "x.json", tmp_path, check_images=False) == []
     assert sum(len(r["annotations"]) for r in load_isbda_json(tmp_path / "x.json", tmp_path)) == 6
 
 
@@ -330,5 +330,5 @@ def test_contradictions_are_errors_and_listed(tmp_path, fault):
     (tmp_path / "x.json").write_text(json.dumps(content))
     with pytest.raises(DatasetError, match=words):
         load_isbda_json(tmp_path / "x.json", tmp_path)
-    flaws = find_flaws(tmp_path / "x.json", tmp_path, check_images=False)
-    assert any(flaw.fatal for flaw in flaws)
+    issues = find_issues(tmp_path / "x.json", tmp_path, check_images=False)
+    assert any(issue.fatal for issue in issues)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from msnet_d2.data import ISBDADatasetMapper, find_flaws, load_isbda_json
+from msnet_d2.data import ISBDADatasetMapper, find_issues, load_isbda_json
 from msnet_d2.data.loading.frame_sources import FrameFiles
 from msnet_d2.errors import DatasetError, InputError
 from msnet_d2.inference.images import read_picture
@@ -80,8 +80,8 @@ def test_the_bombs_memory_is_never_taken(bomb_file):
         "from msnet_d2.data.isbda.image_checks import check_image\n"
         "from msnet_d2.inference.images import read_picture\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "flaws = check_image({'file_name': sys.argv[1], 'image_id': 1, 'width': 1, 'height': 1})\n"
-        "assert [f.kind for f in flaws] == ['unreadable-image'], flaws\n"
+        "issues = check_image({'file_name': sys.argv[1], 'image_id': 1, 'width': 1, 'height': 1})\n"
+        "assert [f.kind for f in issues] == ['unreadable-image'], issues\n"
         "try:\n"
         "    read_picture(sys.argv[1])\n"
         "except ValueError as error:\n"
@@ -95,9 +95,9 @@ def test_the_bombs_memory_is_never_taken(bomb_file):
 
 
 def test_msnet_check_names_the_bomb(bomb_file):
-    (flaw,) = find_flaws(write_json(bomb_file.parent, content_for("5_1.png")), bomb_file.parent)
-    assert flaw.kind == "unreadable-image"
-    assert str(bomb_file) in flaw.message
+    (issue,) = find_issues(write_json(bomb_file.parent, content_for("5_1.png")), bomb_file.parent)
+    assert issue.kind == "unreadable-image"
+    assert str(bomb_file) in issue.message
 
 
 def test_limits_can_be_set(tmp_path, tiny_cfg):
@@ -200,8 +200,8 @@ def test_a_jpeg_that_ends_early_is_not_taken_for_whole(tmp_path, tiny_cfg):
         assert [frame.damaged for frame in reader] == [False, True]
     assert not reader.report.is_complete
     (folder / "5_1.png").write_bytes(damaged(".jpg", "ends early"))
-    (flaw,) = find_flaws(write_json(folder, content_for("5_1.png")), folder)
-    assert flaw.kind == "damaged-image"
+    (issue,) = find_issues(write_json(folder, content_for("5_1.png")), folder)
+    assert issue.kind == "damaged-image"
 
 
 def encoded(array, suffix=".png"):
@@ -270,7 +270,7 @@ def test_boxes_and_masks_lie_on_a_turned_picture(tmp_path, tiny_cfg, orientation
         }
     ]
     json_file = write_json(tmp_path, content)
-    assert [(f.kind, f.fatal) for f in find_flaws(json_file, tmp_path)] == [
+    assert [(f.kind, f.fatal) for f in find_issues(json_file, tmp_path)] == [
         ("exif-orientation", False)
     ]
     (record,) = load_isbda_json(json_file, tmp_path)
@@ -288,7 +288,7 @@ def test_boxes_and_masks_lie_on_a_turned_picture(tmp_path, tiny_cfg, orientation
 def test_labels_of_a_turned_picture_as_it_is_stored_are_refused(tmp_path, tiny_cfg):
     write_turned(tmp_path / "5_1.png", np.zeros((80, 100, 3), np.uint8), 6)
     json_file = write_json(tmp_path, content_for("5_1.png", width=80, height=100))
-    assert [f.kind for f in find_flaws(json_file, tmp_path)] == ["image-size"]
+    assert [f.kind for f in find_issues(json_file, tmp_path)] == ["image-size"]
     (record,) = load_isbda_json(json_file, tmp_path)
     with pytest.raises(DatasetError, match=r"5_1\.png"):
         ISBDADatasetMapper(tiny_cfg, is_train=True)(record)
@@ -329,4 +329,4 @@ def test_no_file_name_leaves_the_folder(outside, tmp_path, name):
 
     with pytest.raises(DatasetError, match="file-name"):
         load_isbda_json(json_file, outside)
-    assert [f.kind for f in find_flaws(json_file, outside) if f.fatal] == ["file-name"]
+    assert [f.kind for f in find_issues(json_file, outside) if f.fatal] == ["file-name"]

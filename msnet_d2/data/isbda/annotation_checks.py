@@ -42,7 +42,7 @@ def read_annotation(
         categories: of the data set.
         height: of its image, in pixels.
         width: of its image, in pixels.
-        report: takes severity, kind and message of each flaw.
+        report: takes severity, kind and message of each issue.
 
     Returns:
         Detectron2's annotation dict with ``id``, ``parent_bbox`` and ``parent_id`` as far as the

@@ -65,10 +65,10 @@ def read_categories(raw: object, report: Callable[[str, str], None]) -> Category
 
     Args:
         raw: what the JSON has under ``categories``.
-        report: called with kind and message of each fatal flaw.
+        report: called with kind and message of each fatal issue.
 
     Returns:
-        The map, of the sound categories alone if there are flaws.
+        The map, of the sound categories alone if there are issues.
     """
     if not isinstance(raw, list) or not raw:
         report(

@@ -9,22 +9,22 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from msnet_d2.data.isbda.flaws import Flaw
+from msnet_d2.data.isbda.issues import Issue
 from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, decodes_strictly, open_picture
 
-__all__ = ["check_image", "find_image_flaws", "unsupported_mode"]
+__all__ = ["check_image", "find_image_issues", "unsupported_mode"]
 
 _EXIF_ORIENTATION = 0x0112
 # Modes that Pillow turns into 8 bits by cutting off what is above 255: the picture turns white.
 _DEEP_MODES = ("I", "F")
 
 
-def find_image_flaws(
+def find_image_issues(
     records: Sequence[dict],
     workers: int | None = None,
     progress: bool = False,
     limits: Limits = DEFAULT_LIMITS,
-) -> list[Flaw]:
+) -> list[Issue]:
     """Decode the images of dataset dicts, in parallel.
 
     Args:
@@ -35,7 +35,7 @@ def find_image_flaws(
         limits: larger images count as unreadable, as they do in training.
 
     Returns:
-        The flaws, in the order of the records.
+        The issues, in the order of the records.
     """
     from tqdm import tqdm
 
@@ -49,11 +49,11 @@ def find_image_flaws(
         bar = tqdm(
             results, "opening images", len(todo), unit="image", disable=not (progress and todo)
         )
-        return [flaw for flaws in bar for flaw in flaws]
+        return [issue for issues in bar for issue in issues]
 
 
-def check_image(record: dict, limits: Limits = DEFAULT_LIMITS) -> list[Flaw]:
-    """Find the flaws of one image by reading all of it.
+def check_image(record: dict, limits: Limits = DEFAULT_LIMITS) -> list[Issue]:
+    """Find the issues of one image by reading all of it.
 
     Args:
         record: dataset dict with ``file_name``, ``image_id``, ``height`` and ``width``; the last
@@ -61,12 +61,12 @@ def check_image(record: dict, limits: Limits = DEFAULT_LIMITS) -> list[Flaw]:
         limits: what it may have at most.
 
     Returns:
-        The flaws; an empty list if it is as it should be.
+        The issues; an empty list if it is as it should be.
     """
-    path, flaws = record["file_name"], []
+    path, issues = record["file_name"], []
 
     def report(severity: str, kind: str, message: str) -> None:
-        flaws.append(Flaw(severity, kind, record["image_id"], None, message))
+        issues.append(Issue(severity, kind, record["image_id"], None, message))
 
     try:
         # Neither a folder nor a pipe, which would block when it is opened.
@@ -75,7 +75,7 @@ def check_image(record: dict, limits: Limits = DEFAULT_LIMITS) -> list[Flaw]:
         is_file = False
     if not is_file:
         report("fatal", "missing-image", f"there is no file {path}")
-        return flaws
+        return issues
     try:
         with open_picture(path, limits) as image:
             image.load()
@@ -83,7 +83,7 @@ def check_image(record: dict, limits: Limits = DEFAULT_LIMITS) -> list[Flaw]:
     # Decoders meet damaged files with almost any exception (SyntaxError, struct.error, KeyError …).
     except Exception as error:
         report("fatal", "unreadable-image", f"{path} cannot be decoded: {error}")
-        return flaws
+        return issues
     if unsupported_mode(image.mode):
         report(
             "fatal",
@@ -113,7 +113,7 @@ def check_image(record: dict, limits: Limits = DEFAULT_LIMITS) -> list[Flaw]:
             "damaged-image",
             f"{path} opens, but its JPEG data is damaged: parts of the picture are wrong",
         )
-    return flaws
+    return issues
 
 
 def unsupported_mode(mode: str) -> bool:

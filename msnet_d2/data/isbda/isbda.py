@@ -13,8 +13,8 @@ import os
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from msnet_d2.data.isbda.categories import ISBDA_CATEGORIES, CategoryMap
-from msnet_d2.data.isbda.flaws import count_kinds
-from msnet_d2.data.isbda.reading import FRAME_PATTERN, examine
+from msnet_d2.data.isbda.issues import count_kinds
+from msnet_d2.data.isbda.reading import FRAME_PATTERN, read_and_validate
 from msnet_d2.data.isbda.validation import raise_fatal
 from msnet_d2.errors import DatasetError
 
@@ -58,7 +58,7 @@ def load_isbda_json(
         left out, and their number is logged.
 
     Raises:
-        DatasetError: if the JSON has fatal flaws; it says how many and what the first ten are. Or
+        DatasetError: if the JSON has fatal issues; it says how many and what the first ten are. Or
             if the classes differ from those that ``dataset_name`` already has.
     """
     if dataset_name in ("isbda_train", "isbda_val") and not os.path.exists(json_file):
@@ -66,9 +66,9 @@ def load_isbda_json(
             f"{dataset_name}: there is no {json_file}; ISBDA is expected in "
             "$DETECTRON2_DATASETS/isbda, with train/, val/ and annotations/"
         )
-    found = examine(json_file, image_root, frame_pattern)
+    found = read_and_validate(json_file, image_root, frame_pattern)
     raise_fatal(found)
-    dropped = [flaw for flaw in found.flaws if flaw.severity == "dropped"]
+    dropped = [issue for issue in found.issues if issue.severity == "dropped"]
     if dropped:
         logger.warning(
             "%s: left out %d unusable annotations or polygons (%s); `msnet check` lists them",

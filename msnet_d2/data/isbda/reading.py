@@ -1,7 +1,7 @@
 """Reading a JSON in ISBDA's or COCO's format without trusting it.
 
-:func:`examine` is the one reader of this package: what it reports is what ``msnet check`` prints,
-and what it returns is what loading returns.
+:func:`read_and_validate` is the one reader of this package: what it reports is what ``msnet check``
+prints, and what it returns is what loading returns.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from msnet_d2.data.isbda.annotation_checks import MAX_ID, read_annotation
 from msnet_d2.data.isbda.categories import read_categories
-from msnet_d2.data.isbda.flaws import Examination
+from msnet_d2.data.isbda.issues import ValidationReport
 from msnet_d2.data.isbda.paths import MAX_NAME, PathChecker
 from msnet_d2.errors import DatasetError
 from msnet_d2.utils.text import brief
 
-__all__ = ["FRAME_PATTERN", "examine"]
+__all__ = ["FRAME_PATTERN", "read_and_validate"]
 
 # ISBDA names its frames VIDEO_FRAME.jpg. A folder in the name belongs to the video: a/5_1.jpg and
 # b/5_1.jpg are of two videos.
@@ -27,11 +27,11 @@ FRAME_PATTERN = r"(?P<video_id>.+)_(?P<frame_index>\d+)\.\w+"
 MAX_SIDE = 1 << 16  # pixels
 
 
-def examine(
+def read_and_validate(
     json_file: str | os.PathLike,
     image_root: str | os.PathLike,
     frame_pattern: str | None = FRAME_PATTERN,
-) -> Examination:
+) -> ValidationReport:
     """Read and check a JSON; images are not opened.
 
     Args:
@@ -41,13 +41,13 @@ def examine(
             against whole file names, for images without fields of those names. None: no matching.
 
     Returns:
-        The flaws and what is sound.
+        The issues and what is sound.
 
     Raises:
         DatasetError: if ``frame_pattern`` is no such expression.
     """
     pattern = _compile(frame_pattern)
-    found = Examination(os.fspath(json_file), os.path.abspath(image_root))
+    found = ValidationReport(os.fspath(json_file), os.path.abspath(image_root))
     content = _read_json(found)
     if content is None:
         return found
@@ -76,7 +76,7 @@ def _compile(frame_pattern: str | None) -> re.Pattern | None:
     return pattern
 
 
-def _read_json(found: Examination) -> dict | None:
+def _read_json(found: ValidationReport) -> dict | None:
     try:
         content = json.loads(Path(found.json_file).read_bytes())
     except OSError as error:
@@ -92,10 +92,12 @@ def _read_json(found: Examination) -> dict | None:
     for key in ("images", "annotations"):
         if not isinstance(content.get(key), list):
             found.report("fatal", "json", f"{key} must be a list, got {brief(content.get(key))}")
-    return None if found.flaws else content
+    return None if found.issues else content
 
 
-def _read_images(raws: list, found: Examination, pattern: re.Pattern | None) -> dict[int, dict]:
+def _read_images(
+    raws: list, found: ValidationReport, pattern: re.Pattern | None
+) -> dict[int, dict]:
     """Records of the sound images by id."""
     records: dict[int, dict] = {}
     first_with: dict[tuple, int] = {}
@@ -153,7 +155,9 @@ def _read_images(raws: list, found: Examination, pattern: re.Pattern | None) -> 
     return records
 
 
-def _video_fields(raw: dict, pattern: re.Pattern | None, image_id: int, found: Examination) -> dict:
+def _video_fields(
+    raw: dict, pattern: re.Pattern | None, image_id: int, found: ValidationReport
+) -> dict:
     fields: dict = {}
     name = raw.get("file_name")
     is_name = isinstance(name, str) and len(name) <= MAX_NAME
@@ -189,7 +193,7 @@ def _video_fields(raw: dict, pattern: re.Pattern | None, image_id: int, found: E
     return fields
 
 
-def _read_annotations(raws: list, records: dict[int, dict], found: Examination) -> None:
+def _read_annotations(raws: list, records: dict[int, dict], found: ValidationReport) -> None:
     """Put the sound annotations into ``records``."""
     seen: set[int] = set()
     sound: list[tuple[int, dict]] = []
@@ -239,7 +243,9 @@ def _read_annotations(raws: list, records: dict[int, dict], found: Examination) 
         _number_parents(record, found)
 
 
-def _require_uniform(sound: list[tuple[int, dict]], found: Examination) -> list[tuple[int, dict]]:
+def _require_uniform(
+    sound: list[tuple[int, dict]], found: ValidationReport
+) -> list[tuple[int, dict]]:
     """Return ``sound`` without the annotations that lack the mask that others have.
 
     A building box that others have is required too: HRPN cannot learn from some without one.
@@ -258,7 +264,7 @@ def _require_uniform(sound: list[tuple[int, dict]], found: Examination) -> list[
     return kept
 
 
-def _number_parents(record: dict, found: Examination) -> None:
+def _number_parents(record: dict, found: ValidationReport) -> None:
     """Fill in missing parent ids: equal boxes of one image share one; given ids win."""
     annotations = [a for a in record["annotations"] if "parent_bbox" in a]
     id_of_box: dict[tuple, int] = {}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msnet_d2.data.isbda.catalog import dataset_files, resolve_dataset
-from msnet_d2.data.isbda.reading import examine
+from msnet_d2.data.isbda.reading import read_and_validate
 from msnet_d2.data.isbda.validation import raise_fatal
 from msnet_d2.errors import DatasetError, InputError
 from msnet_d2.utils.file_io import write_json
@@ -110,7 +110,7 @@ def write_splits(
         The splits, in the order of ``seeds``.
 
     Raises:
-        DatasetError: if the data set has fatal flaws, fewer than two scenes, images that belong to
+        DatasetError: if the data set has fatal issues, fewer than two scenes, images that belong to
             no video, or pictures in folders that have nothing in common.
         InputError: if ``out`` holds something in place of the links to the pictures.
     """
@@ -145,7 +145,7 @@ class _Source:
         self.categories: list[dict] | None = None
         contents = []
         for json_file, image_root in files:
-            found = examine(json_file, image_root)
+            found = read_and_validate(json_file, image_root)
             raise_fatal(found)
             content = json.loads(Path(json_file).read_bytes())
             contents.append((content, found.records))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from msnet_d2.data import ISBDADatasetMapper, find_flaws, load_isbda_json
+from msnet_d2.data import ISBDADatasetMapper, find_issues, load_isbda_json
 from msnet_d2.errors import DatasetError
 
 RNG = np.random.default_rng(0)
@@ -71,9 +71,9 @@ def test_one_bad_image_is_found_alone(
 ):
     json_file, root = write_isbda(isbda_content)
     (root / "5_110.png").write_bytes(content)
-    (flaw,) = find_flaws(json_file, root, workers=2)
-    assert (flaw.severity, flaw.kind, flaw.image_id) == (severity, kind, 2), reason
-    assert str(root / "5_110.png") in flaw.message
+    (issue,) = find_issues(json_file, root, workers=2)
+    assert (issue.severity, issue.kind, issue.image_id) == (severity, kind, 2), reason
+    assert str(root / "5_110.png") in issue.message
 
     # Loading opens no image; whoever trains on it is told which one it is.
     record = load_isbda_json(json_file, root)[1]
@@ -90,8 +90,8 @@ def test_missing_images_and_folders_in_their_place(isbda_content, write_isbda):
     (root / "5_100.png").unlink()
     (root / "5_110.png").unlink()
     (root / "5_110.png").mkdir()
-    flaws = find_flaws(json_file, root)
-    assert [(f.severity, f.kind, f.image_id) for f in flaws] == [
+    issues = find_issues(json_file, root)
+    assert [(f.severity, f.kind, f.image_id) for f in issues] == [
         ("fatal", "missing-image", 1),
         ("fatal", "missing-image", 2),
     ]
@@ -107,8 +107,8 @@ def test_a_hole_in_a_jpeg_is_found_where_a_strict_decoder_is_installed(isbda_con
     holed = content[:middle] + bytes(100) + content[middle + 100 :]
     Image.open(io.BytesIO(holed)).load()
     (root / "5_110.png").write_bytes(holed)
-    (flaw,) = find_flaws(json_file, root)
-    assert (flaw.severity, flaw.kind, flaw.image_id) == ("kept", "damaged-image", 2)
+    (issue,) = find_issues(json_file, root)
+    assert (issue.severity, issue.kind, issue.image_id) == ("kept", "damaged-image", 2)
 
 
 @pytest.mark.parametrize(
@@ -129,4 +129,4 @@ def test_a_hole_in_a_jpeg_is_found_where_a_strict_decoder_is_installed(isbda_con
 def test_ordinary_images_of_all_kinds_pass(isbda_content, write_isbda, content):
     json_file, root = write_isbda(isbda_content)
     (root / "5_110.png").write_bytes(content)
-    assert find_flaws(json_file, root) == []
+    assert find_issues(json_file, root) == []

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_util
 
-from msnet_d2.data import Flaw, find_flaws, load_isbda_json
+from msnet_d2.data import Issue, find_issues, load_isbda_json
 from msnet_d2.errors import DatasetError
 
 # `make fuzz` raises it.
@@ -43,19 +43,19 @@ json_values = st.recursive(
 
 
 def survive(json_file, root):
-    flaws = find_flaws(json_file, root, check_images=False)
-    assert isinstance(flaws, list)
-    for flaw in flaws:
-        assert isinstance(flaw, Flaw)
-        assert flaw.severity in ("fatal", "dropped", "kept")
-        assert len(str(flaw).encode("utf-8")) < 2000
-    json.dumps([flaw.as_dict() for flaw in flaws])
+    issues = find_issues(json_file, root, check_images=False)
+    assert isinstance(issues, list)
+    for issue in issues:
+        assert isinstance(issue, Issue)
+        assert issue.severity in ("fatal", "dropped", "kept")
+        assert len(str(issue).encode("utf-8")) < 2000
+    json.dumps([issue.as_dict() for issue in issues])
     try:
         records = load_isbda_json(json_file, root)
     except DatasetError:
-        assert any(flaw.fatal for flaw in flaws)
+        assert any(issue.fatal for issue in issues)
         return
-    assert not any(flaw.fatal for flaw in flaws)
+    assert not any(issue.fatal for issue in issues)
     for record in records:
         size = record["height"], record["width"]
         for annotation in record["annotations"]:

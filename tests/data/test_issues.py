@@ -1,4 +1,4 @@
-"""Every flaw of a JSON is found, alone and with the ids it concerns."""
+"""Every issue of a JSON is found, alone and with the ids it concerns."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from msnet_d2.data import find_flaws, load_isbda_json
-from msnet_d2.data.isbda.flaws import Flaw
+from msnet_d2.data import find_issues, load_isbda_json
+from msnet_d2.data.isbda.issues import Issue
 from msnet_d2.errors import DatasetError
 
 
@@ -37,7 +37,7 @@ LEVELS = [{"id": i, "name": str(i)} for i in (1, 2, 3)]
 NAN, INFINITE = float("nan"), float("inf")
 SQUARE = [50, 20, 90, 20, 90, 60, 50, 60]
 
-# severity, kind, image id, annotation id, what is done to a sound file, and why it is a flaw.
+# severity, kind, image id, annotation id, what is done to a sound file, and why it is an issue.
 CASES = [
     # Structure of the file
     ("fatal", "json", None, None, lambda c: c.pop("images"), "nothing can be loaded"),
@@ -162,14 +162,14 @@ def spoilt(isbda_content, write_isbda, request):
     ids=IDS,
     indirect=["spoilt"],
 )
-def test_one_flaw_is_found_alone(spoilt, severity, kind, image_id, annotation_id):
-    flaws = find_flaws(*spoilt, check_images=False)
-    found = [(f.severity, f.kind, f.image_id, f.annotation_id) for f in flaws]
+def test_one_issue_is_found_alone(spoilt, severity, kind, image_id, annotation_id):
+    issues = find_issues(*spoilt, check_images=False)
+    found = [(f.severity, f.kind, f.image_id, f.annotation_id) for f in issues]
     assert found == [(severity, kind, image_id, annotation_id)]
 
     # Loading is of one mind with the check.
     if severity == "fatal":
-        with pytest.raises(DatasetError, match=f"has a fatal flaw:\n  {kind}: "):
+        with pytest.raises(DatasetError, match=f"has a fatal issue:\n  {kind}: "):
             load_isbda_json(*spoilt)
     else:
         loaded = {a["id"] for record in load_isbda_json(*spoilt) for a in record["annotations"]}
@@ -180,28 +180,28 @@ def test_one_flaw_is_found_alone(spoilt, severity, kind, image_id, annotation_id
 
 
 def test_a_sound_file_has_none(isbda_content, write_isbda):
-    assert find_flaws(*write_isbda(isbda_content)) == []
+    assert find_issues(*write_isbda(isbda_content)) == []
 
 
 def test_a_polygon_can_go_while_its_annotation_stays(isbda_content, write_isbda):
     isbda_content["annotations"][1]["segmentation"].append([1, 1, 2, 2])
     files = write_isbda(isbda_content, pictures=False)
-    assert [f.kind for f in find_flaws(*files, check_images=False)] == ["polygon-points"]
+    assert [f.kind for f in find_issues(*files, check_images=False)] == ["polygon-points"]
     annotation = load_isbda_json(*files)[0]["annotations"][1]
     assert annotation["segmentation"] == [[50, 20, 90, 20, 90, 60, 50, 60]]
 
 
-def test_all_flaws_come_at_once(isbda_content, write_isbda):
+def test_all_issues_come_at_once(isbda_content, write_isbda):
     for annotation in isbda_content["annotations"]:
         annotation["category_id"] = 9
         annotation["damage_bbox"] = [1, 1, -1, 1]
-    flaws = find_flaws(*write_isbda(isbda_content, pictures=False), check_images=False)
+    issues = find_issues(*write_isbda(isbda_content, pictures=False), check_images=False)
     expected = [
         (kind, image_id, annotation_id)
         for image_id, annotation_id in ((1, 1), (1, 2), (2, 3))
         for kind in ("unknown-category", "negative-box")
     ]
-    assert [(f.kind, f.image_id, f.annotation_id) for f in flaws] == expected
+    assert [(f.kind, f.image_id, f.annotation_id) for f in issues] == expected
 
 
 def test_the_error_counts_all_and_shows_ten(isbda_content, write_isbda):
@@ -211,7 +211,7 @@ def test_the_error_counts_all_and_shows_ten(isbda_content, write_isbda):
     with pytest.raises(DatasetError) as caught:
         load_isbda_json(*files)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"{files[0]} has 12 fatal flaws:"
+    assert lines[0] == f"{files[0]} has 12 fatal issues:"
     assert lines[1] == (
         "  unknown-category: image 1, annotation 1: category_id 9 is none of 1, 2, 3"
     )
@@ -230,17 +230,17 @@ def test_the_error_counts_all_and_shows_ten(isbda_content, write_isbda):
         (b'{"images": [], "annotations": []}', "needs a list of categories"),
     ],
 )
-def test_what_is_no_data_set_is_one_flaw(tmp_path, content, message):
+def test_what_is_no_data_set_is_one_issue(tmp_path, content, message):
     path = tmp_path / "x.json"
     path.write_bytes(content)
-    (flaw,) = find_flaws(path, tmp_path)
-    assert flaw.fatal
-    assert message in flaw.message
+    (issue,) = find_issues(path, tmp_path)
+    assert issue.fatal
+    assert message in issue.message
 
 
-def test_a_missing_file_is_a_flaw(tmp_path):
-    (flaw,) = find_flaws(tmp_path / "none.json", tmp_path)
-    assert "cannot be read: No such file" in flaw.message
+def test_a_missing_file_is_a_issue(tmp_path):
+    (issue,) = find_issues(tmp_path / "none.json", tmp_path)
+    assert "cannot be read: No such file" in issue.message
 
 
 def test_symbolic_links_may_not_leave_the_folder(isbda_content, write_isbda, tmp_path):
@@ -248,15 +248,15 @@ def test_symbolic_links_may_not_leave_the_folder(isbda_content, write_isbda, tmp
     inside, outside = root / "5_110.png", tmp_path / "outside.png"
     os.replace(inside, outside)
     inside.symlink_to(outside)
-    (flaw,) = find_flaws(json_file, root)
-    assert (flaw.kind, flaw.image_id) == ("file-name", 2)
+    (issue,) = find_issues(json_file, root)
+    assert (issue.kind, issue.image_id) == ("file-name", 2)
 
     # Through a folder as well.
     isbda_content["images"][1]["file_name"] = "way/out.png"
     (root / "way").symlink_to(tmp_path, target_is_directory=True)
     json_file.write_text(json.dumps(isbda_content))
-    (flaw,) = find_flaws(json_file, root, check_images=False)
-    assert (flaw.kind, flaw.image_id) == ("file-name", 2)
+    (issue,) = find_issues(json_file, root, check_images=False)
+    assert (issue.kind, issue.image_id) == ("file-name", 2)
 
 
 def test_links_inside_the_folder_and_to_the_folder_are_fine(isbda_content, write_isbda, tmp_path):
@@ -264,16 +264,16 @@ def test_links_inside_the_folder_and_to_the_folder_are_fine(isbda_content, write
     os.replace(root / "5_110.png", root / "real.png")
     (root / "5_110.png").symlink_to("real.png")
     (tmp_path / "alias").symlink_to(root, target_is_directory=True)
-    assert find_flaws(json_file, tmp_path / "alias") == []
+    assert find_issues(json_file, tmp_path / "alias") == []
 
 
-def test_text_of_a_flaw_is_short_whatever_the_file_says(isbda_content, write_isbda):
+def test_text_of_a_issue_is_short_whatever_the_file_says(isbda_content, write_isbda):
     isbda_content["annotations"][1]["category_id"] = ["x" * 10_000] * 10_000
-    (flaw,) = find_flaws(*write_isbda(isbda_content, pictures=False), check_images=False)
-    assert len(str(flaw)) < 600
+    (issue,) = find_issues(*write_isbda(isbda_content, pictures=False), check_images=False)
+    assert len(str(issue)) < 600
 
 
-def test_flaws_name_what_they_concern():
-    assert str(Flaw("fatal", "k", 3, 17, "is wrong")) == "image 3, annotation 17: is wrong"
-    assert str(Flaw("fatal", "k", 3, None, "is wrong")) == "image 3: is wrong"
-    assert str(Flaw("fatal", "k", None, None, "is wrong")) == "is wrong"
+def test_issues_name_what_they_concern():
+    assert str(Issue("fatal", "k", 3, 17, "is wrong")) == "image 3, annotation 17: is wrong"
+    assert str(Issue("fatal", "k", 3, None, "is wrong")) == "image 3: is wrong"
+    assert str(Issue("fatal", "k", None, None, "is wrong")) == "is wrong"

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, field
 from msnet_d2.data.isbda.categories import CategoryMap
 from msnet_d2.utils.text import brief
 
-__all__ = ["Examination", "Flaw", "count_kinds"]
+__all__ = ["Issue", "ValidationReport", "count_kinds"]
 
 
 @dataclass(frozen=True)
-class Flaw:
+class Issue:
     """One thing that is wrong with a data set.
 
     Attributes:
@@ -49,13 +49,13 @@ class Flaw:
 
 
 @dataclass
-class Examination:
-    """What :func:`examine` found.
+class ValidationReport:
+    """What :func:`read_and_validate` found.
 
     Attributes:
         json_file: that was read.
         image_root: folder of its images.
-        flaws: all of them, in the order of the file.
+        issues: all of them, in the order of the file.
         categories: class names and numbers.
         records: Detectron2's dataset dicts of all sound images, in the order of their ids, with
             their sound annotations.
@@ -63,7 +63,7 @@ class Examination:
 
     json_file: str
     image_root: str
-    flaws: list[Flaw] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
     categories: CategoryMap = field(default_factory=lambda: CategoryMap([], {}, False))
     records: list[dict] = field(default_factory=list)
 
@@ -75,16 +75,16 @@ class Examination:
         image_id: object = None,
         annotation_id: object = None,
     ) -> None:
-        """Add a flaw.
+        """Add an issue.
 
         Args:
-            severity, kind, message: see :class:`Flaw`.
-            image_id, annotation_id: as in the JSON, of any type, since they may be the flaw; None:
+            severity, kind, message: see :class:`Issue`.
+            image_id, annotation_id: as in the JSON, of any type, since they may be the issue; None:
                 it belongs to none.
         """
-        self.flaws.append(Flaw(severity, kind, image_id, annotation_id, message))
+        self.issues.append(Issue(severity, kind, image_id, annotation_id, message))
 
 
-def count_kinds(flaws: list[Flaw]) -> str:
+def count_kinds(issues: list[Issue]) -> str:
     """Return "2 empty-box, 1 no-mask" and so on, the most frequent kind first."""
-    return ", ".join(f"{n} {kind}" for kind, n in Counter(f.kind for f in flaws).most_common())
+    return ", ".join(f"{n} {kind}" for kind, n in Counter(f.kind for f in issues).most_common())
