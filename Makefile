@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: help demo test fuzz lint format setup clean
+.PHONY: help demo test fuzz lint docs format setup clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo "make test     run the tests"
 	@echo "make fuzz     try every fault of SECURITY.md at length, and count (benchmarks/trust.md)"
 	@echo "make lint     check style with ruff"
+	@echo "make docs     build the documentation (output/docs/index.html)"
 	@echo "make format   apply ruff's format"
 	@echo "make setup    make the environment .venv (the others do it when needed)"
 	@echo "make clean    remove .venv and output/"
@@ -34,6 +35,10 @@ fuzz: $(READY)
 lint: $(READY)
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
+
+docs: $(READY)
+	@$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs output/docs
+	@echo "docs: output/docs/index.html"
 
 format: $(READY)
 	@$(VENV)/bin/ruff check --fix .

@@ -17,6 +17,7 @@ EXTRAS = {
     "video": ["av>=14"],  # decoding and encoding videos
     "map": ["pyogrio>=0.8", "pyproj>=3.6", "scipy", "shapely>=2"],  # flight logs, maps
     "ray": ["ray>=2.9"],  # msnet map --workers ray; 200 MB
+    "docs": ["sphinx", "myst-parser", "furo", "sphinx-argparse"],
     "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff", "selenium>=4.15"],
 }
 EXTRAS["all"] = sorted(set().union(*EXTRAS.values()))
