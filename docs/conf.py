@@ -1,4 +1,4 @@
-"""Settings of the documentation: ``make docs`` builds it, with warnings as errors and no network."""
+"""Settings of the documentation, which ``make docs`` builds without a network."""
 
 from __future__ import annotations
 
