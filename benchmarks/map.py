@@ -27,7 +27,9 @@ from tqdm import tqdm
 from msnet_d2.damage_map.buildings.assessment import find_buildings
 from msnet_d2.damage_map.buildings.association import link
 from msnet_d2.damage_map.buildings.observations import read_results
-from msnet_d2.damage_map.flight import Flight, FlightOptions, LocalFrame
+from msnet_d2.damage_map.buildings.placement import place
+from msnet_d2.damage_map.geometry.flight import Flight, FlightOptions
+from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.pipeline import make_map
 
 HEIGHT_M, AROUND_M = 60.0, 5.0
@@ -83,9 +85,9 @@ def detected(demo: Path, results: Path | None) -> tuple[list[tuple], list[str]]:
                 clip.with_suffix(".srt"), duration_s=read.duration_s, size=read.size,
                 fps=read.fps, start=None, options=FlightOptions(),
             )  # fmt: skip
-            local = LocalFrame(*flight.telemetry.home)
-            flight.place(read.sightings, local)
-            buildings = find_buildings(link(read.sightings))
+            local = EnuFrame(*flight.telemetry.home)
+            place(flight, read.observations, local)
+            buildings = find_buildings(link(read.observations))
             seen = truth_in_view(entry)
             everything += score_map(buildings, seen, local)
             assessed += score_map([b for b in buildings if b.level.number], seen, local)

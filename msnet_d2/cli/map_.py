@@ -137,7 +137,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the map and say what is in it."""
     from msnet_d2.damage_map.buildings.assessment import Rules
-    from msnet_d2.damage_map.flight import FlightOptions
+    from msnet_d2.damage_map.geometry.flight import FlightOptions
     from msnet_d2.damage_map.output.folder import check_folder
     from msnet_d2.damage_map.pipeline import find_videos, make_map
     from msnet_d2.damage_map.telemetry.flight_csv import parse_columns

@@ -19,35 +19,35 @@ from __future__ import annotations
 
 from msnet_d2.damage_map.geometry.camera import Camera
 from msnet_d2.damage_map.geometry.gcp import (
-    ControlPoint,
-    PoseCorrection,
-    PoseFit,
-    fit_pose,
-    read_control_points,
+    GroundControlPoint,
+    PoseCalibration,
+    PoseOffsets,
+    calibrate_pose,
+    read_gcps,
 )
-from msnet_d2.damage_map.geometry.projector import GroundPoints, GroundProjector, Refusal
+from msnet_d2.damage_map.geometry.projector import GroundPoints, GroundProjector, ProjectionFailure
 from msnet_d2.damage_map.geometry.terrain import ElevationGrid, Terrain
-from msnet_d2.damage_map.telemetry.cleaning import Quality
+from msnet_d2.damage_map.telemetry.cleaning import TelemetryFlag
 from msnet_d2.damage_map.telemetry.flight_csv import parse_columns
 from msnet_d2.damage_map.telemetry.noise import TelemetryNoise
 from msnet_d2.damage_map.telemetry.telemetry import Telemetry, TelemetrySample, find_telemetry
 
 __all__ = [
     "Camera",
-    "ControlPoint",
     "ElevationGrid",
+    "GroundControlPoint",
     "GroundPoints",
     "GroundProjector",
-    "PoseCorrection",
-    "PoseFit",
-    "Quality",
-    "Refusal",
+    "PoseCalibration",
+    "PoseOffsets",
+    "ProjectionFailure",
     "Telemetry",
+    "TelemetryFlag",
     "TelemetryNoise",
     "TelemetrySample",
     "Terrain",
+    "calibrate_pose",
     "find_telemetry",
-    "fit_pose",
     "parse_columns",
-    "read_control_points",
+    "read_gcps",
 ]

@@ -17,7 +17,9 @@ from msnet_d2.damage_map.buildings.assessment import Building, Rules, find_build
 from msnet_d2.damage_map.buildings.association import link
 from msnet_d2.damage_map.buildings.levels import LEVELS
 from msnet_d2.damage_map.buildings.observations import VideoResults, read_results
-from msnet_d2.damage_map.flight import Flight, FlightOptions, LocalFrame, part_height, project
+from msnet_d2.damage_map.buildings.placement import part_height, place
+from msnet_d2.damage_map.geometry.flight import Flight, FlightOptions
+from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.output.folder import FORMAT, MARKER, check_folder, whole_folder
 from msnet_d2.damage_map.output.gpkg import import_pyogrio, write_gpkg
 from msnet_d2.damage_map.output.kmz import write_kmz
@@ -26,7 +28,7 @@ from msnet_d2.damage_map.output.photos import plan_mosaics, take_pictures
 from msnet_d2.damage_map.output.records import (
     BUILDING_COLUMNS,
     PART_COLUMNS,
-    AreaGrid,
+    MapGrid,
     building_record,
     part_records,
 )
@@ -279,17 +281,19 @@ def _map(
 ) -> MapSummary:
     videos = [s.results for s in sources]
     flights = [s.flight for s in sources]
-    local = next((LocalFrame(*f.telemetry.home) for f in flights if f is not None), None)
+    local = next((EnuFrame(*f.telemetry.home) for f in flights if f is not None), None)
     tracks = []
     for source in sources:
         if source.flight is not None:
-            refused = source.flight.place(source.results.sightings, local)
-            source.notes += [f"{n} sightings have no place: {why}" for why, n in refused.items()]
-        tracks += link(source.results.sightings)
+            unplaced = place(source.flight, source.results.observations, local)
+            source.notes += [
+                f"{n} observations have no place: {why}" for why, n in unplaced.items()
+            ]
+        tracks += link(source.results.observations)
     clock.lap("linking")
     buildings = find_buildings(tracks, _placer(flights, local), rules)
-    areas = AreaGrid([b.point for b in buildings if b.point is not None])
-    records = [building_record(b, videos, local, areas) for b in buildings]
+    grid = MapGrid([b.point for b in buildings if b.point is not None])
+    records = [building_record(b, videos, local, grid) for b in buildings]
     parts = [p for b in buildings for p in part_records(b, videos, local)]
     clock.lap("merging")
     mosaics = plan_mosaics(flights, videos, local)
@@ -304,7 +308,7 @@ def _map(
         records,
         parts,
         local=local,
-        areas=areas,
+        grid=grid,
         videos=[_about(s) for s in sources],
         tracks=[None if f is None else _flight_line(f, local) for f in flights],
         crops=crops,
@@ -326,20 +330,20 @@ def _map(
     )
 
 
-def _placer(flights: list[Flight | None], local: LocalFrame | None):
-    def place(sighting, part, pixels: np.ndarray) -> np.ndarray | None:
-        flight = flights[sighting.video]
+def _placer(flights: list[Flight | None], local: EnuFrame | None):
+    def to_ground(observation, part, pixels: np.ndarray) -> np.ndarray | None:
+        flight = flights[observation.video]
         if flight is None:
             return None
-        projector = flight.projector(sighting.time_s, sighting.size)
+        projector = flight.projector(observation.time_s, observation.size)
         height = part_height(part, flight.options)
-        found = project(projector, pixels, np.full(len(pixels), height))
-        return None if found.refusal.any() else local.to_xy(found.lat_lon)
+        found = projector.to_ground(pixels, height_m=height)
+        return None if found.failure.any() else local.to_xy(found.lat_lon)
 
-    return place
+    return to_ground
 
 
-def _flight_line(flight: Flight, local: LocalFrame) -> np.ndarray:
+def _flight_line(flight: Flight, local: EnuFrame) -> np.ndarray:
     """The log's places (N, 2) in local metres while the video runs; all of them if none is."""
     track = flight.telemetry.track
     during = (track[:, 0] >= -1) & (track[:, 0] <= flight.duration_s + 1)

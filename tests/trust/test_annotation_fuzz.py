@@ -194,11 +194,11 @@ def read_video(folder):
     except MSNetError:
         return
     assert math.isfinite(found.duration_s)
-    for sighting in found.sightings:
-        assert np.isfinite(sighting.box).all()
-        for part in sighting.parts:
+    for observation in found.observations:
+        assert np.isfinite(observation.box).all()
+        for part in observation.parts:
             assert 0 <= part.score <= 1
-            for outline in outlines_px(part, sighting.size):
+            for outline in outlines_px(part, observation.size):
                 assert np.isfinite(outline).all()
 
 
@@ -248,7 +248,7 @@ def test_the_sound_files_are_sound(tmp_path):
     """Otherwise the fuzzing above would stop at the first check."""
     (tmp_path / "x.json").write_text(json.dumps(sound_video()))
     found = read_results(tmp_path / "x.json")
-    assert sum(len(s.parts) for s in found.sightings) == 6
+    assert sum(len(s.parts) for s in found.observations) == 6
     (tmp_path / "x.json").write_text(json.dumps(sound_content()))
     assert find_issues(tmp_path / "x.json", tmp_path, check_images=False) == []
     assert sum(len(r["annotations"]) for r in load_isbda_json(tmp_path / "x.json", tmp_path)) == 6

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from msnet_d2.damage_map.buildings.observations import Sighting
+from msnet_d2.damage_map.buildings.observations import Observation
 
-# Sightings whose directions differ by less are taken together.
+# Observations whose directions differ by less are taken together.
 BIN_DEG = 30.0
 # How far edges of boxes are off on the ground, and heights of buildings against what is assumed.
 EDGE_NOISE_M = 0.7
@@ -17,7 +17,7 @@ HEIGHT_SIGMA_M = 2.0
 # So large a share of the boxes of a building is taken to disagree by less than their mean is off.
 UNREST_QUANTILE = 0.75
 # A building that no frame shows whole reaches so much further than what is seen of it.
-CUT_OFF_ERROR_M = 10.0
+TRUNCATED_ERROR_M = 10.0
 
 
 class Footprint(NamedTuple):
@@ -26,14 +26,14 @@ class Footprint(NamedTuple):
     Attributes:
         polygon: shapely polygon.
         centre: (2,).
-        error_m: 90% radius of the centre.
-        cut_off: whether the edge of the frame cuts it off in every sighting.
+        ce90_m: 90% radius of the centre.
+        truncated: whether the edge of the frame cuts it off in every observation.
     """
 
     polygon: Any
     centre: np.ndarray
-    error_m: float
-    cut_off: bool
+    ce90_m: float
+    truncated: bool
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
@@ -43,8 +43,8 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
-def footprint(sightings: Sequence[Sighting]) -> Footprint:
-    """Footprint of one building from sightings that have an outline and a view.
+def footprint(observations: Sequence[Observation]) -> Footprint:
+    """Footprint of one building from observations that have an outline and a view.
 
     From each direction a building is as wide as its box and as deep as from the near wall's foot to
     the far roof: a rectangle along the view. Rectangles of different directions are laid over each
@@ -53,8 +53,8 @@ def footprint(sightings: Sequence[Sighting]) -> Footprint:
     """
     import shapely
 
-    whole = [s for s in sightings if s.has_building_box and not s.cut_off]
-    used = whole or list(sightings)
+    whole = [s for s in observations if s.has_building_box and not s.truncated]
+    used = whole or list(observations)
     angles = np.array([np.degrees(np.arctan2(s.view[0], s.view[1])) for s in used])
     bins = np.floor((angles % 360) / BIN_DEG).astype(int)
     rectangles, centres, weights, errors = [], [], [], []
@@ -64,7 +64,7 @@ def footprint(sightings: Sequence[Sighting]) -> Footprint:
         rectangles.append(corners)
         centres.append(corners.mean(axis=0))
         weight = np.array([s.score for s in members])
-        error = weighted_median(np.array([s.error_m for s in members]), weight)
+        error = weighted_median(np.array([s.ce90_m for s in members]), weight)
         error = float(np.hypot(error, _unrest(members, centres[-1])))
         errors.append(error)
         weights.append(weight.sum() / max(error, 0.1) ** 2)
@@ -80,45 +80,44 @@ def footprint(sightings: Sequence[Sighting]) -> Footprint:
     apart = max(float(np.hypot(*(c - centre))) for c in centres)
     error = max(float(weights @ np.array(errors)), apart)
     if not whole:
-        error = float(np.hypot(error, CUT_OFF_ERROR_M))
+        error = float(np.hypot(error, TRUNCATED_ERROR_M))
     return Footprint(polygon, np.array(polygon.centroid.coords[0]), error, not whole)
 
 
-def _unrest(sightings: Sequence[Sighting], centre: np.ndarray) -> float:
+def _unrest(observations: Sequence[Observation], centre: np.ndarray) -> float:
     """By how much boxes of one direction disagree on the centre (2,), in metres.
 
     Perfect boxes agree within decimetres; those of a detector that takes in a tree or leaves out a
     wing do not, and what is wrong in many frames is wrong in their mean.
     """
-    middles = np.stack([s.outline.mean(axis=0) for s in sightings])
+    middles = np.stack([s.outline.mean(axis=0) for s in observations])
     return float(np.quantile(np.hypot(*(middles - centre).T), UNREST_QUANTILE))
 
 
-def _height_off(far: np.ndarray, lean: np.ndarray) -> float:
+def _height_off(far: np.ndarray, relief_displacement: np.ndarray) -> float:
     """By how much the building is higher than assumed, in metres, by how its far edge moves.
 
-    A ridge that is d metres higher than assumed lands ``d * lean`` too far away, and as the camera
-    comes nearer ``lean`` changes: the slope of ``far`` (S,) over ``lean`` (S,) is d. It is drawn
-    towards 0 by what is known of heights beforehand.
+    A ridge that is d metres higher than assumed lands ``d * relief_displacement`` too far away.
+    The slope of ``far`` (S,) over ``relief_displacement`` (S,) is therefore d. A normal prior of
+    :data:`HEIGHT_SIGMA_M` draws it towards 0.
     """
-    spread = lean - lean.mean()
+    spread = relief_displacement - relief_displacement.mean()
     information = (spread**2).sum() / EDGE_NOISE_M**2
     slope = (spread * far).sum() / EDGE_NOISE_M**2
     return float(slope / (information + 1 / HEIGHT_SIGMA_M**2))
 
 
-def _rectangle(sightings: Sequence[Sighting], *, whole: bool) -> np.ndarray:
-    """Corners (4, 2) of the rectangle along the mean view that the sightings agree on."""
-    view = np.sum([s.view for s in sightings], axis=0)
+def _rectangle(observations: Sequence[Observation], *, whole: bool) -> np.ndarray:
+    """Corners (4, 2) of the rectangle along the mean view that the observations agree on."""
+    view = np.sum([s.view for s in observations], axis=0)
     view = view / max(float(np.hypot(*view)), 1e-9)
     axes = np.stack([view, [view[1], -view[0]]])  # away from the camera, to its right
-    along = np.stack([s.outline for s in sightings]) @ axes.T  # (S, 4, 2)
-    weights = np.array([s.score for s in sightings])
+    along = np.stack([s.outline for s in observations]) @ axes.T  # (S, 4, 2)
+    weights = np.array([s.score for s in observations])
     low, high = along.min(axis=1), along.max(axis=1)
     if whole:
-        high[:, 0] -= _height_off(high[:, 0], np.array([s.lean for s in sightings])) * np.array(
-            [s.lean for s in sightings]
-        )
+        displacement = np.array([s.relief_displacement for s in observations])
+        high[:, 0] -= _height_off(high[:, 0], displacement) * displacement
         low = np.array([weighted_median(low[:, k], weights) for k in (0, 1)])
         high = np.array([weighted_median(high[:, k], weights) for k in (0, 1)])
     else:

@@ -1,4 +1,4 @@
-"""Damage levels of buildings: a vote over sightings, and what the levels are called elsewhere.
+"""Damage levels of buildings: a vote over observations, and what the levels are called elsewhere.
 
 A model that was trained on ISBDA knows its three levels and nothing finer. What other scales call
 them is indicative: FEMA and EMS-98 are assigned by people who stand in front of the building. There
@@ -59,12 +59,12 @@ LEVELS = (
 
 @dataclass(frozen=True)
 class Vote:
-    """What the sightings of one building say of its level.
+    """What the observations of one building say of its level.
 
     Attributes:
         level: the level with most weight, the worse one of equals; 0 without a vote.
         weights: sum of confidences for each of the levels 1, 2, 3.
-        confidence: mean confidence of the sightings that voted for ``level``.
+        confidence: mean confidence of the observations that voted for ``level``.
         agreement: share of all weight that ``level`` has; 0 without a vote.
         count: number of votes.
     """
@@ -77,7 +77,7 @@ class Vote:
 
 
 def vote(ballots: Iterable[tuple[int, float]]) -> Vote:
-    """Count ``ballots``: a level (1 to 3) and its confidence (0 to 1) for each sighting.
+    """Count ``ballots``: a level (1 to 3) and its confidence (0 to 1) for each observation.
 
     Confidences are those after refinement, so that a level that its neighbours in time do not
     support weighs less.

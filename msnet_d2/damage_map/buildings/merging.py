@@ -18,12 +18,12 @@ LEAST_OVERLAP = 0.35
 # … or, if both were seen in the same frames, from this on: a building found twice there. Places of
 # one frame share their errors, so that neighbours hardly overlap, and so does what lies within
 # another: a detector takes a wing or a roof for a building of its own.
-LEAST_OVERLAP_TOGETHER = 0.5
-LEAST_WITHIN_TOGETHER = 0.6
+LEAST_OVERLAP_COVISIBLE = 0.5
+LEAST_WITHIN_COVISIBLE = 0.6
 # So large a share of the shorter track's frames may be shared without being seen side by side.
 SHARED_FRAMES = 0.1
 # What the frame's edge cuts off is misplaced by up to so many metres: its foot or top is not seen.
-CUT_OFF_SLACK_M = 4.0
+TRUNCATED_SLACK_M = 4.0
 # Places of two passes may be shifted against each other by so much of a building's size.
 SLACK_SHARE = 0.3
 # Within this time two tracks of a video share the errors of the log.
@@ -43,7 +43,7 @@ class Group:
         """Make a group; each track has a place."""
         frames: dict[int, set[int]] = {}
         for track in tracks:
-            for s in track.sightings:
+            for s in track.observations:
                 frames.setdefault(s.video, set()).add(s.frame)
         return cls(tracks, footprint([s for t in tracks for s in t.placed]), frames)
 
@@ -55,9 +55,9 @@ class Group:
     def times(self, video: int) -> list[tuple[float, float]]:
         """First and last time of each track in ``video``."""
         return [
-            (t.sightings[0].time_s, t.last.time_s)
+            (t.observations[0].time_s, t.last.time_s)
             for t in self.tracks
-            if t.sightings[0].video == video
+            if t.observations[0].video == video
         ]
 
 
@@ -65,7 +65,7 @@ def merge(tracks: list[Track]) -> list[Group]:
     """Join tracks, the best overlap first, until none is left to join.
 
     Args:
-        tracks: of all videos, each with at least one sighting that has outline and view.
+        tracks: of all videos, each with at least one observation that has outline and view.
     """
     import shapely
 
@@ -95,18 +95,18 @@ def joinable(a: Group, b: Group) -> float:
     """Overlap of two groups if it is enough to make them one building, else 0."""
     shared = sum(len(frames & b.frames.get(v, set())) for v, frames in a.frames.items())
     fewer = min(sum(map(len, g.frames.values())) for g in (a, b))
-    together = shared > SHARED_FRAMES * fewer
-    slack = 0.0 if together or _same_pass(a, b) else _slack(a, b)
-    if not together and (a.footprint.cut_off or b.footprint.cut_off):
-        slack = max(slack, CUT_OFF_SLACK_M)
+    covisible = shared > SHARED_FRAMES * fewer
+    slack = 0.0 if covisible or _same_pass(a, b) else _slack(a, b)
+    if not covisible and (a.footprint.truncated or b.footprint.truncated):
+        slack = max(slack, TRUNCATED_SLACK_M)
     overlap, within = _overlap(a, b, slack)
-    least = LEAST_OVERLAP_TOGETHER if together else LEAST_OVERLAP
-    enough = overlap >= least or (together and within >= LEAST_WITHIN_TOGETHER)
+    least = LEAST_OVERLAP_COVISIBLE if covisible else LEAST_OVERLAP
+    enough = overlap >= least or (covisible and within >= LEAST_WITHIN_COVISIBLE)
     return overlap if enough else 0.0
 
 
 def _slack(a: Group, b: Group) -> float:
-    errors = np.hypot(a.footprint.error_m, b.footprint.error_m)
+    errors = np.hypot(a.footprint.ce90_m, b.footprint.ce90_m)
     return float(min(errors, SLACK_SHARE * min(a.size, b.size)))
 
 
@@ -140,6 +140,6 @@ def _overlap(a: Group, b: Group, slack: float) -> tuple[float, float]:
         return 0.0, 0.0
     first, second = a.footprint.polygon.area, polygon.area
     within = common / min(first, second)
-    if a.footprint.cut_off or b.footprint.cut_off:
+    if a.footprint.truncated or b.footprint.truncated:
         return within, within
     return (common / (first + second - common) + within) / 2, within

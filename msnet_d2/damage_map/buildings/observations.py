@@ -28,7 +28,7 @@ _MAX_INT = 2**53
 
 
 @dataclass
-class PartSighting:
+class PartObservation:
     """A damaged part in one frame.
 
     Attributes:
@@ -51,7 +51,7 @@ class PartSighting:
 
 
 @dataclass
-class Sighting:
+class Observation:
     """A damaged building in one frame.
 
     Attributes:
@@ -64,9 +64,10 @@ class Sighting:
         has_building_box: whether ``box`` is the building's.
         outline: (4, 2) local metres, on the ground; None where it has no place. In order: near
             left, near right, far right, far left as the camera sees it.
-        error_m: 90% radius of its place.
+        ce90_m: 90% radius of its place.
         view: direction (2,) east, north in which the camera looks at it, of length 1.
-        lean: metres on the ground by which something a metre high hides what is behind it.
+        relief_displacement: metres on the ground by which the top of something one metre high is
+            displaced.
         doubts: what is wrong with its place, in words; empty if nothing.
     """
 
@@ -75,23 +76,23 @@ class Sighting:
     time_s: float
     box: np.ndarray
     size: tuple[float, float]
-    parts: list[PartSighting]
+    parts: list[PartObservation]
     has_building_box: bool = True
     outline: np.ndarray | None = None
-    error_m: float = np.nan
+    ce90_m: float = np.nan
     view: np.ndarray | None = None
-    lean: float = 0.0
+    relief_displacement: float = 0.0
     doubts: str = ""
 
     @property
-    def cut_off(self) -> bool:
+    def truncated(self) -> bool:
         """Whether the frame's edge cuts it off."""
         x0, y0, x1, y1 = self.box
         width, height = self.size
         return bool(min(x0, y0, width - x1, height - y1) <= EDGE_PX)
 
     @property
-    def worst(self) -> PartSighting:
+    def worst(self) -> PartObservation:
         """The part of the worst level, the surest of these."""
         return max(self.parts, key=lambda p: (p.level, p.score))
 
@@ -116,7 +117,7 @@ class VideoResults:
         fps: frames a second.
         duration_s: of the video.
         frames: index and time of each frame that was looked at.
-        sightings: in order of frames.
+        observations: in order of frames.
         weights_sha256: digest of the weights, or None.
         problems: what is missing of the video, a line each.
     """
@@ -126,7 +127,7 @@ class VideoResults:
     fps: float
     duration_s: float
     frames: list[tuple[int, float]]
-    sightings: list[Sighting]
+    observations: list[Observation]
     weights_sha256: str | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -136,7 +137,7 @@ def read_results(path: str | Path, *, video: int = 0, min_score: float = 0.3) ->
 
     Args:
         path: the file.
-        video: number that its sightings get.
+        video: number that its observations get.
         min_score: what scores less is left out.
 
     Raises:
@@ -175,7 +176,7 @@ def _from_json(data: dict, source: str, video: int, min_score: float) -> VideoRe
     about = data["video"]
     size = (_number(about, "width", 1, _MAX_SIDE), _number(about, "height", 1, _MAX_SIDE))
     fps = _number(about, "fps", 1e-3, 1e5)
-    frames, sightings = [], []
+    frames, observations = [], []
     for entry in data["frames"]:
         index = int(_number(entry, "index", 0, _MAX_INT))
         time_s = _number(entry, "time_s", 0, _MAX_S)
@@ -193,7 +194,7 @@ def _from_json(data: dict, source: str, video: int, min_score: float) -> VideoRe
             if parent is not None:
                 _xyxy(parent)
             parts.append((_part(item, level, frame_size), parent))
-        sightings += group_parts(parts, video, index, time_s, frame_size)
+        observations += group_parts(parts, video, index, time_s, frame_size)
     end = frames[-1][1] + 1 / fps if frames else 0.0
     duration = None if about.get("duration_s") is None else _number(about, "duration_s", 0, _MAX_S)
     digest = (data.get("model") or {}).get("weights_sha256")
@@ -205,7 +206,7 @@ def _from_json(data: dict, source: str, video: int, min_score: float) -> VideoRe
         fps=fps,
         duration_s=duration or end,
         frames=frames,
-        sightings=sightings,
+        observations=observations,
         weights_sha256=digest,
         problems=[str(p) for p in (data.get("summary") or {}).get("problems", [])],
     )
@@ -220,14 +221,14 @@ def _number(item: dict, key: str, least: float, most: float) -> float:
     return float(value)
 
 
-def _part(item: dict, level: int, size: tuple[float, float]) -> PartSighting:
+def _part(item: dict, level: int, size: tuple[float, float]) -> PartObservation:
     track = item.get("track_id")
     track = None if track is None else int(_number(item, "track_id", -1, _MAX_INT))
     raw = item.get("score_raw")
     segmentation = item.get("segmentation")
     if segmentation:
         _check_segmentation(segmentation, int(size[1]), int(size[0]))
-    return PartSighting(
+    return PartObservation(
         level=level,
         score=_number(item, "score", 0, 1),
         box=_xyxy(item["bbox"]),
@@ -260,20 +261,20 @@ def _xyxy(box: Sequence[float]) -> np.ndarray:
 
 
 def group_parts(
-    parts: list[tuple[PartSighting, Sequence[float] | None]],
+    parts: list[tuple[PartObservation, Sequence[float] | None]],
     video: int,
     frame: int,
     time_s: float,
     size: tuple[float, float],
-) -> list[Sighting]:
+) -> list[Observation]:
     """Gather the parts of one frame by building.
 
     Args:
         parts: each with the box (XYWH) of its building, or None. A part without one goes to the
             building that holds most of it, if one holds at least half; else it stands alone.
-        video, frame, time_s, size: of the sightings.
+        video, frame, time_s, size: of the observations.
     """
-    groups: list[Sighting] = []
+    groups: list[Observation] = []
     known = [(p, _xyxy(b)) for p, b in parts if b is not None]
     for part, box in sorted(known, key=lambda pair: -pair[0].score):
         overlaps = [box_iou(box, g.box) for g in groups]
@@ -281,7 +282,7 @@ def group_parts(
         if best >= 0 and overlaps[best] >= SAME_BUILDING_IOU:
             groups[best].parts.append(part)
         else:
-            groups.append(Sighting(video, frame, time_s, box, size, [part]))
+            groups.append(Observation(video, frame, time_s, box, size, [part]))
     for part in (p for p, b in parts if b is None):
         inside = [_inside(part.box, g.box) for g in groups]
         best = int(np.argmax(inside)) if inside else -1
@@ -289,7 +290,7 @@ def group_parts(
             groups[best].parts.append(part)
         else:
             groups.append(
-                Sighting(video, frame, time_s, part.box, size, [part], has_building_box=False)
+                Observation(video, frame, time_s, part.box, size, [part], has_building_box=False)
             )
     return groups
 

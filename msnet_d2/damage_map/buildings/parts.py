@@ -1,4 +1,4 @@
-"""The damaged parts of one building: sightings of one part gathered, each with its place."""
+"""The damaged parts of one building: observations of one part gathered, each with its place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from msnet_d2.damage_map.buildings.levels import Vote, vote
-from msnet_d2.damage_map.buildings.observations import PartSighting, Sighting
+from msnet_d2.damage_map.buildings.observations import Observation, PartObservation
 from msnet_d2.structures.mask_crop import annotation_mask
 
 # Parts are one from this intersection over the smaller one on.
@@ -27,15 +27,15 @@ class Part:
     """A damaged part of a building.
 
     Attributes:
-        vote: of its sightings on its level.
-        sightings: each with the frame in which it was.
+        vote: of its observations on its level.
+        observations: each with the frame in which it was.
         best: the surest of these of the voted level.
         polygon: shapely, local metres, within the building's footprint; None without a place.
     """
 
     vote: Vote
-    sightings: list[tuple[Sighting, PartSighting]]
-    best: tuple[Sighting, PartSighting]
+    observations: list[tuple[Observation, PartObservation]]
+    best: tuple[Observation, PartObservation]
     polygon: Any = None
 
     @property
@@ -45,20 +45,22 @@ class Part:
 
 
 # Places (N, 2) in local metres of pixels (N, 2) of a part, or None.
-Placer = Callable[[Sighting, PartSighting, np.ndarray], "np.ndarray | None"]
+Placer = Callable[[Observation, PartObservation, np.ndarray], "np.ndarray | None"]
 
 
-def find_parts(sightings: Sequence[Sighting], footprint: Any, placer: Placer | None) -> list[Part]:
+def find_parts(
+    observations: Sequence[Observation], footprint: Any, placer: Placer | None
+) -> list[Part]:
     """Gather the parts of one building, the worst and surest first.
 
     Args:
-        sightings: of the building.
+        observations: of the building.
         footprint: shapely polygon, or None.
-        placer: from pixels of a sighting's part to the ground; None: parts get no place.
+        placer: from pixels of a observation's part to the ground; None: parts get no place.
     """
-    pairs = [(s, p) for s in sightings for p in s.parts]
+    pairs = [(s, p) for s in observations for p in s.parts]
     pairs.sort(key=lambda pair: -pair[1].score)
-    least = max(2.0, LEAST_SHARE * len(sightings)) if len(sightings) > 2 else 1.0
+    least = max(2.0, LEAST_SHARE * len(observations)) if len(observations) > 2 else 1.0
     parts = []
     for members in _gather(pairs):
         frames = {(s.video, s.frame) for s, _ in members}
@@ -67,7 +69,7 @@ def find_parts(sightings: Sequence[Sighting], footprint: Any, placer: Placer | N
         ballot = vote((p.level, p.score) for _, p in members)
         chosen = [m for m in members if m[1].level == ballot.level]
         # A whole view of the building beats one that the frame's edge cuts off.
-        best = max(chosen, key=lambda m: (not m[0].cut_off, m[1].score))
+        best = max(chosen, key=lambda m: (not m[0].truncated, m[1].score))
         part = Part(ballot, members, best)
         if footprint is not None and placer is not None:
             part.polygon = _place(best, footprint, placer)
@@ -75,8 +77,8 @@ def find_parts(sightings: Sequence[Sighting], footprint: Any, placer: Placer | N
     return sorted(parts, key=lambda p: (-p.level, -p.vote.confidence))
 
 
-def _gather(pairs: list[tuple[Sighting, PartSighting]]) -> list[list]:
-    """Groups of sightings of one part each; the surest sighting that is left begins a group."""
+def _gather(pairs: list[tuple[Observation, PartObservation]]) -> list[list]:
+    """Groups of observations of one part each; the surest one that is left begins a group."""
     import shapely
 
     shapes = np.array(
@@ -109,7 +111,7 @@ def _gather(pairs: list[tuple[Sighting, PartSighting]]) -> list[list]:
     return groups
 
 
-def outlines_px(part: PartSighting, size: tuple[float, float]) -> list[np.ndarray]:
+def outlines_px(part: PartObservation, size: tuple[float, float]) -> list[np.ndarray]:
     """Outlines (K, 2) of a part in pixels, from its mask, or its box where there is none."""
     import cv2
 
@@ -133,13 +135,13 @@ def outlines_px(part: PartSighting, size: tuple[float, float]) -> list[np.ndarra
     return found or box
 
 
-def _place(best: tuple[Sighting, PartSighting], footprint: Any, placer: Placer) -> Any:
+def _place(best: tuple[Observation, PartObservation], footprint: Any, placer: Placer) -> Any:
     """The part's polygon within the footprint; None where it has no place."""
     import shapely
 
-    sighting, part = best
-    outlines = outlines_px(part, sighting.size)
-    places = placer(sighting, part, np.concatenate(outlines))
+    observation, part = best
+    outlines = outlines_px(part, observation.size)
+    places = placer(observation, part, np.concatenate(outlines))
     if places is None:
         return None
     pieces = np.split(places, np.cumsum([len(o) for o in outlines])[:-1])
@@ -148,8 +150,8 @@ def _place(best: tuple[Sighting, PartSighting], footprint: Any, placer: Placer) 
     if inside.area >= _LEAST_INSIDE * shape.area:
         return inside if inside.area > 0 else None
     # A wall's foot or a high ridge lands outside: keep its place within the building's box instead.
-    x0, y0, x1, y1 = sighting.box
-    corners = sighting.outline
+    x0, y0, x1, y1 = observation.box
+    corners = observation.outline
     moved = []
     for outline in outlines:
         u = np.clip((outline[:, 0] - x0) / max(x1 - x0, 1e-6), 0, 1)[:, None]

@@ -29,7 +29,7 @@ MANY_POINTS = 5
 # the strongest one (in usual errors).
 _CONDITION = 0.02
 # What remains of a log's noise once its constant part is known.
-_REST = 0.3
+_RESIDUAL_NOISE = 0.3
 # A mean residual above this many degrees is no matter of a mended pose.
 _SUSPICIOUS_DEG = 2.0
 _HEADERS = {
@@ -44,7 +44,7 @@ _HEADERS = {
 
 
 @dataclass(frozen=True)
-class ControlPoint:
+class GroundControlPoint:
     """A pixel of a frame and its place.
 
     Attributes:
@@ -67,7 +67,7 @@ class ControlPoint:
 
 
 @dataclass(frozen=True)
-class PoseCorrection:
+class PoseOffsets:
     """Constant offsets of a whole flight, to be added to its telemetry.
 
     ``sigma`` has the standard deviation of each fitted offset, by its name in
@@ -87,7 +87,9 @@ class PoseCorrection:
         for name, sigma in self.sigma:
             field = {"altitude": "altitude_m", "focal": "focal_share"}.get(name, f"{name}_deg")
             known = getattr(noise, field)
-            noise = replace(noise, **{field: min(known, math.hypot(sigma, _REST * known))})
+            noise = replace(
+                noise, **{field: min(known, math.hypot(sigma, _RESIDUAL_NOISE * known))}
+            )
         return replace(
             sample,
             yaw=sample.yaw + self.yaw,
@@ -103,7 +105,7 @@ class PoseCorrection:
 
 
 @dataclass(frozen=True)
-class PoseFit:
+class PoseCalibration:
     """What control points say of a flight's pose.
 
     Attributes:
@@ -115,7 +117,7 @@ class PoseFit:
         notes: what to know about it, a line each.
     """
 
-    correction: PoseCorrection
+    correction: PoseOffsets
     fitted: tuple[str, ...]
     residual_px: np.ndarray
     residual_m: np.ndarray
@@ -128,7 +130,7 @@ class PoseFit:
         return float(np.sqrt(np.mean(self.residual_px**2)))
 
 
-def read_control_points(path: Path | str) -> list[ControlPoint]:
+def read_gcps(path: Path | str) -> list[GroundControlPoint]:
     """Read control points from CSV with columns x, y, frame (or time), lat, lon[, height].
 
     Raises:
@@ -176,7 +178,7 @@ def read_control_points(path: Path | str) -> list[ControlPoint]:
             )
         height = v.get("height", 0.0)
         points.append(
-            ControlPoint(
+            GroundControlPoint(
                 x=v["x"],
                 y=v["y"],
                 lat=v["lat"],
@@ -191,14 +193,14 @@ def read_control_points(path: Path | str) -> list[ControlPoint]:
     return points
 
 
-def fit_pose(
-    points: Sequence[ControlPoint],
+def calibrate_pose(
+    points: Sequence[GroundControlPoint],
     samples: Sequence[TelemetrySample],
     camera: Camera | Sequence[Camera],
     *,
     terrain: Terrain | None = None,
     ground_m: float = 0.0,
-) -> PoseFit:
+) -> PoseCalibration:
     """Fit constant offsets of yaw, pitch, altitude, roll and focal length by least squares.
 
     As many are fitted, in this order, as there are points for, and as the points can tell apart:
@@ -253,11 +255,11 @@ def fit_pose(
         (n, float(scatter * np.sqrt(inverse[i, i]) * PARAMETERS[n])) for i, n in enumerate(names)
     )
     offsets = {n: float(v * PARAMETERS[n]) for n, v in zip(names, values)}
-    correction = PoseCorrection(**offsets, sigma=sigma)
+    correction = PoseOffsets(**offsets, sigma=sigma)
     angles = np.linalg.norm(final.reshape(-1, 2), axis=1)
     pixels, metres = fitting.misses(correction)
-    before, _ = fitting.misses(PoseCorrection())
-    return PoseFit(
+    before, _ = fitting.misses(PoseOffsets())
+    return PoseCalibration(
         correction=correction,
         fitted=names,
         residual_px=pixels,
@@ -295,7 +297,7 @@ class _Fitting:
 
         Not in pixels, which have no meaning behind the camera, where a first guess may look.
         """
-        offset = PoseCorrection(**{n: float(v * PARAMETERS[n]) for n, v in zip(names, values)})
+        offset = PoseOffsets(**{n: float(v * PARAMETERS[n]) for n, v in zip(names, values)})
         rays = np.empty((len(self.points), 3))
         for camera, members in self.groups:
             rays[members] = offset.apply_camera(camera).rays(self.pixels[members])
@@ -314,7 +316,7 @@ class _Fitting:
         factor = np.where(length > 1e-12, angle / np.maximum(length, 1e-12), 1.0)
         return np.nan_to_num(apart * factor[:, None], nan=1.0).ravel()
 
-    def misses(self, offset: PoseCorrection) -> tuple[np.ndarray, np.ndarray]:
+    def misses(self, offset: PoseOffsets) -> tuple[np.ndarray, np.ndarray]:
         """How far each point is off (N,), in pixels and in metres on the ground."""
         pixels, metres = [], []
         for point, sample, camera in zip(self.points, self.samples, self.cameras):

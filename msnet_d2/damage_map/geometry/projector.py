@@ -28,7 +28,7 @@ UNKNOWN_REACH = 4.0
 UNKNOWN_HEIGHT_M = 120.0
 
 
-class Refusal(enum.IntEnum):
+class ProjectionFailure(enum.IntEnum):
     """Why a pixel has no place on the ground."""
 
     NONE = 0
@@ -43,18 +43,18 @@ class Refusal(enum.IntEnum):
     @property
     def text(self) -> str:
         """The reason in words."""
-        return _REFUSAL_TEXT[self]
+        return _FAILURE_TEXT[self]
 
 
-_REFUSAL_TEXT = {
-    Refusal.NONE: "placed",
-    Refusal.NO_POSITION: "the log has no position at this time",
-    Refusal.NO_ALTITUDE: "the log has no height above take-off",
-    Refusal.BELOW_GROUND: "the drone is not above the ground",
-    Refusal.ABOVE_HORIZON: "above the horizon",
-    Refusal.NEAR_HORIZON: "too near the horizon to say how far away",
-    Refusal.OUTSIDE_LENS: "outside what the lens model describes",
-    Refusal.OUTSIDE_TERRAIN: "outside the elevation raster",
+_FAILURE_TEXT = {
+    ProjectionFailure.NONE: "placed",
+    ProjectionFailure.NO_POSITION: "the log has no position at this time",
+    ProjectionFailure.NO_ALTITUDE: "the log has no height above take-off",
+    ProjectionFailure.BELOW_GROUND: "the drone is not above the ground",
+    ProjectionFailure.ABOVE_HORIZON: "above the horizon",
+    ProjectionFailure.NEAR_HORIZON: "too near the horizon to say how far away",
+    ProjectionFailure.OUTSIDE_LENS: "outside what the lens model describes",
+    ProjectionFailure.OUTSIDE_TERRAIN: "outside the elevation raster",
 }
 
 
@@ -63,13 +63,13 @@ class GroundPoints(NamedTuple):
 
     Attributes:
         lat_lon: (N, 2) degrees; NaN where refused.
-        error_m: (N,) radius that holds the truth with a probability of 90%; NaN where refused.
-        refusal: (N,) codes of :class:`Refusal`, 0 where placed.
+        ce90_m: (N,) radius that holds the truth with a probability of 90%; NaN where refused.
+        failure: (N,) codes of :class:`ProjectionFailure`, 0 where placed.
     """
 
     lat_lon: np.ndarray
-    error_m: np.ndarray
-    refusal: np.ndarray
+    ce90_m: np.ndarray
+    failure: np.ndarray
 
 
 @lru_cache(maxsize=1)
@@ -133,17 +133,19 @@ class GroundProjector:
         """Whether only the point under the drone is known."""
         return self.camera is None or not self.sample.has_angles
 
-    def _frame_refusal(self) -> Refusal:
+    def _frame_failure(self) -> ProjectionFailure:
         if not self.sample.has_position:
-            return Refusal.NO_POSITION
+            return ProjectionFailure.NO_POSITION
         if self.is_point:
-            return Refusal.NONE
+            return ProjectionFailure.NONE
         if not np.isfinite(self.sample.alt):
-            return Refusal.NO_ALTITUDE
+            return ProjectionFailure.NO_ALTITUDE
         ground = self._ground_at_foot()
         if not np.isfinite(ground):
-            return Refusal.OUTSIDE_TERRAIN
-        return Refusal.NONE if self.sample.alt > ground else Refusal.BELOW_GROUND
+            return ProjectionFailure.OUTSIDE_TERRAIN
+        return (
+            ProjectionFailure.NONE if self.sample.alt > ground else ProjectionFailure.BELOW_GROUND
+        )
 
     def _ground_at_foot(self) -> float:
         """Height of the ground under the drone above take-off; NaN where unknown."""
@@ -151,37 +153,53 @@ class GroundProjector:
             return self.ground_m
         return float(self.terrain.height(self.sample.lat, self.sample.lon))
 
-    def to_ground(self, pixels: np.ndarray, *, height_m: float = 0.0) -> GroundPoints:
+    def to_ground(self, pixels: np.ndarray, *, height_m: float | np.ndarray = 0.0) -> GroundPoints:
         """Places of ``pixels`` (N, 2) that lie ``height_m`` above the ground (a roof's corner).
 
         Pixels above the horizon or within a degree of it are refused, and so are pixels so near
         to it that the camera may as well have looked above it.
+
+        Args:
+            pixels: (N, 2).
+            height_m: metres above the ground, of all pixels or of each (N,).
         """
         pixels = np.asarray(pixels, dtype=float).reshape(-1, 2)
         n = len(pixels)
+        if np.ndim(height_m):
+            points = GroundPoints(
+                np.full((n, 2), np.nan), np.full(n, np.nan), np.zeros(n, dtype=np.uint8)
+            )
+            for height in np.unique(height_m):
+                here = np.asarray(height_m) == height
+                found = self.to_ground(pixels[here], height_m=float(height))
+                for target, values in zip(points, found):
+                    target[here] = values
+            return points
         lat_lon, error = np.full((n, 2), np.nan), np.full(n, np.nan)
-        refusal = np.full(n, int(self._frame_refusal()), dtype=np.uint8)
-        if n == 0 or refusal[0]:
-            return GroundPoints(lat_lon, error, refusal)
+        failure = np.full(n, int(self._frame_failure()), dtype=np.uint8)
+        if n == 0 or failure[0]:
+            return GroundPoints(lat_lon, error, failure)
         if self.is_point:
             lat_lon[:] = self.sample.lat, self.sample.lon
             error[:] = self._point_error(pixels)
-            return GroundPoints(lat_lon, error, refusal)
+            return GroundPoints(lat_lon, error, failure)
         sample = self.sample
         rays = self.camera.rays(pixels) @ self._rotation().T
         azimuth = np.degrees(np.arctan2(rays[:, 0], rays[:, 1]))
         sideways = np.hypot(rays[:, 0], rays[:, 1])
         down = np.degrees(np.arctan2(-rays[:, 2], sideways))
-        refusal[down < HORIZON_MARGIN_DEG] = Refusal.NEAR_HORIZON
-        refusal[down <= 0] = Refusal.ABOVE_HORIZON
-        refusal[~np.isfinite(down)] = Refusal.OUTSIDE_LENS
+        failure[down < HORIZON_MARGIN_DEG] = ProjectionFailure.NEAR_HORIZON
+        failure[down <= 0] = ProjectionFailure.ABOVE_HORIZON
+        failure[~np.isfinite(down)] = ProjectionFailure.OUTSIDE_LENS
 
-        ok = np.flatnonzero(refusal == Refusal.NONE)
+        ok = np.flatnonzero(failure == ProjectionFailure.NONE)
         cot = sideways[ok] / -rays[ok, 2]
         distance, slope = self._meet(azimuth[ok], cot, sample.alt - height_m)
         miss = ~np.isfinite(distance)
-        refusal[ok[miss]] = (
-            Refusal.NEAR_HORIZON if self.terrain is None else Refusal.OUTSIDE_TERRAIN
+        failure[ok[miss]] = (
+            ProjectionFailure.NEAR_HORIZON
+            if self.terrain is None
+            else ProjectionFailure.OUTSIDE_TERRAIN
         )
         ok, cot, distance, slope = ok[~miss], cot[~miss], distance[~miss], slope[~miss]
         # How far below the camera the ground is; straight down the distance does not tell.
@@ -189,12 +207,12 @@ class GroundProjector:
         drop = np.where(cot > 1e-6, distance / np.maximum(cot, 1e-12), foot)
         radius = circle_radius(self._covariance(pixels[ok], rays[ok], drop, distance, slope))
         vague = ~np.isfinite(radius)
-        refusal[ok[vague]] = Refusal.NEAR_HORIZON
+        failure[ok[vague]] = ProjectionFailure.NEAR_HORIZON
         ok, distance, radius = ok[~vague], distance[~vague], radius[~vague]
         lat, lon = geodesy.destination(sample.lat, sample.lon, azimuth[ok], distance)
         lat_lon[ok] = np.stack([lat, lon], axis=1)
         error[ok] = radius
-        return GroundPoints(lat_lon, error, refusal)
+        return GroundPoints(lat_lon, error, failure)
 
     def to_pixels(self, lat_lon: np.ndarray, *, height_m: float = 0.0) -> np.ndarray:
         """Pixels (N, 2) of places (N, 2) ``height_m`` above the ground.

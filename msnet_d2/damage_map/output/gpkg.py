@@ -14,7 +14,7 @@ from msnet_d2.errors import DependencyError
 _INTEGERS = {
     "level_number",
     "parts",
-    "sightings",
+    "observations",
     "passes",
     "best_frame",
 }
@@ -30,7 +30,7 @@ _FLOATS = {
     "best_time_s",
     "latitude",
     "longitude",
-    "error_m",
+    "ce90_m",
     "best_score",
 }
 _BOOLEANS = {"needs_review"}

@@ -20,8 +20,8 @@ _SHOWN = (
     ("FEMA, indicative", "fema_indicative"),
     ("EMS-98, indicative", "ems98_indicative"),
     ("Damaged share", "damaged_share"),
-    ("Sightings", "sightings"),
-    ("Position error (m)", "error_m"),
+    ("Observations", "observations"),
+    ("Position error (m)", "ce90_m"),
     ("Needs review", "review_reasons"),
 )
 # Zip files hold dates; a fixed one makes equal maps equal files.

@@ -11,9 +11,10 @@ import numpy as np
 
 from msnet_d2.damage_map.buildings.assessment import Building
 from msnet_d2.damage_map.buildings.levels import LEVELS
-from msnet_d2.damage_map.buildings.observations import Sighting, VideoResults
+from msnet_d2.damage_map.buildings.observations import Observation, VideoResults
 from msnet_d2.damage_map.buildings.parts import outlines_px
-from msnet_d2.damage_map.flight import Flight, LocalFrame
+from msnet_d2.damage_map.geometry.flight import Flight
+from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.output.records import building_id
 from msnet_d2.errors import VideoError
 from msnet_d2.utils.redact import without_folders
@@ -69,7 +70,7 @@ class Mosaic:
 
 
 def plan_mosaics(
-    flights: Sequence[Flight | None], videos: Sequence[VideoResults], local: LocalFrame | None
+    flights: Sequence[Flight | None], videos: Sequence[VideoResults], local: EnuFrame | None
 ) -> dict[int, Mosaic]:
     """Choose the frames of each video's mosaic; none for a video where there is nothing to show."""
     count = max(1, sum(f is not None for f in flights))
@@ -84,7 +85,7 @@ def plan_mosaics(
 
 
 def _plan_mosaic(
-    flight: Flight, video: VideoResults, local: LocalFrame, pixels: int
+    flight: Flight, video: VideoResults, local: EnuFrame, pixels: int
 ) -> Mosaic | None:
     """Frames at equal distances; those that reach near the horizon are not used, as they would
     cover half the map with a blur."""
@@ -112,14 +113,14 @@ def _plan_mosaic(
     return Mosaic((west, south, east, north), np.zeros(size, np.uint8), frames)
 
 
-def _corners(flight: Flight, time_s: float, local: LocalFrame) -> np.ndarray | None:
+def _corners(flight: Flight, time_s: float, local: EnuFrame) -> np.ndarray | None:
     """Where the frame's corners lie, in web metres (4, 2); None if one has no sensible place."""
     projector = flight.projector(time_s)
     if projector.is_point:
         return None
     width, height = flight.size
     found = projector.to_ground([[0, 0], [width, 0], [width, height], [0, height]])
-    if found.refusal.any():
+    if found.failure.any():
         return None
     xy = local.to_xy(found.lat_lon)
     reach = np.linalg.norm(xy[0] - xy[3]) / max(projector.sample.alt, 1.0)
@@ -133,7 +134,7 @@ def take_pictures(
     mosaics: dict[int, Mosaic],
     problems: list[str],
 ) -> dict[str, bytes]:
-    """Crops of the best sightings as JPEG, by the buildings' ids; fills ``mosaics`` on the way.
+    """Crops of the best observations as JPEG, by the buildings' ids; fills ``mosaics`` on the way.
 
     Args:
         sources: the video of each number.
@@ -173,9 +174,9 @@ def take_pictures(
     return crops
 
 
-def crop(image: np.ndarray, sighting: Sighting, width: int) -> bytes:
+def crop(image: np.ndarray, observation: Observation, width: int) -> bytes:
     """A building with its damage outlined, as JPEG ``width`` pixels wide, three by four."""
-    x0, y0, x1, y1 = sighting.box
+    x0, y0, x1, y1 = observation.box
     half = max((x1 - x0) / 2, (y1 - y0) / 2 * 4 / 3) * (1 + _MARGIN)
     half = max(half, 20.0)
     centre = ((x0 + x1) / 2, (y0 + y1) / 2)
@@ -199,13 +200,13 @@ def crop(image: np.ndarray, sighting: Sighting, width: int) -> bytes:
         offset = np.array([width / 2, width * 3 / 8]) - scale * np.array(centre)
         return np.round(points * scale + offset - 0.5).astype(np.int32)
 
-    if sighting.has_building_box:
+    if observation.has_building_box:
         low, high = there(np.array([[x0, y0], [x1, y1]]))
         cv2.rectangle(view, low.tolist(), high.tolist(), (255, 255, 255), 1, cv2.LINE_AA)
-    for part in sighting.parts:
+    for part in observation.parts:
         color = LEVELS[part.level].color
         bgr = tuple(int(color[i : i + 2], 16) for i in (5, 3, 1))
-        outlines = [there(o) for o in outlines_px(part, sighting.size)]
+        outlines = [there(o) for o in outlines_px(part, observation.size)]
         cv2.polylines(view, outlines, True, (20, 20, 20), 4, cv2.LINE_AA)
         cv2.polylines(view, outlines, True, bgr, 2, cv2.LINE_AA)
     return cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()

@@ -12,10 +12,10 @@ from msnet_d2.damage_map.buildings.assessment import Building
 from msnet_d2.damage_map.buildings.levels import LEVELS
 from msnet_d2.damage_map.buildings.observations import VideoResults
 from msnet_d2.damage_map.buildings.parts import Part
-from msnet_d2.damage_map.flight import LocalFrame
+from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 
 # Side of an area of the printed report, metres.
-AREA_M = 250.0
+GRID_CELL_M = 250.0
 
 
 BUILDING_COLUMNS = (
@@ -32,11 +32,11 @@ BUILDING_COLUMNS = (
     "damaged_share",
     "latitude",
     "longitude",
-    "error_m",
-    "area",
+    "ce90_m",
+    "grid_cell",
     "needs_review",
     "review_reasons",
-    "sightings",
+    "observations",
     "passes",
     "vote_slight",
     "vote_severe",
@@ -57,8 +57,8 @@ PART_COLUMNS = (
     "level_number",
     "confidence",
     "agreement",
-    "error_m",
-    "sightings",
+    "ce90_m",
+    "observations",
     "first_video",
     "first_time_s",
     "last_video",
@@ -93,14 +93,14 @@ def building_id(number: int) -> str:
 def building_record(
     building: Building,
     videos: Sequence[VideoResults],
-    local: LocalFrame | None,
-    areas: AreaGrid | None = None,
+    local: EnuFrame | None,
+    grid: MapGrid | None = None,
 ) -> Record:
-    """The record of a building; ``videos`` by the numbers that sightings have.
+    """The record of a building; ``videos`` by the numbers that observations have.
 
-    ``areas`` is a grid over all buildings of the map; None: over this one.
+    ``grid`` is the grid over all buildings of the map; None: over this one.
     """
-    first, last, best = building.sightings[0], building.sightings[-1], building.best
+    first, last, best = building.observations[0], building.observations[-1], building.best
     ballot, level = building.vote, building.level
     place = None
     if building.point is not None and local is not None:
@@ -121,7 +121,7 @@ def building_record(
         "vote_debris": round(ballot.weights[2], 3),
         "parts": len(building.parts),
         "damaged_share": None if share is None else round(share, 4),
-        "sightings": len(building.sightings),
+        "observations": len(building.observations),
         "passes": building.passes,
         "first_video": videos[first.video].name,
         "first_time_s": round(first.time_s, 3),
@@ -132,10 +132,10 @@ def building_record(
         "best_time_s": round(best.time_s, 3),
         "latitude": None if place is None else round(float(place[0]), 7),
         "longitude": None if place is None else round(float(place[1]), 7),
-        "error_m": None if place is None else round(float(building.error_m), 2),
-        "area": None
+        "ce90_m": None if place is None else round(float(building.ce90_m), 2),
+        "grid_cell": None
         if place is None
-        else (areas or AreaGrid([building.point])).name(building.point),
+        else (grid or MapGrid([building.point])).name(building.point),
         "needs_review": building.needs_review,
         "review_reasons": "; ".join(building.reasons) or None,
         "weights_sha256": videos[best.video].weights_sha256,
@@ -154,7 +154,7 @@ def building_record(
 
 
 def part_records(
-    building: Building, videos: Sequence[VideoResults], local: LocalFrame | None
+    building: Building, videos: Sequence[VideoResults], local: EnuFrame | None
 ) -> list[Record]:
     """The records of a building's parts."""
     return [
@@ -164,8 +164,8 @@ def part_records(
 
 
 def _part_record(building: Building, number: int, part: Part, videos, local) -> Record:
-    sighting, best = part.best
-    times = sorted((s.video, s.time_s) for s, _ in part.sightings)
+    observation, best = part.best
+    times = sorted((s.video, s.time_s) for s, _ in part.observations)
     level = LEVELS[part.level]
     record = Record(
         {
@@ -175,16 +175,16 @@ def _part_record(building: Building, number: int, part: Part, videos, local) -> 
             "level_number": level.number,
             "confidence": round(part.vote.confidence, 4),
             "agreement": round(part.vote.agreement, 4),
-            "sightings": len(part.sightings),
+            "observations": len(part.observations),
             "first_video": videos[times[0][0]].name,
             "first_time_s": round(times[0][1], 3),
             "last_video": videos[times[-1][0]].name,
             "last_time_s": round(times[-1][1], 3),
-            "best_video": videos[sighting.video].name,
-            "best_frame": sighting.frame,
+            "best_video": videos[observation.video].name,
+            "best_frame": observation.frame,
             "best_score": round(best.score, 4),
-            "error_m": None if part.polygon is None else round(float(building.error_m), 2),
-            "weights_sha256": videos[sighting.video].weights_sha256,
+            "ce90_m": None if part.polygon is None else round(float(building.ce90_m), 2),
+            "weights_sha256": videos[observation.video].weights_sha256,
         }
     )
     if part.polygon is not None and local is not None:
@@ -193,15 +193,15 @@ def _part_record(building: Building, number: int, part: Part, videos, local) -> 
     return record
 
 
-def to_wgs84(shape: Any, local: LocalFrame) -> Any:
+def to_wgs84(shape: Any, local: EnuFrame) -> Any:
     """A geometry in local metres as longitude and latitude, to a centimetre."""
     import shapely
 
     return shapely.transform(shape, lambda xy: np.round(local.to_lat_lon(xy)[:, ::-1], 7))
 
 
-class AreaGrid:
-    """Squares of :data:`AREA_M` over all buildings, named as in a street atlas.
+class MapGrid:
+    """Squares of :data:`GRID_CELL_M` over all buildings, named as in a street atlas.
 
     Letters go from west to east, numbers from north to south: A1 is the north-west corner. Columns
     and rows without a building have no name, so that flights far apart have short ones too.
@@ -217,7 +217,7 @@ class AreaGrid:
 
     def _cell(self, point: np.ndarray) -> tuple[int, int]:
         x, y = np.asarray(point, dtype=float)
-        return int((x - self.west) // AREA_M), int((self.north - y) // AREA_M)
+        return int((x - self.west) // GRID_CELL_M), int((self.north - y) // GRID_CELL_M)
 
     def name(self, point: np.ndarray) -> str:
         """Name of the square that holds one of the places that are covered."""
@@ -231,5 +231,5 @@ class AreaGrid:
     def ring(self, point: np.ndarray) -> np.ndarray:
         """Corners (4, 2) in local metres of the square that holds a place."""
         column, row = self._cell(point)
-        corner = np.array([self.west + column * AREA_M, self.north - row * AREA_M])
-        return corner + np.array([[0, -1], [1, -1], [1, 0], [0, 0]]) * AREA_M
+        corner = np.array([self.west + column * GRID_CELL_M, self.north - row * GRID_CELL_M])
+        return corner + np.array([[0, -1], [1, -1], [1, 0], [0, 0]]) * GRID_CELL_M

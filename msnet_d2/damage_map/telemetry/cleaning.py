@@ -19,7 +19,7 @@ STILL_S = 5.0
 MIN_GAP_S = 1.0
 
 
-class Quality(enum.Flag):
+class TelemetryFlag(enum.Flag):
     """What a sample of telemetry was made of; several may hold at once."""
 
     GOOD = 0
@@ -37,7 +37,7 @@ class Quality(enum.Flag):
     @property
     def text(self) -> str:
         """The flags in words, comma-separated; "good" if none is set."""
-        names = [flag.name for flag in Quality if flag.value and flag in self]
+        names = [flag.name for flag in TelemetryFlag if flag.value and flag in self]
         return ", ".join(name.lower().replace("_", " ") for name in names) or "good"
 
 
@@ -135,7 +135,7 @@ def _spikes(columns: dict[str, np.ndarray]) -> np.ndarray:
     return np.unique(np.concatenate(hits)) if hits else lone
 
 
-def find_spans(columns: dict[str, np.ndarray]) -> dict[Quality, np.ndarray]:
+def find_spans(columns: dict[str, np.ndarray]) -> dict[TelemetryFlag, np.ndarray]:
     """Spans of time (K, 2) with gaps, jumps, and standstill."""
     time = columns["time_s"]
     seen = time[np.isfinite(columns["lat"]) & np.isfinite(columns["lon"])]
@@ -152,28 +152,28 @@ def find_spans(columns: dict[str, np.ndarray]) -> dict[Quality, np.ndarray]:
     edges = np.flatnonzero(np.diff(np.r_[False, same, False].astype(int)))
     still = time[edges.reshape(-1, 2)] if edges.size else np.zeros((0, 2))
     return {
-        Quality.GAP: np.stack([seen[gaps], seen[gaps + 1]], axis=1),
-        Quality.JUMP: np.stack([time[knots[jumps]], time[knots[jumps + 1]]], axis=1)
+        TelemetryFlag.GAP: np.stack([seen[gaps], seen[gaps + 1]], axis=1),
+        TelemetryFlag.JUMP: np.stack([time[knots[jumps]], time[knots[jumps + 1]]], axis=1)
         if jumps.size
         else np.zeros((0, 2)),
-        Quality.STILL: still[still[:, 1] - still[:, 0] >= STILL_S],
+        TelemetryFlag.STILL: still[still[:, 1] - still[:, 0] >= STILL_S],
     }
 
 
 _SPAN_TEXT = {
-    Quality.GAP: "no record from {}; positions there are interpolated or missing",
-    Quality.JUMP: "the position jumps at {}; it is doubtful around there",
-    Quality.STILL: "nothing changes from {}: the drone stands still, or the log was frozen",
+    TelemetryFlag.GAP: "no record from {}; positions there are interpolated or missing",
+    TelemetryFlag.JUMP: "the position jumps at {}; it is doubtful around there",
+    TelemetryFlag.STILL: "nothing changes from {}: the drone stands still, or the log was frozen",
 }
 
 
-def describe_spans(spans: dict[Quality, np.ndarray]) -> list[str]:
+def describe_spans(spans: dict[TelemetryFlag, np.ndarray]) -> list[str]:
     """One line for each kind of span that occurs."""
     notes = []
     for flag, found in spans.items():
         if len(found):
             pieces = [f"{a:.1f} to {b:.1f} s" for a, b in found[:4]]
-            if flag is Quality.JUMP:
+            if flag is TelemetryFlag.JUMP:
                 pieces = [f"{a:.1f} s" for a, _ in found[:4]]
             more = f" and {len(found) - 4} more times" if len(found) > 4 else ""
             notes.append(_SPAN_TEXT[flag].format(", ".join(pieces) + more))

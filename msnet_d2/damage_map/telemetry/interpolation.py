@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from msnet_d2.damage_map.telemetry import noise
-from msnet_d2.damage_map.telemetry.cleaning import Quality, find_spans, position_knots
+from msnet_d2.damage_map.telemetry.cleaning import TelemetryFlag, find_spans, position_knots
 from msnet_d2.damage_map.telemetry.noise import TelemetryNoise
 from msnet_d2.damage_map.telemetry.pose import TelemetrySample
 from msnet_d2.utils import geodesy
@@ -96,7 +96,7 @@ class Interpolator:
         lat, lon = geodesy.from_unit_vectors(vectors)
         return lat, lon, self.speeds[left]
 
-    def _in_spans(self, flag: Quality, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _in_spans(self, flag: TelemetryFlag, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Whether ``times`` lie in a span of the kind, and how long that is."""
         spans = self.spans[flag]
         if not len(spans):
@@ -111,9 +111,9 @@ class Interpolator:
         lat, lon, speed = self._position(times)
         before = times < self.seen[0] - self.edge
         after = times > self.seen[-1] + self.edge
-        gap, gap_length = self._in_spans(Quality.GAP, times)
-        jump, _ = self._in_spans(Quality.JUMP, times)
-        still, _ = self._in_spans(Quality.STILL, times)
+        gap, gap_length = self._in_spans(TelemetryFlag.GAP, times)
+        jump, _ = self._in_spans(TelemetryFlag.JUMP, times)
+        still, _ = self._in_spans(TelemetryFlag.STILL, times)
         lost = before | after | (gap_length > MAX_GAP_S) | ~np.isfinite(times)
         lat, lon = np.where(lost, np.nan, lat), np.where(lost, np.nan, lon)
         near = np.abs(
@@ -137,13 +137,13 @@ class Interpolator:
 
         result = []
         for i, time in enumerate(times):
-            flags = Quality.GOOD
+            flags = TelemetryFlag.GOOD
             for flag, mask in (
-                (Quality.BEFORE_START, before),
-                (Quality.AFTER_END, after),
-                (Quality.GAP, gap),
-                (Quality.JUMP, jump),
-                (Quality.STILL, still),
+                (TelemetryFlag.BEFORE_START, before),
+                (TelemetryFlag.AFTER_END, after),
+                (TelemetryFlag.GAP, gap),
+                (TelemetryFlag.JUMP, jump),
+                (TelemetryFlag.STILL, still),
             ):
                 if mask[i]:
                     flags |= flag
@@ -151,9 +151,9 @@ class Interpolator:
             angles, angle_noise, angle_flags = self._angles(row)
             flags |= angle_flags
             if lost[i]:
-                flags |= Quality.NO_POSITION
+                flags |= TelemetryFlag.NO_POSITION
             if not np.isfinite(row["alt"]):
-                flags |= Quality.NO_ALTITUDE
+                flags |= TelemetryFlag.NO_ALTITUDE
             base = self.noise
             result.append(
                 TelemetrySample(
@@ -182,22 +182,24 @@ class Interpolator:
             )
         return result
 
-    def _angles(self, row: dict[str, float]) -> tuple[dict[str, float], dict[str, float], Quality]:
+    def _angles(
+        self, row: dict[str, float]
+    ) -> tuple[dict[str, float], dict[str, float], TelemetryFlag]:
         """Yaw, pitch and roll of the camera: as logged, else by hand, else by the nose."""
-        angles, angle_noise, flags = {}, {}, Quality.GOOD
+        angles, angle_noise, flags = {}, {}, TelemetryFlag.GOOD
         for name in ("yaw", "pitch", "roll"):
             value = row[name]
             if not np.isfinite(value) and name in self.assumed:
                 value = self.assumed[name]
                 angle_noise[f"{name}_deg"] = _ANGLE_NOISE[name]
-                flags |= Quality.ASSUMED_ANGLES
+                flags |= TelemetryFlag.ASSUMED_ANGLES
             elif not np.isfinite(value) and name == "yaw" and np.isfinite(row["flight_yaw"]):
                 value = row["flight_yaw"]
                 angle_noise["yaw_deg"] = noise.FLIGHT_YAW_DEG
-                flags |= Quality.FLIGHT_YAW
+                flags |= TelemetryFlag.FLIGHT_YAW
             angles[name] = value
         if not np.isfinite(angles["roll"]):
             angles["roll"] = 0.0  # a gimbal keeps the horizon level
         if not (np.isfinite(angles["yaw"]) and np.isfinite(angles["pitch"])):
-            flags |= Quality.NO_ANGLES
+            flags |= TelemetryFlag.NO_ANGLES
         return angles, angle_noise, flags

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from msnet_d2.damage_map.telemetry.cleaning import Quality
+from msnet_d2.damage_map.telemetry.cleaning import TelemetryFlag
 from msnet_d2.damage_map.telemetry.noise import TelemetryNoise
 
 
@@ -30,7 +30,7 @@ class TelemetrySample:
     speed_mps: float = 0.0
     home: tuple[float, float] | None = None
     noise: TelemetryNoise = field(default_factory=TelemetryNoise)
-    flags: Quality = Quality.GOOD
+    flags: TelemetryFlag = TelemetryFlag.GOOD
 
     @property
     def has_position(self) -> bool:

@@ -15,8 +15,7 @@ from typing import overload
 
 import numpy as np
 
-from msnet_d2.damage_map.telemetry import noise
-from msnet_d2.damage_map.telemetry import time_sync as alignment
+from msnet_d2.damage_map.telemetry import noise, time_sync
 from msnet_d2.damage_map.telemetry.cleaning import (
     clean_rows,
     describe_spans,
@@ -191,12 +190,12 @@ class Telemetry:
             InputError: if the log does not overlap with the video, hence belongs to another
                 flight, or if nothing says when the video began.
         """
-        shift, notes = alignment.video_start_in_log(
+        shift, notes = time_sync.video_start_in_log(
             self, float(duration_s), start=start, offset_s=offset_s
         )
         columns = {**self.columns, "time_s": self.columns["time_s"] - shift}
         moved = replace(self, columns=columns, time_is_video=True)
-        notes += alignment.coverage_notes(moved.span, float(duration_s))
+        notes += time_sync.coverage_notes(moved.span, float(duration_s))
         return replace(moved, notes=(*self.notes, *notes))
 
     def with_angles(

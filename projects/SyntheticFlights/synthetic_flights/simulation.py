@@ -14,8 +14,10 @@ import numpy as np
 
 from msnet_d2.damage_map.buildings.assessment import Building, find_buildings
 from msnet_d2.damage_map.buildings.association import link
-from msnet_d2.damage_map.buildings.observations import PartSighting, Sighting, VideoResults
-from msnet_d2.damage_map.flight import Flight, LocalFrame
+from msnet_d2.damage_map.buildings.observations import Observation, PartObservation, VideoResults
+from msnet_d2.damage_map.buildings.placement import place
+from msnet_d2.damage_map.geometry.flight import Flight
+from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.telemetry.telemetry import Telemetry
 from synthetic_flights.camera import Intrinsics, Pose, project
 from synthetic_flights.config import SceneConfig
@@ -40,7 +42,7 @@ def perfect_results(
     """
     config = scene.config
     size = (float(config.width), float(config.height))
-    frames, sightings, seen = [], [], {}
+    frames, observations, seen = [], [], {}
     for index in range(0, config.num_frames, every):
         pose = scene.pose(index)
         frames.append((index, float(pose.time)))
@@ -53,9 +55,9 @@ def perfect_results(
             if _share_inside(scene, plan, pose, box) < LEAST_SHARE:
                 continue
             inner = np.concatenate([box[:2] * 0.7 + box[2:] * 0.3, box[:2] * 0.3 + box[2:] * 0.7])
-            part = PartSighting(plan.level, 0.9, inner, track_id=None)
-            found = Sighting(video, index, float(pose.time), box, size, [part])
-            sightings.append(found)
+            part = PartObservation(plan.level, 0.9, inner, track_id=None)
+            found = Observation(video, index, float(pose.time), box, size, [part])
+            observations.append(found)
             seen[plan.id] = plan
     origin = (scene.style.latitude, scene.style.longitude)
     truth = [(to_latlon(plan.outline, origin), plan.level) for plan in seen.values()]
@@ -65,7 +67,7 @@ def perfect_results(
         fps=float(config.fps),
         duration_s=config.num_frames / config.fps,
         frames=frames,
-        sightings=sightings,
+        observations=observations,
     )
     return results, truth
 
@@ -119,9 +121,9 @@ def simulate(config: SceneConfig, rng: np.random.Generator | None = None) -> Map
     if rng is not None:
         telemetry = disturbed(telemetry, rng)
     flight = Flight(telemetry, size=results.size, fps=results.fps, duration_s=results.duration_s)
-    local = LocalFrame(*telemetry.home)
-    flight.place(results.sightings, local)
-    buildings = find_buildings(link(results.sightings))
+    local = EnuFrame(*telemetry.home)
+    place(flight, results.observations, local)
+    buildings = find_buildings(link(results.observations))
     # The errors drawn shift the whole map, by three times its noise in almost no case.
     return score_map(buildings, truth, local, slack_m=0.0 if rng is None else 15.0)
 
@@ -151,7 +153,7 @@ def disturbed(telemetry: Telemetry, rng: np.random.Generator) -> Telemetry:
     ):
         columns[name] = columns[name] + rng.normal(0, sigma)
     columns["focal_mm"] = columns["focal_mm"] * (1 + rng.normal(0, noise.focal_share))
-    local = LocalFrame(*telemetry.home)
+    local = EnuFrame(*telemetry.home)
     lat_lon = np.stack([columns["lat"], columns["lon"]], axis=1)
     moved = local.to_lat_lon(local.to_xy(lat_lon) + rng.normal(0, noise.horizontal_m, 2))
     columns["lat"], columns["lon"] = moved.T
@@ -200,7 +202,7 @@ class MapScore:
 def score_map(
     buildings: Sequence[Building],
     truth: Sequence[tuple[np.ndarray, int]],
-    local: LocalFrame,
+    local: EnuFrame,
     *,
     slack_m: float = 0.0,
 ) -> MapScore:
@@ -230,9 +232,9 @@ def score_map(
     for i, j in pairs:
         building = buildings[i]
         score.matched += 1
-        score.covered.append(bool(distance[i, j] <= building.error_m))
+        score.covered.append(bool(distance[i, j] <= building.ce90_m))
         score.levels_right += building.vote.level == truth[j][1]
-        if not building.footprint.cut_off:
+        if not building.footprint.truncated:
             score.errors_m.append(float(distance[i, j]))
     rest = set(range(len(points))) - {i for i, _ in pairs}
     score.duplicates = sum(bool(near[i].any()) for i in rest)

@@ -42,10 +42,10 @@ def test_building_centres_are_found_within_two_metres(seed):
             if depth <= 0 or not inside:
                 continue
             found = projector.to_ground([pixel])
-            assert found.refusal[0] == 0
+            assert found.failure[0] == 0
             place = np.mean(building["outline_latlon"], axis=0)
             errors.append(float(geodesy.azimuth_and_distance(*found.lat_lon[0], *place)[1]))
-            radii.append(found.error_m[0])
+            radii.append(found.ce90_m[0])
             heights.append(sample.alt)
     errors, radii = np.array(errors), np.array(radii)
     assert len(errors) > 20

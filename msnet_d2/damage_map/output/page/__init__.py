@@ -17,9 +17,9 @@ import numpy as np
 from msnet_d2 import __version__
 from msnet_d2.damage_map.buildings.assessment import Building, history
 from msnet_d2.damage_map.buildings.levels import LEVELS
-from msnet_d2.damage_map.flight import LocalFrame
+from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.output.photos import Mosaic
-from msnet_d2.damage_map.output.records import AREA_M, AreaGrid, Record
+from msnet_d2.damage_map.output.records import GRID_CELL_M, MapGrid, Record
 
 _FILES = {"STYLE": "style.css", "MAP": "map.js", "APP": "app.js", "PRINT": "print.js"}
 
@@ -29,8 +29,8 @@ def build_page(
     building_records: Sequence[Record],
     part_records: Sequence[Record],
     *,
-    local: LocalFrame | None,
-    areas: AreaGrid,
+    local: EnuFrame | None,
+    grid: MapGrid,
     videos: Sequence[Mapping[str, Any]],
     tracks: Sequence[np.ndarray | None],
     crops: Mapping[str, bytes],
@@ -43,7 +43,7 @@ def build_page(
         buildings, building_records: in the same order.
         part_records: of all buildings.
         local: frame of the records' ``local``; None if nothing has a place.
-        areas: the grid that gave the records their areas.
+        grid: the grid that gave the records their cells.
         videos: ``name``, ``duration_s``, ``weights_sha256`` and ``notes`` of each.
         tracks: flight line (N, 2) of each video in local metres, or None.
         crops: JPEG by the building's id.
@@ -70,7 +70,7 @@ def build_page(
         }
         if record.local is not None:
             feature["c"] = to_page(building.point[None])[0]
-            feature["e"] = round(float(building.error_m) / cosine, 2)
+            feature["e"] = round(float(building.ce90_m) / cosine, 2)
             if record.local.geom_type != "Point":
                 feature["g"] = _rings(record.local, to_page)
         if name in crops:
@@ -85,9 +85,9 @@ def build_page(
         "tracks": [[] if t is None else to_page(_thin(t)) for t in tracks],
         "origin": origin.round(3).tolist(),
         "cosine": cosine,
-        "area_m": AREA_M,
-        "areas": {
-            areas.name(b.point): to_page(areas.ring(b.point))
+        "grid_cell_m": GRID_CELL_M,
+        "grid": {
+            grid.name(b.point): to_page(grid.ring(b.point))
             for b in buildings
             if b.point is not None
         },
@@ -108,7 +108,7 @@ def build_page(
     return page.replace("/*DATA*/", text)
 
 
-def _to_page(local: LocalFrame | None, origin: np.ndarray):
+def _to_page(local: EnuFrame | None, origin: np.ndarray):
     def convert(xy: np.ndarray) -> list[list[float]]:
         return np.round(local.to_mercator(xy) - origin, 2).tolist()
 

@@ -58,9 +58,9 @@ function head() {
 const columns = [
   ["id", "Building", f => f.p.id], ["level_number", "Level", f => f.p.level], ["worst_level", "Worst part", f => f.p.worst_level],
   ["confidence", "Confidence", f => percent(f.p.confidence), 1], ["agreement", "Agreement", f => percent(f.p.agreement), 1],
-  ["damaged_share", "Damaged share", f => percent(f.p.damaged_share), 1], ["sightings", "Sightings", f => f.p.sightings, 1],
+  ["damaged_share", "Damaged share", f => percent(f.p.damaged_share), 1], ["observations", "Observations", f => f.p.observations, 1],
   ["passes", "Passes", f => f.p.passes, 1], ["first_time_s", "First seen", f => `${clock(f.p.first_time_s)} ${data.videos.length > 1 ? f.p.first_video : ""}`],
-  ["error_m", "Error, m", f => metres(f.p.error_m), 1], ["area", "Area", f => f.p.area || "–"], ["needs_review", "Review", f => f.p.review_reasons || ""],
+  ["ce90_m", "Error, m", f => metres(f.p.ce90_m), 1], ["grid_cell", "Area", f => f.p.grid_cell || "–"], ["needs_review", "Review", f => f.p.review_reasons || ""],
 ];
 const order = Object.fromEntries(data.levels.map(l => [l.name, l.number]));
 function sorted(list) {
@@ -76,7 +76,7 @@ function table() {
   const row = $("table").tHead.rows[0];
   if (!row.cells.length) for (const [key, title, , number] of columns) {
     const button = el("button", { type: "button", text: title });
-    button.addEventListener("click", () => { state.down = state.sort === key ? !state.down : !["id", "area", "first_time_s"].includes(key); state.sort = key; refresh(); });
+    button.addEventListener("click", () => { state.down = state.sort === key ? !state.down : !["id", "grid_cell", "first_time_s"].includes(key); state.sort = key; refresh(); });
     row.append(el("th", { "data-key": key, class: (number ? "number " : "") + "c-" + key }, button));
   }
   for (const cell of row.cells) { if (cell.dataset.key === state.sort) cell.setAttribute("aria-sort", state.down ? "descending" : "ascending"); else cell.removeAttribute("aria-sort"); }
@@ -97,7 +97,7 @@ function table() {
 
 function chart(history) {
   const w = 360, h = 120, left = 26, bottom = 16, x = i => left + (w - left - 8) * (history.length > 1 ? i / (history.length - 1) : 0.5), y = s => 6 + (h - bottom - 6) * (1 - s);
-  const node = svg("svg", { viewBox: `0 0 ${w} ${h}`, class: "chart", role: "img", "aria-label": "Confidence in each sighting" });
+  const node = svg("svg", { viewBox: `0 0 ${w} ${h}`, class: "chart", role: "img", "aria-label": "Confidence in each observation" });
   for (const s of [0, 0.5, 1]) { node.append(svg("line", { x1: left, x2: w - 8, y1: y(s), y2: y(s), stroke: "#d8dde4" }), svg("text", { x: left - 4, y: y(s) + 3, "text-anchor": "end" }, percent(s))); }
   history.forEach((s, i) => {
     if (s.score_raw !== null && Math.abs(s.score_raw - s.score) > 0.005) node.append(svg("line", { x1: x(i), x2: x(i), y1: y(s.score_raw), y2: y(s.score), stroke: "#8a8f98" }), svg("circle", { cx: x(i), cy: y(s.score_raw), r: 2, fill: "none", stroke: "#8a8f98" }));
@@ -121,8 +121,8 @@ function detail() {
   add("Worst part", p.worst_level);
   add("FEMA, indicative", level.fema); add("EMS-98, indicative", level.ems98 && "grade " + level.ems98);
   add("Damaged share", p.damaged_share === null ? null : percent(p.damaged_share) + " of the outline");
-  add("Seen", `${many(p.sightings, "time")} in ${many(p.passes, "pass").replace("passs", "passes")}, ${clock(p.first_time_s)} (${p.first_video}) to ${clock(p.last_time_s)} (${p.last_video})`);
-  if (p.latitude !== null) { add("Place", el("a", { href: `geo:${p.latitude},${p.longitude}`, text: `${p.latitude.toFixed(6)}, ${p.longitude.toFixed(6)}` })); add("Position error", `${metres(p.error_m)} m (dashed circle)`); }
+  add("Seen", `${many(p.observations, "time")} in ${many(p.passes, "pass").replace("passs", "passes")}, ${clock(p.first_time_s)} (${p.first_video}) to ${clock(p.last_time_s)} (${p.last_video})`);
+  if (p.latitude !== null) { add("Place", el("a", { href: `geo:${p.latitude},${p.longitude}`, text: `${p.latitude.toFixed(6)}, ${p.longitude.toFixed(6)}` })); add("Position error", `${metres(p.ce90_m)} m (dashed circle)`); }
   add("Best view", `${p.best_video}, frame ${p.best_frame}, ${clock(p.best_time_s)}`);
   const total = p.vote_slight + p.vote_severe + p.vote_debris;
   const votes = el("div", { class: "votes" }, ...[p.vote_slight, p.vote_severe, p.vote_debris].map((v, i) => el("span", { style: `width:${100 * v / total}%;background:${data.levels[i + 1].color}`, title: `${data.levels[i + 1].name} ${percent(v / total)}` })));
@@ -131,10 +131,10 @@ function detail() {
     el("div", { class: "title" }, el("h2", { text: p.id }), badge(p.level_number)),
     p.needs_review ? el("p", { class: "review", text: `To review: ${p.review_reasons}` }) : null,
     el("dl", {}, ...rows),
-    el("h3", { text: `Votes of the sightings (${percent(p.agreement)} agree)` }), votes,
-    el("h3", { text: "Confidence over its sightings" }), chart(f.h),
+    el("h3", { text: `Votes of the observations (${percent(p.agreement)} agree)` }), votes,
+    el("h3", { text: "Confidence over its observations" }), chart(f.h),
     el("h3", { text: many(f.parts.length, "damaged part") }),
-    el("ul", {}, ...f.parts.map(part => el("li", {}, dot(part.p.level_number), ` ${part.p.level}, ${percent(part.p.confidence)}, seen ${many(part.p.sightings, "time")}`)))].filter(Boolean));
+    el("ul", {}, ...f.parts.map(part => el("li", {}, dot(part.p.level_number), ` ${part.p.level}, ${percent(part.p.confidence)}, seen ${many(part.p.observations, "time")}`)))].filter(Boolean));
   box.scrollTop = 0;
 }
 

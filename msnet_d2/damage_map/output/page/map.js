@@ -124,7 +124,7 @@ class GroundMap {
       const [x, y] = this.px([west, north]);
       g.globalAlpha = 0.88; g.drawImage(image, x, y, (east - west) * this.view.scale, (north - south) * this.view.scale); g.globalAlpha = 1;
     }
-    if (Object.keys(this.data.areas).length > 1) this.drawAreas(g);
+    if (Object.keys(this.data.grid).length > 1) this.drawAreas(g);
     if (this.layers.heat) this.drawHeat(g);
     if (this.layers.track) this.drawTracks(g);
     const shown = this.data.buildings.filter(f => f.c && this.visible(f));
@@ -171,7 +171,7 @@ class GroundMap {
 
   // The squares of the report and of the table's column.
   drawAreas(g) {
-    for (const [name, ring] of Object.entries(this.data.areas)) {
+    for (const [name, ring] of Object.entries(this.data.grid)) {
       this.path(g, [ring]);
       g.setLineDash([2, 5]); g.lineWidth = 1.5; g.strokeStyle = "#445"; g.stroke(); g.setLineDash([]);
       const [x, y] = this.px(ring[3]), side = this.px(ring[2])[0] - x;

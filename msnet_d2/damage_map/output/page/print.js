@@ -21,20 +21,20 @@ function picture(list) {
   return el("img", { src: source, alt: "Map" });
 }
 function listing(list) {
-  const keys = ["id", "level_number", "worst_level", "confidence", "agreement", "damaged_share", "sightings", "error_m"], used = columns.filter(c => keys.includes(c[0]));
+  const keys = ["id", "level_number", "worst_level", "confidence", "agreement", "damaged_share", "observations", "ce90_m"], used = columns.filter(c => keys.includes(c[0]));
   const rows = sorted(list).map(f => el("tr", {}, ...used.map(([key, , text, number]) => { const cell = el("td", { class: number ? "number" : "" }); if (key === "level_number") cell.append(dot(f.p.level_number), " "); cell.append(String(text(f))); return cell; }),
     el("td", { text: f.p.latitude === null ? "–" : `${f.p.latitude.toFixed(5)}, ${f.p.longitude.toFixed(5)}` }), el("td", { text: f.p.needs_review ? "yes" : "" })));
   return el("table", {}, el("thead", {}, el("tr", {}, ...used.map(c => el("th", { class: c[3] ? "number" : "", text: c[1] })), el("th", { text: "Latitude, longitude" }), el("th", { text: "Review" }))), el("tbody", {}, ...rows));
 }
 function sheets() {
   const shown = data.buildings.filter(passes), areas = new Map();
-  for (const f of shown) { const name = f.p.area || "without a place"; areas.set(name, [...(areas.get(name) || []), f]); }
+  for (const f of shown) { const name = f.p.grid_cell || "without a place"; areas.set(name, [...(areas.get(name) || []), f]); }
   const filtered = shown.length < data.buildings.length ? ` Filtered: ${shown.length} of ${data.buildings.length}.` : "";
   const pages = [el("section", { class: "sheet" }, el("h1", { text: "Damage report" }), el("p", { text: $("sources").textContent + "." + filtered }), totals(shown), picture(shown),
     ...data.problems.map(text => el("p", { text: "Problem: " + text })),
     el("p", { text: "Only damage that was found is listed; a building that is not was not assessed. FEMA and EMS-98 are indicative." }), el("p", { text: $("footer").textContent }))];
   for (const [name, list] of [...areas].sort((a, b) => a[0].localeCompare(b[0], "en", { numeric: true }))) pages.push(el("section", { class: "sheet" }, el("h1", { text: areas.size > 1 || name === "without a place" ? `Area ${name}` : "Buildings" }),
-    name === "without a place" || areas.size < 2 ? null : el("p", { text: `A square of ${data.area_m} m by ${data.area_m} m. Letters go from west to east, numbers from north to south; squares without a building have no name.` }), totals(list), picture(list), listing(list)));
+    name === "without a place" || areas.size < 2 ? null : el("p", { text: `A square of ${data.grid_cell_m} m by ${data.grid_cell_m} m. Letters go from west to east, numbers from north to south; squares without a building have no name.` }), totals(list), picture(list), listing(list)));
   $("sheets").replaceChildren(...pages);
 }
 window.addEventListener("beforeprint", sheets);

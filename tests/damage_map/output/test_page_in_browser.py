@@ -127,10 +127,10 @@ def test_a_click_on_the_map_shows_the_building(visit, page_of):
     assert "destroyed" in detail
     assert "null" not in detail
     assert find(page, "#detail img")[0].get_attribute("src").startswith("data:image/jpeg")
-    # The crop is a picture that the browser can show, and each sighting is in the chart.
+    # The crop is a picture that the browser can show, and each observation is in the chart.
     assert page.execute_script("return document.querySelector('#detail img').naturalWidth") == 400
     assert len(find(page, "#detail svg circle")) == page.execute_script(
-        "return data.buildings.find(f => f.p.level === 'Debris').p.sightings"
+        "return data.buildings.find(f => f.p.level === 'Debris').p.observations"
     )
     assert len(find(page, "#table tr.chosen")) == 1
 

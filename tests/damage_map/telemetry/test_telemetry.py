@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msnet_d2.damage_map import Quality, Telemetry, find_telemetry
+from msnet_d2.damage_map import Telemetry, TelemetryFlag, find_telemetry
 from msnet_d2.damage_map.telemetry.flight_log import FlightLog
 from msnet_d2.damage_map.telemetry.interpolation import interpolate_angle, interpolate_step
 from msnet_d2.errors import DependencyError, InputError
@@ -89,19 +89,19 @@ def test_gimbal_yaw_goes_before_flight_yaw_and_hand_given_angles_fill_gaps():
     rows = [{"time_s": t, "lat": 1 + t * 1e-5, "lon": 2, "flight_yaw": 90.0} for t in range(3)]
     telemetry = make(rows)
     sample = telemetry.at(1.0)
-    assert (sample.yaw, Quality.FLIGHT_YAW in sample.flags) == (90.0, True)
-    assert Quality.NO_ANGLES in sample.flags  # no pitch
+    assert (sample.yaw, TelemetryFlag.FLIGHT_YAW in sample.flags) == (90.0, True)
+    assert TelemetryFlag.NO_ANGLES in sample.flags  # no pitch
     assert any("no gimbal pitch" in note for note in telemetry.notes)
 
     sample = telemetry.with_angles(pitch=-45, yaw=10).at(1.0)
     assert (sample.yaw, sample.pitch, sample.roll) == (10.0, -45.0, 0.0)
-    assert Quality.ASSUMED_ANGLES in sample.flags
+    assert TelemetryFlag.ASSUMED_ANGLES in sample.flags
     assert sample.noise.pitch_deg > telemetry.noise.pitch_deg
 
     logged = make([{**row, "yaw": 80.0, "pitch": -30.0} for row in rows])
     sample = logged.with_angles(pitch=-45).at(1.0)
     assert (sample.yaw, sample.pitch) == (80.0, -30.0)
-    assert not sample.flags & (Quality.ASSUMED_ANGLES | Quality.FLIGHT_YAW)
+    assert not sample.flags & (TelemetryFlag.ASSUMED_ANGLES | TelemetryFlag.FLIGHT_YAW)
     with pytest.raises(InputError, match="--pitch -95: expected degrees from -90 to 90"):
         telemetry.with_angles(pitch=-95)
 
@@ -110,7 +110,7 @@ def test_heights_above_sea_level_need_the_take_off_s():
     rows = [{"time_s": t, "lat": 1 + t * 1e-5, "lon": 2, "abs_alt": 500.0 + t} for t in range(3)]
     telemetry = make(rows)
     assert np.isnan(telemetry.at(1.0).alt)
-    assert Quality.NO_ALTITUDE in telemetry.at(1.0).flags
+    assert TelemetryFlag.NO_ALTITUDE in telemetry.at(1.0).flags
     assert any("only above sea level" in note for note in telemetry.notes)
     mended = telemetry.with_takeoff_altitude(440.0)
     assert mended.at(1.0).alt == 61.0
@@ -157,13 +157,13 @@ def test_gaps_are_said_and_long_ones_are_not_bridged():
     short = without(20, 24)
     sample = short.at(22.0)
     assert "no record from 20.0 to 24.0 s" in " ".join(short.notes)
-    assert Quality.GAP in sample.flags
+    assert TelemetryFlag.GAP in sample.flags
     assert sample.has_position
     # 2 s from the nearest record, at 1 m/s more.
     steady = short.at(10.0).noise.horizontal_m
     assert sample.noise.horizontal_m == pytest.approx(np.hypot(steady, 2.0), rel=1e-6)
     long = without(20, 35)
-    assert Quality.NO_POSITION in long.at(22.0).flags
+    assert TelemetryFlag.NO_POSITION in long.at(22.0).flags
     assert not long.at(22.0).has_position
     assert long.at(20.0).has_position
 
@@ -173,11 +173,11 @@ def test_ends_of_the_log():
     assert "the log ends 50.0 s before the video (at 10.0 of 60.0 s)" in telemetry.notes
     # One record lasts 0.1 s; a little beyond the end is as good.
     assert telemetry.at(10.1).has_position
-    assert telemetry.at(11.0).flags & Quality.AFTER_END
+    assert telemetry.at(11.0).flags & TelemetryFlag.AFTER_END
     assert not telemetry.at(11.0).has_position
     late = flight(30).for_video(20.0, offset_s=-5.0)
     assert "the log begins 5.0 s after the video" in late.notes
-    assert late.at(2.0).flags & Quality.BEFORE_START
+    assert late.at(2.0).flags & TelemetryFlag.BEFORE_START
     assert not late.at(2.0).has_position
     assert flight(10).for_video(10.0).notes == flight(10).notes
 
@@ -192,15 +192,15 @@ def test_a_lone_outlier_is_dropped_and_a_lasting_jump_is_flagged():
     rows = [(t, lat + (0.01 if t >= 5 else 0), lon) for t, lat, lon in rows if t != 5.0]
     telemetry = make(rows)
     assert any("the position jumps at 4.9 s" in note for note in telemetry.notes)
-    assert Quality.JUMP in telemetry.at(5.0).flags
-    assert Quality.JUMP not in telemetry.at(6.0).flags
+    assert TelemetryFlag.JUMP in telemetry.at(5.0).flags
+    assert TelemetryFlag.JUMP not in telemetry.at(6.0).flags
 
 
 def test_standing_still_is_said():
     rows = [(t / 10, 30.0, -90.0) for t in range(80)]
     telemetry = make(rows)
     assert any("nothing changes from 0.0 to 7.9 s" in note for note in telemetry.notes)
-    assert telemetry.at(4.0).flags & Quality.STILL
+    assert telemetry.at(4.0).flags & TelemetryFlag.STILL
     assert "still" in telemetry.at(4.0).flags.text
 
 
@@ -294,7 +294,7 @@ def test_any_records_give_samples_or_an_input_error(records, times):
     except InputError:
         return
     for sample in telemetry.at(times):
-        assert sample.has_position != bool(sample.flags & Quality.NO_POSITION)
+        assert sample.has_position != bool(sample.flags & TelemetryFlag.NO_POSITION)
         if sample.has_position:
             assert abs(sample.lat) <= 90
             assert abs(sample.lon) <= 180

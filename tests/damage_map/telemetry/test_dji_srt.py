@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msnet_d2.damage_map import Quality, Telemetry
+from msnet_d2.damage_map import Telemetry, TelemetryFlag
 from msnet_d2.damage_map.telemetry.dji_srt import parse_dji_srt
 from msnet_d2.errors import InputError
 
@@ -368,5 +368,5 @@ def test_any_text_is_read_or_refused(text, name):
     if telemetry is None:
         return
     for sample in telemetry.at([-1.0, 0.0, 1.0, 1e9, np.nan]):
-        assert sample.has_position != bool(sample.flags & Quality.NO_POSITION)
+        assert sample.has_position != bool(sample.flags & TelemetryFlag.NO_POSITION)
         assert not sample.has_position or (abs(sample.lat) <= 90 and abs(sample.lon) <= 180)

@@ -1,4 +1,4 @@
-"""Linking, joining and voting on hand-made sightings: how many buildings there are, and which."""
+"""Linking, joining and voting on hand-made observations: how many buildings, and which."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from msnet_d2.damage_map.buildings.assessment import Rules, find_buildings
 from msnet_d2.damage_map.buildings.association import link
 from msnet_d2.damage_map.buildings.footprints import footprint, weighted_median
 from msnet_d2.damage_map.buildings.levels import LEVELS, vote
-from msnet_d2.damage_map.buildings.observations import PartSighting, Sighting, group_parts
-from msnet_d2.damage_map.output.records import AREA_M, AreaGrid
+from msnet_d2.damage_map.buildings.observations import Observation, PartObservation, group_parts
+from msnet_d2.damage_map.output.records import GRID_CELL_M, MapGrid
 
 pytest.importorskip("scipy")
 
 
-def sighting(frame, x, y, side=10.0, *, level=2, score=0.9, video=0, depth=None, view=(0.0, 1.0)):
+def observation(
+    frame, x, y, side=10.0, *, level=2, score=0.9, video=0, depth=None, view=(0.0, 1.0)
+):
     """A building on the ground at (x, y), ``side`` wide and ``depth`` deep, 4 frames a second.
 
     Its box in the picture is its ground from above at 4 pixels a metre, far from the edges.
@@ -25,15 +27,15 @@ def sighting(frame, x, y, side=10.0, *, level=2, score=0.9, video=0, depth=None,
     outline = np.array([[x - w, y - d], [x + w, y - d], [x + w, y + d], [x - w, y + d]])
     low, high = 4 * outline.min(axis=0) + 1000, 4 * outline.max(axis=0) + 1000
     box = np.concatenate([low, high])
-    part = PartSighting(level, score, box.copy(), outline=outline)
-    return Sighting(
+    part = PartObservation(level, score, box.copy(), outline=outline)
+    return Observation(
         video, frame, frame / 4, box, (4000.0, 4000.0), [part],
-        outline=outline, error_m=2.0, view=np.array(view),
+        outline=outline, ce90_m=2.0, view=np.array(view),
     )  # fmt: skip
 
 
-def count(*sightings, rules=None):
-    ordered = sorted(sightings, key=lambda s: (s.video, s.frame))
+def count(*observations, rules=None):
+    ordered = sorted(observations, key=lambda s: (s.video, s.frame))
     tracks = []
     for video in sorted({s.video for s in ordered}):
         tracks += link([s for s in ordered if s.video == video])
@@ -41,46 +43,46 @@ def count(*sightings, rules=None):
 
 
 def test_one_building_over_many_frames_is_one():
-    (building,) = count(*(sighting(i, 0, 0) for i in range(8)))
-    assert len(building.sightings) == 8
+    (building,) = count(*(observation(i, 0, 0) for i in range(8)))
+    assert len(building.observations) == 8
     assert building.passes == 1
     assert building.point == pytest.approx([0, 0])
 
 
 def test_neighbours_stay_two():
     # 10 m wide, 12 m apart: 2 m of lawn between them.
-    pairs = [s for i in range(6) for s in (sighting(i, 0, 0), sighting(i, 12, 0))]
+    pairs = [s for i in range(6) for s in (observation(i, 0, 0), observation(i, 12, 0))]
     assert len(count(*pairs)) == 2
 
 
 def test_a_roof_found_twice_in_the_same_frames_is_one():
     # The detector finds the whole roof and, in each frame too, a wing of 6 m within it:
     # intersection over the smaller one is 1.
-    pairs = [s for i in range(6) for s in (sighting(i, 0, 0, 14), sighting(i, 3, 3, 6))]
+    pairs = [s for i in range(6) for s in (observation(i, 0, 0, 14), observation(i, 3, 3, 6))]
     assert len(count(*pairs)) == 1
 
 
 def test_a_building_that_comes_back_is_one_with_two_passes():
-    first = [sighting(i, 0, 0) for i in range(5)]
+    first = [observation(i, 0, 0) for i in range(5)]
     # 30 s later, 2 m off: satellites have moved. IoU 80/120 = 0.67.
-    again = [sighting(i, 2, 0) for i in range(120, 125)]
+    again = [observation(i, 2, 0) for i in range(120, 125)]
     (building,) = count(*first, *again)
     assert building.passes == 2
 
 
 def test_two_videos_of_one_building_are_one():
     (building,) = count(
-        *(sighting(i, 0, 0) for i in range(4)),
-        *(sighting(i, 1, 1, video=1, view=(1.0, 0.0)) for i in range(4)),
+        *(observation(i, 0, 0) for i in range(4)),
+        *(observation(i, 1, 1, video=1, view=(1.0, 0.0)) for i in range(4)),
     )
-    assert {s.video for s in building.sightings} == {0, 1}
+    assert {s.video for s in building.observations} == {0, 1}
     # Two directions that disagree by sqrt(2) m: the error cannot be smaller.
-    assert building.error_m >= np.sqrt(2) / 2
+    assert building.ce90_m >= np.sqrt(2) / 2
 
 
 def test_without_places_nothing_is_joined_and_all_is_to_be_looked_at():
     def lost(i):
-        s = sighting(i, 0, 0)
+        s = observation(i, 0, 0)
         s.outline = s.view = None
         return s
 
@@ -92,13 +94,13 @@ def test_without_places_nothing_is_joined_and_all_is_to_be_looked_at():
 def test_the_vote_weighs_confidence_and_keeps_the_disagreement():
     # Severe 3 x 0.9 = 2.7, Debris 4 x 0.5 = 2.0: Severe, by 2.7 / 4.7 = 57% < 2/3.
     (building,) = count(
-        *(sighting(i, 0, 0, level=2, score=0.9) for i in range(3)),
-        *(sighting(i, 0, 0, level=3, score=0.5) for i in range(3, 7)),
+        *(observation(i, 0, 0, level=2, score=0.9) for i in range(3)),
+        *(observation(i, 0, 0, level=3, score=0.5) for i in range(3, 7)),
     )
     assert building.level.name == "Severe"
     assert building.vote.weights == pytest.approx((0.0, 2.7, 2.0))
     assert building.vote.agreement == pytest.approx(2.7 / 4.7)
-    assert "sightings disagree (Severe 57%, Debris 43%)" in building.reasons
+    assert "observations disagree (Severe 57%, Debris 43%)" in building.reasons
 
 
 @pytest.mark.parametrize(
@@ -117,14 +119,14 @@ def test_votes(ballots, level, confidence):
 
 
 @pytest.mark.parametrize(
-    ("sightings", "reason"),
+    ("observations", "reason"),
     [
-        ([sighting(0, 0, 0)], "seen in 1 frame only"),
-        ([sighting(i, 0, 0, score=0.4) for i in range(3)], "low confidence (0.40)"),
+        ([observation(0, 0, 0)], "seen in 1 frame only"),
+        ([observation(i, 0, 0, score=0.4) for i in range(3)], "low confidence (0.40)"),
     ],
 )
-def test_too_little_evidence_is_not_assessed(sightings, reason):
-    (building,) = count(*sightings, rules=Rules(min_confidence=0.5, min_sightings=2))
+def test_too_little_evidence_is_not_assessed(observations, reason):
+    (building,) = count(*observations, rules=Rules(min_confidence=0.5, min_observations=2))
     assert building.level is LEVELS[0]
     assert building.level.name == "not assessed"
     assert reason in building.reasons
@@ -140,12 +142,12 @@ def test_the_cross_walk_is_coarser_than_the_other_scales():
 
 
 def test_boxes_that_disagree_widen_the_error():
-    steady = footprint([sighting(i, 0, 0) for i in range(9)])
+    steady = footprint([observation(i, 0, 0) for i in range(9)])
     # A third of the boxes each take in a tree 6 m to the left or the right.
-    restless = footprint([sighting(i, 6 * (i % 3 - 1), 0) for i in range(9)])
-    assert steady.error_m == pytest.approx(2.0)
+    restless = footprint([observation(i, 6 * (i % 3 - 1), 0) for i in range(9)])
+    assert steady.ce90_m == pytest.approx(2.0)
     # 6 m is the 75% quantile of 0, 0, 0, 6, 6, 6, 6, 6, 6.
-    assert restless.error_m == pytest.approx(np.hypot(2.0, 6.0))
+    assert restless.ce90_m == pytest.approx(np.hypot(2.0, 6.0))
 
 
 def test_weighted_median():
@@ -155,7 +157,7 @@ def test_weighted_median():
 
 def test_parts_go_to_the_building_that_holds_them():
     def part(box):
-        return PartSighting(2, 0.9, np.array(box, float))
+        return PartObservation(2, 0.9, np.array(box, float))
 
     house, twin = [0, 0, 100, 100], [2, 2, 98, 98]  # XYWH; nearly the same building
     groups = group_parts(
@@ -172,23 +174,23 @@ def test_parts_go_to_the_building_that_holds_them():
 
 
 def test_areas_are_named_as_in_an_atlas():
-    points = [np.array(p, float) for p in ((0, 0), (AREA_M + 1, 0), (0, -AREA_M - 1))]
-    grid = AreaGrid(points)
+    points = [np.array(p, float) for p in ((0, 0), (GRID_CELL_M + 1, 0), (0, -GRID_CELL_M - 1))]
+    grid = MapGrid(points)
     assert [grid.name(p) for p in points] == ["A1", "B1", "A2"]
     # South-west, south-east, north-east, north-west.
     assert grid.ring(points[1]).tolist() == [
-        [AREA_M, -AREA_M],
-        [2 * AREA_M, -AREA_M],
-        [2 * AREA_M, 0.0],
-        [AREA_M, 0.0],
+        [GRID_CELL_M, -GRID_CELL_M],
+        [2 * GRID_CELL_M, -GRID_CELL_M],
+        [2 * GRID_CELL_M, 0.0],
+        [GRID_CELL_M, 0.0],
     ]
 
 
 def test_areas_between_flights_far_apart_take_no_names():
-    far = np.array([500 * AREA_M, -300 * AREA_M - 1.0])
-    assert AreaGrid([np.zeros(2), far]).name(far) == "B2"
+    far = np.array([500 * GRID_CELL_M, -300 * GRID_CELL_M - 1.0])
+    assert MapGrid([np.zeros(2), far]).name(far) == "B2"
 
 
 def test_the_27th_column_is_aa():
-    points = [np.array([i * AREA_M, 0.0]) for i in range(28)]
-    assert [AreaGrid(points).name(points[i]) for i in (25, 26, 27)] == ["Z1", "AA1", "AB1"]
+    points = [np.array([i * GRID_CELL_M, 0.0]) for i in range(28)]
+    assert [MapGrid(points).name(points[i]) for i in (25, 26, 27)] == ["Z1", "AA1", "AB1"]

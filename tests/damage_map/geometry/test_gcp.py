@@ -7,12 +7,12 @@ import pytest
 
 from msnet_d2.damage_map import (
     Camera,
-    ControlPoint,
+    GroundControlPoint,
     GroundProjector,
-    PoseCorrection,
+    PoseOffsets,
     TelemetrySample,
-    fit_pose,
-    read_control_points,
+    calibrate_pose,
+    read_gcps,
 )
 from msnet_d2.errors import InputError
 from msnet_d2.utils import geodesy
@@ -29,7 +29,7 @@ def logged(i: int = 0, pitch: float = -45.0) -> TelemetrySample:
 def flight(count: int, truth: dict[str, float], *, pitch: float = -45.0, pixel_noise=0.0, seed=0):
     """Control points seen by a camera that is off from its log by ``truth``."""
     rng = np.random.default_rng(seed)
-    offset = PoseCorrection(**truth)
+    offset = PoseOffsets(**truth)
     points, samples = [], []
     for i in range(count):
         sample = logged(i, pitch)
@@ -37,7 +37,7 @@ def flight(count: int, truth: dict[str, float], *, pitch: float = -45.0, pixel_n
         true = GroundProjector(offset.apply_camera(CAMERA), offset.apply(sample))
         lat, lon = true.to_ground([pixel]).lat_lon[0]
         x, y = pixel + pixel_noise * rng.standard_normal(2)
-        points.append(ControlPoint(x, y, float(lat), float(lon), frame=i))
+        points.append(GroundControlPoint(x, y, float(lat), float(lon), frame=i))
         samples.append(sample)
     return points, samples
 
@@ -57,7 +57,7 @@ def offsets(fit) -> dict[str, float]:
 )
 def test_offsets_are_recovered_as_far_as_the_points_support(count, fitted):
     truth = {name: WRONG[name] for name in fitted}
-    fit = fit_pose(*flight(count, truth), CAMERA)
+    fit = calibrate_pose(*flight(count, truth), CAMERA)
     assert fit.fitted == fitted
     assert offsets(fit) == pytest.approx(truth, abs=1e-4)
     assert fit.residual_px.max() < 0.01
@@ -68,8 +68,8 @@ def test_offsets_are_recovered_as_far_as_the_points_support(count, fitted):
 
 def test_the_mended_pose_places_other_pixels_right():
     points, samples = flight(6, WRONG)
-    fit = fit_pose(points, samples, CAMERA)
-    true = PoseCorrection(**WRONG)
+    fit = calibrate_pose(points, samples, CAMERA)
+    true = PoseOffsets(**WRONG)
     pixels = [[100, 700], [1500, 600]]
     sample = logged(2)
     want = GroundProjector(true.apply_camera(CAMERA), true.apply(sample)).to_ground(pixels)
@@ -82,12 +82,12 @@ def test_the_mended_pose_places_other_pixels_right():
     plain = GroundProjector(CAMERA, sample).to_ground(pixels)
     _, wrong = geodesy.azimuth_and_distance(*want.lat_lon.T, *plain.lat_lon.T)
     assert wrong.min() > 3
-    assert (found.error_m < 0.8 * plain.error_m).all()
+    assert (found.ce90_m < 0.8 * plain.ce90_m).all()
 
 
 def test_straight_down_height_and_focal_length_cannot_be_told_apart():
     points, samples = flight(6, {"yaw": 3.0, "altitude": 4.0}, pitch=-90.0)
-    fit = fit_pose(points, samples, CAMERA)
+    fit = calibrate_pose(points, samples, CAMERA)
     assert "altitude" in fit.fitted
     assert "focal" not in fit.fitted
     assert any("do not support" in note and "focal" in note for note in fit.notes)
@@ -95,7 +95,7 @@ def test_straight_down_height_and_focal_length_cannot_be_told_apart():
 
 
 def test_sigma_is_the_scatter_of_fits_to_noisy_points():
-    fits = [fit_pose(*flight(12, WRONG, pixel_noise=2.0, seed=s), CAMERA) for s in range(16)]
+    fits = [calibrate_pose(*flight(12, WRONG, pixel_noise=2.0, seed=s), CAMERA) for s in range(16)]
     assert all(fit.fitted == tuple(WRONG) for fit in fits)
     for i, name in enumerate(WRONG):
         found = np.array([getattr(fit.correction, name) for fit in fits])
@@ -111,37 +111,39 @@ def test_sigma_is_the_scatter_of_fits_to_noisy_points():
 def test_a_slip_is_named():
     points, samples = flight(8, {"yaw": 1.0})
     points[4] = replace(points[4], x=points[4].x + 60)
-    fit = fit_pose(points, samples, CAMERA)
+    fit = calibrate_pose(points, samples, CAMERA)
     assert any("point 5 is" in note and "a slip?" in note for note in fit.notes)
 
 
 def test_points_of_elsewhere_are_said_not_to_fit():
     points, samples = flight(6, {})
     points = [replace(p, lat=p.lat + 0.01 * (-1) ** i) for i, p in enumerate(points)]
-    assert any("do not fit the flight" in note for note in fit_pose(points, samples, CAMERA).notes)
+    assert any(
+        "do not fit the flight" in note for note in calibrate_pose(points, samples, CAMERA).notes
+    )
 
 
 def test_height_of_a_point():
     # A roof 10 m up, seen by an exact camera: with its height there is nothing to mend.
     sample = logged()
     lat, lon = GroundProjector(CAMERA, sample).to_ground([[800, 700]], height_m=10).lat_lon[0]
-    point = ControlPoint(800, 700, float(lat), float(lon), frame=0, height_m=10.0)
-    fit = fit_pose([point], [sample], CAMERA)
+    point = GroundControlPoint(800, 700, float(lat), float(lon), frame=0, height_m=10.0)
+    fit = calibrate_pose([point], [sample], CAMERA)
     assert abs(fit.correction.pitch) < 1e-6
     assert abs(fit.correction.yaw) < 1e-6
 
 
 def test_points_without_a_pose_are_refused():
-    point = ControlPoint(1, 2, 30.0, -90.0, frame=0)
+    point = GroundControlPoint(1, 2, 30.0, -90.0, frame=0)
     for sample in (
         TelemetrySample(0, np.nan, np.nan, alt=50, yaw=0, pitch=-45),
         TelemetrySample(0, 30.0, -90.0, alt=50, yaw=0),
         TelemetrySample(0, 30.0, -90.0, yaw=0, pitch=-45),
     ):
         with pytest.raises(InputError, match="control point 1 .pixel 1, 2.*not known"):
-            fit_pose([point], [sample], CAMERA)
+            calibrate_pose([point], [sample], CAMERA)
     with pytest.raises(InputError, match="0 control points"):
-        fit_pose([], [], CAMERA)
+        calibrate_pose([], [], CAMERA)
 
 
 def test_reading(tmp_path):
@@ -150,11 +152,11 @@ def test_reading(tmp_path):
         "Frame,Pixel_X,pixel_y,Latitude,Longitude,height\n12,100.5,200,30.25,-90.5,\n\n"
         "13,1,2,30,-90,3.5\n"
     )
-    first, second = read_control_points(path)
+    first, second = read_gcps(path)
     assert (first.frame, first.x, first.y, first.lat, first.lon) == (12, 100.5, 200, 30.25, -90.5)
     assert (first.height_m, second.height_m) == (0.0, 3.5)
     path.write_text("time;x;y;lat;lon\n1,5;100;200;30,25;-90,5\n")
-    (point,) = read_control_points(path)
+    (point,) = read_gcps(path)
     assert (point.time_s, point.frame, point.lat) == (1.5, -1, 30.25)
 
 
@@ -173,4 +175,4 @@ def test_reading(tmp_path):
 def test_broken_files_are_refused(tmp_path, text, match):
     (tmp_path / "points.csv").write_text(text)
     with pytest.raises(InputError, match=match):
-        read_control_points(tmp_path / "points.csv")
+        read_gcps(tmp_path / "points.csv")

@@ -8,7 +8,7 @@ from msnet_d2.damage_map import (
     Camera,
     ElevationGrid,
     GroundProjector,
-    Refusal,
+    ProjectionFailure,
     TelemetrySample,
     Terrain,
 )
@@ -67,7 +67,7 @@ def test_flat_terrain_equals_flat_ground():
     over = GroundProjector(CAMERA, sample, terrain=Terrain(flat, 500.0)).to_ground(pixels)
     plain = GroundProjector(CAMERA, sample).to_ground(pixels)
     assert over.lat_lon == pytest.approx(plain.lat_lon, abs=1e-7)  # a centimetre
-    assert over.error_m == pytest.approx(plain.error_m, rel=1e-3)
+    assert over.ce90_m == pytest.approx(plain.ce90_m, rel=1e-3)
 
 
 def test_a_ridge_hides_what_lies_behind():
@@ -88,23 +88,23 @@ def test_a_rising_slope_makes_the_error_smaller():
     _, rising = project(plane(0.5, 0))
     _, flat = project(plane(0, 0))
     _, falling = project(plane(-0.5, 0))
-    assert rising.error_m[0] < flat.error_m[0] < falling.error_m[0]
+    assert rising.ce90_m[0] < flat.ce90_m[0] < falling.ce90_m[0]
 
 
 def test_outside_the_raster_is_refused():
     small = plane(0, 0, size=5)  # 40 m each way
     _, points = project(small)
-    assert points.refusal.tolist() == [Refusal.OUTSIDE_TERRAIN]
+    assert points.failure.tolist() == [ProjectionFailure.OUTSIDE_TERRAIN]
     _, points = project(small, pitch=-80.0)
-    assert points.refusal.tolist() == [Refusal.NONE]
+    assert points.failure.tolist() == [ProjectionFailure.NONE]
     holed = plane(0, 0)
     holed.values[:, 52:54] = np.nan  # 40 to 60 m east: the ray passes over what is not known
     _, points = project(holed)
-    assert points.refusal.tolist() == [Refusal.OUTSIDE_TERRAIN]
+    assert points.failure.tolist() == [ProjectionFailure.OUTSIDE_TERRAIN]
     _, points = project(plane(0, 0), alt=-2.0)
-    assert points.refusal.tolist() == [Refusal.BELOW_GROUND]
+    assert points.failure.tolist() == [ProjectionFailure.BELOW_GROUND]
     _, points = project(plane(-1.0, 0), alt=50.0)  # the slope falls as fast as the ray
-    assert points.refusal.tolist() == [Refusal.OUTSIDE_TERRAIN]
+    assert points.failure.tolist() == [ProjectionFailure.OUTSIDE_TERRAIN]
 
 
 def test_bilinear_heights():

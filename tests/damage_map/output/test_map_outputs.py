@@ -14,7 +14,7 @@ import shapely
 
 from msnet_d2.cli import main
 from msnet_d2.damage_map.buildings.assessment import Rules
-from msnet_d2.damage_map.flight import LocalFrame
+from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.pipeline import find_videos, make_map
 
 pytest.importorskip("av")
@@ -38,7 +38,7 @@ def test_each_building_is_once_in_each_file_where_it_is(street, flights, tmp_pat
     assert summary.buildings == {"Debris": 1, "Severe": 1, "Slight": 1, "not assessed": 0}
 
     features = flights.buildings(out)
-    local = LocalFrame(*flights.home)
+    local = EnuFrame(*flights.home)
     found = {}
     for feature in features:
         properties = feature["properties"]
@@ -48,7 +48,7 @@ def test_each_building_is_once_in_each_file_where_it_is(street, flights, tmp_pat
         assert shapely.geometry.shape(feature["geometry"]).contains(
             shapely.Point(properties["longitude"], properties["latitude"])
         )
-        assert 0 < properties["error_m"] < 10
+        assert 0 < properties["ce90_m"] < 10
         assert properties["weights_sha256"] == flights.sha
         found[house.level] = properties
     assert [found[i]["level"] for i in (1, 2, 3)] == ["Slight", "Severe", "Debris"]
@@ -73,7 +73,7 @@ def test_each_building_is_once_in_each_file_where_it_is(street, flights, tmp_pat
     about = pyogrio.read_info(out / "damage.gpkg", layer="buildings")
     assert about["features"] == 3
     assert about["crs"] == "EPSG:4326"
-    assert {"needs_review", "error_m", "weights_sha256", "best_frame"} <= set(about["fields"])
+    assert {"needs_review", "ce90_m", "weights_sha256", "best_frame"} <= set(about["fields"])
 
     with zipfile.ZipFile(out / "damage.kmz") as archive:
         names = archive.namelist()
@@ -142,7 +142,7 @@ def test_without_a_log_there_are_tables_and_a_page_but_no_places(street, flights
 def test_control_points_take_back_what_the_compass_was_off(flights, tmp_path):
     houses = [flights.House(-20, 45), flights.House(22, 60)]
     files = flights.write(houses)
-    local = LocalFrame(*flights.home)
+    local = EnuFrame(*flights.home)
     # The log's yaw is 6 degrees off; 45 m ahead that is 4.7 m.
     files.log.write_text(files.log.read_text().replace("gb_yaw: 0.0", "gb_yaw: 6.0"))
 

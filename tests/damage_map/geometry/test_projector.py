@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msnet_d2.damage_map import Camera, GroundProjector, Refusal, TelemetryNoise, TelemetrySample
+from msnet_d2.damage_map import (
+    Camera,
+    GroundProjector,
+    ProjectionFailure,
+    TelemetryNoise,
+    TelemetrySample,
+)
 from msnet_d2.damage_map.geometry.projector import circle_radius
 from msnet_d2.utils import geodesy
 
@@ -73,7 +79,7 @@ def test_straight_down_is_the_drone_s_own_place():
     assert points.lat_lon[0] == pytest.approx([48.0, 11.0], abs=1e-10)
     # Horizontal noise 1.5 m; pitch 0.7° and a tilt of 0.5° over 100 m are 1.22 m and 0.87 m; a
     # pixel is 0.2 m: sigmas of 1.95 m and 1.75 m, whose 90% radius lies between 2.146 times each.
-    assert 2.146 * 1.78 < points.error_m[0] < 2.146 * 1.92
+    assert 2.146 * 1.78 < points.ce90_m[0] < 2.146 * 1.92
 
 
 def test_height_of_the_ground_and_of_roofs():
@@ -104,21 +110,23 @@ def test_horizon():
     level = GroundProjector(SQUARE, drone(pitch=0))
     # Half a degree below the horizon is 500 + 500 tan(0.5°) = 504.4; a degree 508.7.
     points = level.to_ground([[500, 0], [500, 500], [500, 504.3], [500, 508], [500, 900]])
-    assert points.refusal.tolist() == [
-        Refusal.ABOVE_HORIZON,
-        Refusal.ABOVE_HORIZON,
-        Refusal.NEAR_HORIZON,
-        Refusal.NEAR_HORIZON,
-        Refusal.NONE,
+    assert points.failure.tolist() == [
+        ProjectionFailure.ABOVE_HORIZON,
+        ProjectionFailure.ABOVE_HORIZON,
+        ProjectionFailure.NEAR_HORIZON,
+        ProjectionFailure.NEAR_HORIZON,
+        ProjectionFailure.NONE,
     ]
     assert np.isnan(points.lat_lon[:4]).all()
-    assert np.isnan(points.error_m[:4]).all()
+    assert np.isnan(points.ce90_m[:4]).all()
     assert np.isfinite(points.lat_lon[4]).all()
     # 1.1 degrees are past the margin, but the pitch may be 1.645 * 0.7 degrees off.
     pixel = [[500, 500 + 500 * np.tan(np.radians(1.1))]]
-    assert level.to_ground(pixel).refusal.tolist() == [Refusal.NEAR_HORIZON]
+    assert level.to_ground(pixel).failure.tolist() == [ProjectionFailure.NEAR_HORIZON]
     steady = replace(level.sample, noise=TelemetryNoise(pitch_deg=0.1, roll_deg=0.1))
-    assert GroundProjector(SQUARE, steady).to_ground(pixel).refusal.tolist() == [Refusal.NONE]
+    assert GroundProjector(SQUARE, steady).to_ground(pixel).failure.tolist() == [
+        ProjectionFailure.NONE
+    ]
 
 
 def test_the_earth_is_round():
@@ -133,17 +141,18 @@ def test_the_earth_is_round():
 def test_frames_without_a_place_are_refused_with_their_reason():
     def reason(camera=SQUARE, **kwargs):
         points = GroundProjector(camera, drone(**kwargs)).to_ground([[500, 500]])
-        assert np.isnan(points.error_m).all() == bool(points.refusal[0])
-        return Refusal(points.refusal[0])
+        assert np.isnan(points.ce90_m).all() == bool(points.failure[0])
+        return ProjectionFailure(points.failure[0])
 
-    assert reason(lat=np.nan) is Refusal.NO_POSITION
-    assert reason(alt=np.nan) is Refusal.NO_ALTITUDE
-    assert reason(alt=-3) is Refusal.BELOW_GROUND
+    assert reason(lat=np.nan) is ProjectionFailure.NO_POSITION
+    assert reason(alt=np.nan) is ProjectionFailure.NO_ALTITUDE
+    assert reason(alt=-3) is ProjectionFailure.BELOW_GROUND
     assert (
-        reason(camera=Camera(1000, 1000, 300, 300, 0, 0, (-0.4, 0, 0, 0))) is Refusal.OUTSIDE_LENS
+        reason(camera=Camera(1000, 1000, 300, 300, 0, 0, (-0.4, 0, 0, 0)))
+        is ProjectionFailure.OUTSIDE_LENS
     )
-    assert reason() is Refusal.NONE
-    assert all(r.text for r in Refusal)
+    assert reason() is ProjectionFailure.NONE
+    assert all(r.text for r in ProjectionFailure)
     assert GroundProjector(SQUARE, drone()).to_ground(np.zeros((0, 2))).lat_lon.shape == (0, 2)
 
 
@@ -157,11 +166,11 @@ def test_without_angles_it_is_the_point_under_the_drone(camera, kwargs):
     points = projector.to_ground([[10, 20], [900, 900]])
     assert points.lat_lon.tolist() == [[48.0, 11.0], [48.0, 11.0]]
     # Four times the height of 100 m and a little.
-    assert (points.error_m > 400).all()
-    assert (points.error_m < 401).all()
+    assert (points.ce90_m > 400).all()
+    assert (points.ce90_m < 401).all()
     assert np.isnan(projector.to_pixels([[48.0, 11.0]])).all()
     unknown = GroundProjector(camera, drone(alt=np.nan, **kwargs)).to_ground([[10, 20]])
-    assert unknown.error_m[0] == pytest.approx(480, abs=1)
+    assert unknown.ce90_m[0] == pytest.approx(480, abs=1)
 
 
 @settings(deadline=None)
@@ -179,13 +188,13 @@ def test_ground_and_back(lat, lon, alt, yaw, pitch, roll, pixel):
     sample = drone(lat, lon, alt=alt, yaw=yaw, pitch=pitch, roll=roll)
     projector = GroundProjector(camera, sample)
     points = projector.to_ground([pixel])
-    if points.refusal[0]:
+    if points.failure[0]:
         # The upper edge is at most 19.5 degrees over the centre, roll adds its share.
         assert pitch > -45
         return
     back = projector.to_pixels(points.lat_lon)
     assert back == pytest.approx(np.array([pixel]), abs=0.01)
-    assert points.error_m[0] > 2.146 * sample.noise.horizontal_m
+    assert points.ce90_m[0] > 2.146 * sample.noise.horizontal_m
 
 
 def test_places_behind_the_camera_have_no_pixel():
@@ -239,6 +248,6 @@ def test_the_error_radius_holds_the_truth_nine_times_of_ten(pitch, alt, pixel, h
         where_it_is = GroundProjector(lens, true, ground_m=rng.normal(0, noise.ground_m))
         place = where_it_is.to_ground([np.array(pixel) + e[7:]]).lat_lon[0]
         _, off = geodesy.azimuth_and_distance(*stated.lat_lon[0], *place)
-        hits += bool(off <= stated.error_m[0])  # False where the truth is above the horizon
+        hits += bool(off <= stated.ce90_m[0])  # False where the truth is above the horizon
     # 400 draws of 90%: one sigma is 1.5 points. Not below, and not much above either.
     assert 0.865 <= hits / n <= 0.965

@@ -1,0 +1,138 @@
+"""One video's flight: its log, its camera, and the way from its pixels to the ground."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from msnet_d2.damage_map.geometry.camera import Camera
+from msnet_d2.damage_map.geometry.gcp import PoseOffsets, calibrate_pose, read_gcps
+from msnet_d2.damage_map.geometry.projector import GroundProjector
+from msnet_d2.damage_map.geometry.terrain import ElevationGrid, Terrain
+from msnet_d2.damage_map.telemetry.telemetry import Telemetry, TelemetrySample
+from msnet_d2.errors import InputError
+
+
+@dataclass(frozen=True)
+class FlightOptions:
+    """How logs are read; the fields are the options of ``msnet map``."""
+
+    offset_s: float | None = None
+    takeoff_altitude: float | None = None
+    takeoff_elevation: float | None = None
+    elevation: str | Path | None = None
+    elevation_crs: str | None = None
+    gps_order: str | None = None
+    columns: Mapping[str, str] | None = None
+    pitch: float | None = None
+    yaw: float | None = None
+    hfov: float | None = None
+    camera_file: str | Path | None = None
+    control: str | Path | None = None
+    building_height: float = 4.5
+    roof_height: float = 4.0
+
+    def __post_init__(self):
+        for name in ("building_height", "roof_height"):
+            value = getattr(self, name)
+            if not 0 <= value <= 500:
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} {value}: expected metres from 0 to 500")
+
+
+class Flight:
+    """Where a video's pixels lie on the ground.
+
+    Attributes:
+        telemetry: on the video's time.
+        duration_s: length of the video.
+        size: width and height of the frames.
+        options: as given.
+        notes: what is wrong, a line each.
+    """
+
+    def __init__(
+        self,
+        telemetry: Telemetry,
+        *,
+        duration_s: float,
+        size: tuple[float, float],
+        fps: float,
+        options: FlightOptions | None = None,
+    ) -> None:
+        """Take a log that is on the video's time.
+
+        Raises:
+            InputError: over the elevation raster or the control points.
+        """
+        options = options or FlightOptions()
+        self.telemetry = telemetry
+        self.duration_s = float(duration_s)
+        self.size = size
+        self.options = options
+        self.notes = list(telemetry.notes)
+        self.correction = PoseOffsets()
+        self.terrain = None
+        if options.elevation is not None:
+            grid = ElevationGrid.read(options.elevation, options.elevation_crs)
+            self.terrain = Terrain.for_flight(grid, telemetry, options.takeoff_elevation)
+        if options.control is not None:
+            self._fit(fps)
+
+    @classmethod
+    def read(
+        cls,
+        log: Path,
+        *,
+        duration_s: float,
+        size: tuple[float, float],
+        fps: float,
+        start: datetime | None,
+        options: FlightOptions,
+    ) -> Flight:
+        """Read the log of a video that began at ``start``.
+
+        Raises:
+            InputError: if it is no log that is known, or of another flight.
+        """
+        telemetry = Telemetry.read(log, columns=options.columns, gps_order=options.gps_order)
+        telemetry = telemetry.for_video(duration_s, start=start, offset_s=options.offset_s)
+        telemetry = telemetry.with_angles(pitch=options.pitch, yaw=options.yaw)
+        if options.takeoff_altitude is not None:
+            telemetry = telemetry.with_takeoff_altitude(options.takeoff_altitude)
+        return cls(telemetry, duration_s=duration_s, size=size, fps=fps, options=options)
+
+    def _fit(self, fps: float) -> None:
+        points = read_gcps(self.options.control)
+        times = [p.frame / fps if p.frame >= 0 else p.time_s for p in points]
+        samples = self.telemetry.at(times)
+        cameras = [self._camera(s, self.size) for s in samples]
+        lost = [
+            i
+            for i, (sample, camera) in enumerate(zip(samples, cameras), start=1)
+            if camera is None or not (sample.has_position and sample.has_angles)
+            or not np.isfinite(sample.alt)
+        ]  # fmt: skip
+        if lost:
+            raise InputError(
+                f"{Path(self.options.control).name}: the log has no position, height, angles or "
+                f"field of view at the frames of points {', '.join(map(str, lost[:5]))}"
+            )
+        fit = calibrate_pose(points, samples, cameras, terrain=self.terrain)
+        self.correction = fit.correction
+        self.notes += fit.notes
+
+    def _camera(self, sample: TelemetrySample, size: tuple[float, float]) -> Camera | None:
+        options = self.options
+        camera = Camera.for_sample(sample, *size, hfov_deg=options.hfov, file=options.camera_file)
+        return None if camera is None else self.correction.apply_camera(camera)
+
+    def projector(self, time_s: float, size: tuple[float, float] | None = None) -> GroundProjector:
+        """The way from pixels to the ground at a time of the video."""
+        sample = self.telemetry.at(time_s)
+        camera = self._camera(sample, size or self.size)
+        return GroundProjector(camera, self.correction.apply(sample), terrain=self.terrain)

@@ -1,0 +1,3 @@
+"""The fixture of :mod:`helpers.flights`."""
+
+from helpers.flights import flights  # noqa: F401
