@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from synthetic_flights.config import SceneConfig, Style, scene_rng
+from synthetic_flights.config import Appearance, SceneConfig, scene_rng
 from synthetic_flights.simulation import MapScore, score_map, simulate, truth_in_view
 from tabulate import tabulate
 from tqdm import tqdm
@@ -54,7 +54,7 @@ def perfect(flights: int) -> list[tuple]:
     while len(configs) < flights:
         config = SceneConfig(width=960, height=540, seconds=12, fps=5, seed=seed)
         seed += 1
-        if abs(Style.draw(scene_rng(config, 1)).altitude - HEIGHT_M) <= AROUND_M:
+        if abs(Appearance.draw(scene_rng(config, 1)).altitude - HEIGHT_M) <= AROUND_M:
             configs.append(config)
     exact, off = MapScore(), MapScore()
     for k, config in enumerate(tqdm(configs, unit="flight")):

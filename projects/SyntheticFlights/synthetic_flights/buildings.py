@@ -100,7 +100,9 @@ class Face:
     name: str = ""  # which face of its block
     top: float = 0.0  # walls: metres from the texture's top to the eave
     textures: list[np.ndarray] = field(default_factory=list)  # uint8, each half the one before
-    ids: np.ndarray | None = None  # uint16 like textures[0]: 0 or the part's number in the flight
+    part_ids: np.ndarray | None = (
+        None  # uint16 like textures[0]: 0 or the part's number in the flight
+    )
     solid: np.ndarray | None = None  # uint8 like textures[0]: 0 where the surface is missing
 
     def __post_init__(self):

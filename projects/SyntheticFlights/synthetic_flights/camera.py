@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .config import SceneConfig, Style
+from synthetic_flights.config import Appearance, SceneConfig
 
 __all__ = ["FlightPath", "Intrinsics", "Pose", "project", "rotation_matrix"]
 
@@ -35,9 +35,9 @@ class Intrinsics:
         )
 
     @classmethod
-    def of(cls, config: SceneConfig, style: Style) -> Intrinsics:
-        """Return the intrinsics of a flight: ``style.hfov`` across the frame's width."""
-        focal = config.width / 2 / np.tan(np.radians(style.hfov) / 2)
+    def of(cls, config: SceneConfig, appearance: Appearance) -> Intrinsics:
+        """Return the intrinsics of a flight: ``appearance.hfov`` across the frame's width."""
+        focal = config.width / 2 / np.tan(np.radians(appearance.hfov) / 2)
         return cls(config.width, config.height, float(focal))
 
 
@@ -94,8 +94,8 @@ class FlightPath:
     Smooth functions of time, drawn once; any time can be asked for.
     """
 
-    def __init__(self, style: Style, seconds: float, rng: np.random.Generator):
-        self.style = style
+    def __init__(self, appearance: Appearance, seconds: float, rng: np.random.Generator):
+        self.appearance = appearance
         self._waves = {
             # amplitude (degrees, metres or degrees), period in seconds
             name: (rng.uniform(*amplitude), rng.uniform(*period), rng.uniform(0, 2 * np.pi))
@@ -111,7 +111,7 @@ class FlightPath:
         }
         step = 0.02
         self._times = np.arange(0, seconds + 2 * step, step)
-        heading = np.radians(style.heading + self._wave("turn", self._times))
+        heading = np.radians(appearance.heading + self._wave("turn", self._times))
         velocity = SPEED * np.stack([np.sin(heading), np.cos(heading)], 1)
         self._track = np.concatenate([np.zeros((1, 2)), np.cumsum(velocity[:-1] * step, 0)])
 
@@ -122,10 +122,10 @@ class FlightPath:
     def pose(self, time: float) -> Pose:
         """Return the pose ``time`` seconds after the start."""
         x, y = (float(np.interp(time, self._times, self._track[:, i])) for i in (0, 1))
-        z = float(np.clip(self.style.altitude + self._wave("climb", time), 40, 90))
-        yaw = self.style.heading + self._wave("turn", time) + self.style.gaze
+        z = float(np.clip(self.appearance.altitude + self._wave("climb", time), 40, 90))
+        yaw = self.appearance.heading + self._wave("turn", time) + self.appearance.gaze
         yaw += self._wave("look", time) + self._wave("yaw_unrest", time)
-        pitch = self.style.pitch + self._wave("pitch", time) + self._wave("pitch_unrest", time)
+        pitch = self.appearance.pitch + self._wave("pitch", time) + self._wave("pitch_unrest", time)
         return Pose(
             float(time),
             (x, y, z),

@@ -8,7 +8,7 @@ import numpy as np
 
 from msnet_d2.errors import InputError
 
-__all__ = ["GENERATOR_VERSION", "SceneConfig", "Style", "scene_rng"]
+__all__ = ["GENERATOR_VERSION", "Appearance", "SceneConfig", "scene_rng"]
 
 # Raised whenever the same seed gives other pixels or labels than before, so that figures can name
 # their data.
@@ -28,7 +28,7 @@ class SceneConfig:
         seed: seed of the whole data set.
         video: number of the flight in the data set, from 1; ``(seed, video)`` decides the scene.
         supersample: frames are rasterised so many times larger and reduced by area averaging.
-        ppm: resolution of the textures of roofs and walls, texels per metre.
+        texels_per_meter: resolution of the textures of roofs and walls, texels per metre.
     """
 
     width: int = 960
@@ -38,7 +38,7 @@ class SceneConfig:
     seed: int = 0
     video: int = 1
     supersample: float = 4 / 3
-    ppm: int = 20
+    texels_per_meter: int = 20
 
     def __post_init__(self):
         if not (32 <= self.width <= 4096 and 32 <= self.height <= 4096):
@@ -72,8 +72,8 @@ def scene_rng(config: SceneConfig, *stream: int) -> np.random.Generator:
 
 
 @dataclass
-class Style:
-    """What one flight has in common: light, season, neighbourhood, camera, film. Colours are BGR,
+class Appearance:
+    """What one flight has in common: light, season, neighbourhood, camera, sensor. Colours are BGR,
     0..255.
     """
 
@@ -109,7 +109,7 @@ class Style:
     ground_altitude: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Style:
+    def draw(cls, rng: np.random.Generator) -> Appearance:
         """Draw the look of a scene."""
         overcast = rng.random() < 0.6
         azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(32, 62))

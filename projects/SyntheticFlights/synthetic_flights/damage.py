@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from . import textures as tx
-from .buildings import BuildingPlan, Face, block_faces
-from .noise import blob_field, value_noise
+from synthetic_flights import textures as tx
+from synthetic_flights.buildings import BuildingPlan, Face, block_faces
+from synthetic_flights.noise import blob_field, value_noise
 
 __all__ = ["DamagePart", "paint_part", "plan_parts"]
 
@@ -31,7 +31,7 @@ class DamagePart:
 
     Attributes:
         id: number of the part, unique in the data set and the same in all frames.
-        code: number of the part in its flight, from 1: its value in the id buffer.
+        part_index: number of the part in its flight, from 1: its value in the id buffer.
         level: 1 Slight, 2 Severe, 3 Debris.
         kind: what happened: shingles, tarp, hole, siding; caved, torn, wall; rubble.
         surface: ``roof``, ``wall`` or ``ground``; ``block`` and ``face`` say which.
@@ -40,7 +40,7 @@ class DamagePart:
     """
 
     id: int
-    code: int
+    part_index: int
     level: int
     kind: str
     surface: str
@@ -178,10 +178,14 @@ def _place(face: Face, level: int, kind: str, rng: np.random.Generator) -> Damag
 
 
 def paint_part(
-    part: DamagePart, face: Face, texture: np.ndarray, ppm: float, rng: np.random.Generator
+    part: DamagePart,
+    face: Face,
+    texture: np.ndarray,
+    texels_per_meter: float,
+    rng: np.random.Generator,
 ) -> None:
-    """Paint ``part`` on ``texture`` (float32) and into ``face.ids`` and ``face.solid``, in place;
-    set its outlines.
+    """Paint ``part``, in place, on ``texture`` (float32) and into ``part_ids`` and ``solid`` of
+    ``face``; set its outlines.
     """
     shape = texture.shape[:2]
     scale = np.array(shape[::-1]) / face.size
@@ -199,21 +203,21 @@ def paint_part(
             "torn": 0.22,
             "wall": 0.22,
         }[part.kind]
-        step = {"shingles": max(int(0.3 * ppm), 2), "hole": 2}.get(
-            part.kind, max(int(0.25 * ppm), 2)
+        step = {"shingles": max(int(0.3 * texels_per_meter), 2), "hole": 2}.get(
+            part.kind, max(int(0.25 * texels_per_meter), 2)
         )
         mask = blob_field(rng, shape, tuple(centre), tuple(radii), rough, step) > 0
     mask = mask.astype(np.uint8) * 255 & inside
-    mask[face.ids > 0] = 0
+    mask[face.part_ids > 0] = 0
     mask = _main_pieces(mask, 0.12)
     if cv2.countNonZero(mask) < FEWEST_TEXELS:
         return
     region = mask > 0
-    _PAINTERS[part.kind](rng, texture, region, face, ppm)
+    _PAINTERS[part.kind](rng, texture, region, face, texels_per_meter)
     # The label covers the region with the scraps left in it.
     label = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)) & inside
-    face.ids[(label > 0) & (face.ids == 0)] = part.code
-    label = np.where(face.ids == part.code, 255, 0).astype(np.uint8)
+    face.part_ids[(label > 0) & (face.part_ids == 0)] = part.part_index
+    label = np.where(face.part_ids == part.part_index, 255, 0).astype(np.uint8)
     contours, _ = cv2.findContours(label, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     part.outlines = [
         face.point((cv2.approxPolyDP(c, 1.5, True)[:, 0] + 0.5) / scale)
@@ -250,14 +254,16 @@ def _rim(region: np.ndarray, width: int) -> np.ndarray:
     return (cv2.dilate(region.astype(np.uint8), kernel) > 0) & ~region
 
 
-def _bare_shingles(rng, texture, region, face, ppm):
+def _bare_shingles(rng, texture, region, face, texels_per_meter):
     shape = texture.shape[:2]
     if rng.random() < 0.25:
-        deck = tx.boards(rng, shape, ppm)
+        deck = tx.boards(rng, shape, texels_per_meter)
     else:
-        deck = tx.plywood(rng, shape, ppm, age=float(np.clip(rng.normal(0.25, 0.3), 0, 1)))
+        deck = tx.plywood(
+            rng, shape, texels_per_meter, age=float(np.clip(rng.normal(0.25, 0.3), 0, 1))
+        )
     # Torn underlay and single shingles stay behind, in rows.
-    row = max(int(0.3 * ppm), 2)
+    row = max(int(0.3 * texels_per_meter), 2)
     low = (shape[0] // row + 1, shape[1] // row + 1)
     scraps = value_noise(rng, low, 3.0, 2)
     scraps = cv2.resize(scraps, (low[1] * row, low[0] * row), interpolation=cv2.INTER_NEAREST)[
@@ -273,50 +279,49 @@ def _bare_shingles(rng, texture, region, face, ppm):
     texture[shown] = deck[shown]
 
 
-def _blue_tarp(rng, texture, region, face, ppm):
-    sheet = tx.tarp(rng, texture.shape[:2], ppm)
+def _blue_tarp(rng, texture, region, face, texels_per_meter):
+    sheet = tx.tarp(rng, texture.shape[:2], texels_per_meter)
     texture[np.roll(_rim(region, 2), 2, 0)] *= 0.75
     texture[region] = sheet[region]
-    texture[~_rim(~region, 1) & region] *= 1.0
     texture[_rim(~region, 1) & region] *= 0.85
 
 
-def _small_hole(rng, texture, region, face, ppm):
-    texture[_rim(region, max(int(0.15 * ppm), 2))] = tx.plywood(rng, texture.shape[:2], ppm, 0.3)[
-        _rim(region, max(int(0.15 * ppm), 2))
-    ]
+def _small_hole(rng, texture, region, face, texels_per_meter):
+    texture[_rim(region, max(int(0.15 * texels_per_meter), 2))] = tx.plywood(
+        rng, texture.shape[:2], texels_per_meter, 0.3
+    )[_rim(region, max(int(0.15 * texels_per_meter), 2))]
     dark = (
         np.array([30, 33, 38], np.float32)
-        + 9 * value_noise(rng, texture.shape[:2], 0.4 * ppm, 2)[..., None]
+        + 9 * value_noise(rng, texture.shape[:2], 0.4 * texels_per_meter, 2)[..., None]
     )
     texture[region] = dark[region]
-    _rafters(rng, texture, region, face, ppm, broken=0.5)
+    _rafters(rng, texture, region, face, texels_per_meter, broken=0.5)
 
 
-def _bare_wall(rng, texture, region, face, ppm):
+def _bare_wall(rng, texture, region, face, texels_per_meter):
     shape = texture.shape[:2]
     kind = rng.random()
     if kind < 0.5:
-        under = tx.plywood(rng, shape, ppm, rng.uniform(0.1, 0.8))
+        under = tx.plywood(rng, shape, texels_per_meter, rng.uniform(0.1, 0.8))
     elif kind < 0.8:  # insulation between studs
         under = np.broadcast_to(np.array([150, 140, 205], np.float32), (*shape, 3)).copy()
-        under += (14 * value_noise(rng, shape, 0.5 * ppm, 2))[..., None]
-        under[:, :: max(int(0.6 * ppm), 4)] = (110, 150, 185)
-        under[:, 1 :: max(int(0.6 * ppm), 4)] = (90, 130, 165)
+        under += (14 * value_noise(rng, shape, 0.5 * texels_per_meter, 2))[..., None]
+        under[:, :: max(int(0.6 * texels_per_meter), 4)] = (110, 150, 185)
+        under[:, 1 :: max(int(0.6 * texels_per_meter), 4)] = (90, 130, 165)
     else:  # torn house wrap
-        under = tx.stucco(rng, shape, (222, 224, 222), ppm)
-        torn = value_noise(rng, shape, 0.8 * ppm, 2) > 0.4
-        under[torn] = tx.plywood(rng, shape, ppm, 0.4)[torn]
+        under = tx.stucco(rng, shape, (222, 224, 222), texels_per_meter)
+        torn = value_noise(rng, shape, 0.8 * texels_per_meter, 2) > 0.4
+        under[torn] = tx.plywood(rng, shape, texels_per_meter, 0.4)[torn]
     texture[_rim(region, 1)] *= 0.7
     texture[region] = under[region]
 
 
-def _rafters(rng, texture, region, face, ppm, broken=0.35, pitch=0.6):
+def _rafters(rng, texture, region, face, texels_per_meter, broken=0.35, pitch=0.6):
     """Draw rafters down the slope across a hole; they stay solid."""
     height, width = texture.shape[:2]
     wood = np.array([105.0, 150, 192]) * rng.uniform(0.8, 1.05)
     mask = np.zeros((height, width), np.uint8)
-    step = max(pitch * ppm, 5)
+    step = max(pitch * texels_per_meter, 5)
     phase = rng.uniform(0, step)
     for x in np.arange(phase, width, step):
         if rng.random() < 0.12:
@@ -326,60 +331,91 @@ def _rafters(rng, texture, region, face, ppm, broken=0.35, pitch=0.6):
             cut = rng.uniform(0.2, 0.9) * height
             y0, y1 = (0.0, cut) if rng.random() < 0.5 else (cut, float(height))
         lean = rng.normal(0, 0.02) * height * (3 if rng.random() < broken / 2 else 1)
-        cv2.line(mask, (int(x), int(y0)), (int(x + lean), int(y1)), 255, max(round(0.1 * ppm), 1))
+        cv2.line(
+            mask,
+            (int(x), int(y0)),
+            (int(x + lean), int(y1)),
+            255,
+            max(round(0.1 * texels_per_meter), 1),
+        )
     if rng.random() < 0.5:  # battens across
-        for y in np.arange(rng.uniform(0, 2) * ppm, height, rng.uniform(1.0, 2.2) * ppm):
+        for y in np.arange(
+            rng.uniform(0, 2) * texels_per_meter, height, rng.uniform(1.0, 2.2) * texels_per_meter
+        ):
             cv2.line(mask, (0, int(y)), (width, int(y)), 255, 1)
     drawn = (mask > 0) & region
-    tone = wood + 12 * value_noise(rng, (height, width), 0.8 * ppm)[..., None]
+    tone = wood + 12 * value_noise(rng, (height, width), 0.8 * texels_per_meter)[..., None]
     texture[drawn] = tone[drawn]
     if face.solid is not None:
         face.solid[drawn] = 255
 
 
 def _open_surface(
-    rng, texture, region, face, ppm, *, deck_share: float, broken: float, pitch: float
+    rng, texture, region, face, texels_per_meter, *, deck_share: float, broken: float, pitch: float
 ):
     shape = texture.shape[:2]
     # A torn margin of decking around the hole belongs to the part.
-    margin = cv2.distanceTransform(region.astype(np.uint8), cv2.DIST_L2, 3) / ppm
-    ragged = margin < deck_share * (0.8 + 0.7 * value_noise(rng, shape, 0.8 * ppm, 2))
-    islands = value_noise(rng, shape, 1.1 * ppm, 2) > rng.uniform(1.0, 1.7)
-    deck = tx.plywood(rng, shape, ppm, rng.uniform(0.0, 0.5))
+    margin = cv2.distanceTransform(region.astype(np.uint8), cv2.DIST_L2, 3) / texels_per_meter
+    ragged = margin < deck_share * (0.8 + 0.7 * value_noise(rng, shape, 0.8 * texels_per_meter, 2))
+    islands = value_noise(rng, shape, 1.1 * texels_per_meter, 2) > rng.uniform(1.0, 1.7)
+    deck = tx.plywood(rng, shape, texels_per_meter, rng.uniform(0.0, 0.5))
     hole = region & ~(ragged | islands)
     texture[_rim(region, 1)] *= 0.7
     texture[region] = deck[region]
     rim = _rim(hole, 1) & region
     texture[rim] = texture[rim] * 0.6
     face.solid[hole] = 0
-    _rafters(rng, texture, hole, face, ppm, broken, pitch)
+    _rafters(rng, texture, hole, face, texels_per_meter, broken, pitch)
     # Boards and sheets that hang in the hole.
     loose = np.full((*shape, 3), -1, np.float32)
-    count = int(0.45 * hole.sum() / ppm**2) + 2
+    count = int(0.45 * hole.sum() / texels_per_meter**2) + 2
     ys, xs = np.nonzero(hole)
     if len(xs):
         x0, y0, x1, y1 = xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
         window = loose[y0:y1, x0:x1]
-        tx.scatter_planks(rng, window, count, (0.5 * ppm, 2.4 * ppm), max(0.1 * ppm, 1.6), shadow=0)
+        tx.scatter_planks(
+            rng,
+            window,
+            count,
+            (0.5 * texels_per_meter, 2.4 * texels_per_meter),
+            max(0.1 * texels_per_meter, 1.6),
+            shadow=0,
+        )
         drawn = (loose[..., 0] >= 0) & hole
         texture[drawn] = loose[drawn]
         face.solid[drawn] = 255
 
 
-def _caved(rng, texture, region, face, ppm):
+def _caved(rng, texture, region, face, texels_per_meter):
     _open_surface(
-        rng, texture, region, face, ppm, deck_share=rng.uniform(0.2, 0.6), broken=0.55, pitch=0.6
+        rng,
+        texture,
+        region,
+        face,
+        texels_per_meter,
+        deck_share=rng.uniform(0.2, 0.6),
+        broken=0.55,
+        pitch=0.6,
     )
 
 
-def _torn(rng, texture, region, face, ppm):
+def _torn(rng, texture, region, face, texels_per_meter):
     _open_surface(
-        rng, texture, region, face, ppm, deck_share=rng.uniform(0.05, 0.35), broken=0.15, pitch=0.6
+        rng,
+        texture,
+        region,
+        face,
+        texels_per_meter,
+        deck_share=rng.uniform(0.05, 0.35),
+        broken=0.15,
+        pitch=0.6,
     )
 
 
-def _open_wall(rng, texture, region, face, ppm):
-    _open_surface(rng, texture, region, face, ppm, deck_share=0.1, broken=0.4, pitch=0.45)
+def _open_wall(rng, texture, region, face, texels_per_meter):
+    _open_surface(
+        rng, texture, region, face, texels_per_meter, deck_share=0.1, broken=0.4, pitch=0.45
+    )
 
 
 _PAINTERS = {

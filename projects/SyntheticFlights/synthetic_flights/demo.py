@@ -124,10 +124,10 @@ class Demo:
             width=s.size[0], height=s.size[1], seconds=s.seconds, fps=s.fps, seed=s.seed
         )
         # The clips are other scenes: nobody has trained on what is shown.
-        film = replace(scene, seconds=s.clip_seconds, seed=s.seed + 1)
+        sensor = replace(scene, seconds=s.clip_seconds, seed=s.seed + 1)
         plans = [
             DatasetPlan(self.data, scene, s.videos, s.val_videos, s.every, write_videos=False),
-            DatasetPlan(self.clips, film, s.clips, 1, s.every),
+            DatasetPlan(self.clips, sensor, s.clips, 1, s.every),
         ]
         frames = sum(plan.videos * plan.scene.num_frames for plan in plans)
         with tqdm(total=frames, unit="frame", desc="rendering") as bar:

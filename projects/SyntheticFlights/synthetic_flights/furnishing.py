@@ -7,20 +7,20 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .buildings import BuildingPlan, to_world
-from .config import Style
-from .litter import strew_litter
-from .meshes import car, container, fence, pole
-from .rubble import heap
-from .world import GroundFeature, Tree, World
+from synthetic_flights.buildings import BuildingPlan, to_world
+from synthetic_flights.config import Appearance
+from synthetic_flights.litter import strew_litter
+from synthetic_flights.meshes import car, container, fence, pole
+from synthetic_flights.rubble import heap
+from synthetic_flights.world import GroundFeature, Tree, World
 
 __all__ = ["furnish_lot", "furnish_street", "shadow_of_building"]
 
 
-def _light(style: Style):
-    from .painting import lighting
+def _light(appearance: Appearance):
+    from synthetic_flights.painting import lighting
 
-    return lambda normal: lighting(normal, style)
+    return lambda normal: lighting(normal, appearance)
 
 
 def _circle(
@@ -33,14 +33,22 @@ def _circle(
 
 
 def furnish_street(
-    world: World, streets, style: Style, rng, b: float, a0: float, a1: float, half: float, near
+    world: World,
+    streets,
+    appearance: Appearance,
+    rng,
+    b: float,
+    a0: float,
+    a1: float,
+    half: float,
+    near,
 ) -> None:
     """Add one street: its surface in pieces, and poles along one side."""
     a = np.arange(a0, a1 + 12, 12.0)
-    sand = style.road * 0.5 + np.array([64.0, 74, 80])
-    bands = [("road", -half, half, style.road), ("verge", -half - 1.3, half + 1.3, sand)]
+    sand = appearance.road * 0.5 + np.array([64.0, 74, 80])
+    bands = [("road", -half, half, appearance.road), ("verge", -half - 1.3, half + 1.3, sand)]
     # Wheels polish two lines on each side.
-    bands += [("wear", m - 0.45, m + 0.45, style.road * 0.8) for m in (-2.2, -0.8, 0.8, 2.2)]
+    bands += [("wear", m - 0.45, m + 0.45, appearance.road * 0.8) for m in (-2.2, -0.8, 0.8, 2.2)]
     for kind, low, high, colour in bands:
         left, right = (streets.world(np.stack([a, np.full_like(a, b + d)], 1)) for d in (low, high))
         for i in range(len(a) - 1):
@@ -56,7 +64,7 @@ def furnish_street(
             (start + rng.uniform(1, 9), low + width),
             (start, low + width),
         ]
-        tone = style.road * rng.choice([0.7, 0.85, 1.12])
+        tone = appearance.road * rng.choice([0.7, 0.85, 1.12])
         world.ground.append(GroundFeature("patch", streets.world(np.array(corners)), tone))
     side = rng.choice([-1, 1])
     broken = rng.uniform(0.05, 0.4)
@@ -68,10 +76,10 @@ def furnish_street(
             continue
         lean = rng.normal(0, 1.8, 2) if rng.random() < broken else rng.normal(0, 0.2, 2)
         angle = streets.direction(at, b) + np.pi / 2
-        world.meshes.append(pole(place[0], place[1], angle, lean).lit(_light(style)))
+        world.meshes.append(pole(place[0], place[1], angle, lean).lit(_light(appearance)))
         _shade(
             world,
-            style,
+            appearance,
             np.array([place - 0.15, place + 0.15, place + np.array([0.15, -0.15])]),
             9.0,
             0.5,
@@ -81,9 +89,11 @@ def furnish_street(
                 np.array([at + rng.uniform(5, 25), b + rng.uniform(-0.6, 0.6) * half])
             )
             world.meshes.append(
-                car(rng, *spot, streets.direction(at, b) + rng.normal(0, 0.1)).lit(_light(style))
+                car(rng, *spot, streets.direction(at, b) + rng.normal(0, 0.1)).lit(
+                    _light(appearance)
+                )
             )
-            _shade(world, style, _circle(*spot, 2.4, 1.1, streets.direction(at, b)), 1.2, 1.0)
+            _shade(world, appearance, _circle(*spot, 2.4, 1.1, streets.direction(at, b)), 1.2, 1.0)
         if previous is not None:
             _wires(world, previous, place, angle)
         previous = place
@@ -98,14 +108,16 @@ def _wires(world: World, start: np.ndarray, end: np.ndarray, angle: float) -> No
         world.wires.append(np.concatenate([line, 9.0 - 3.2 * t * (1 - t)], 1))
 
 
-def _shade(world: World, style: Style, base: np.ndarray, height: float, amount: float) -> None:
+def _shade(
+    world: World, appearance: Appearance, base: np.ndarray, height: float, amount: float
+) -> None:
     """Add the shadow on the ground of a thing with footprint ``base`` (N, 2) and ``height``."""
-    shift = -style.sun[:2] / style.sun[2] * height
+    shift = -appearance.sun[:2] / appearance.sun[2] * height
     hull = cv2.convexHull(np.concatenate([base, base + shift]).astype(np.float32))[:, 0]
     world.ground.append(GroundFeature("shade", hull, amount=amount))
 
 
-def shadow_of_building(plan: BuildingPlan, style: Style) -> list[np.ndarray]:
+def shadow_of_building(plan: BuildingPlan, appearance: Appearance) -> list[np.ndarray]:
     """Return the outlines (N, 2) on the ground of a standing building's shadow, one a block."""
     out = []
     for block in plan.blocks:
@@ -118,7 +130,7 @@ def shadow_of_building(plan: BuildingPlan, style: Style) -> list[np.ndarray]:
         if block.along:
             ridge = ridge[:, ::-1]
         ridge = ridge + np.array([block.x, block.y])
-        shift = -style.sun[:2] / style.sun[2]
+        shift = -appearance.sun[:2] / appearance.sun[2]
         world_eave = to_world(eave, plan.centre, plan.angle)
         world_ridge = to_world(ridge, plan.centre, plan.angle) + shift * (block.height + block.rise)
         hull = np.concatenate([world_eave, world_eave + shift * block.height, world_ridge])
@@ -127,10 +139,21 @@ def shadow_of_building(plan: BuildingPlan, style: Style) -> list[np.ndarray]:
 
 
 def furnish_lot(
-    world: World, streets, style: Style, rng, a, b, side, width, depth, house, own, road_half
+    world: World,
+    streets,
+    appearance: Appearance,
+    rng,
+    a,
+    b,
+    side,
+    width,
+    depth,
+    house,
+    own,
+    road_half,
 ) -> None:
     """Add everything but buildings to one lot; ``own`` are the buildings that stand on it."""
-    light = _light(style)
+    light = _light(appearance)
     up = light(np.array([0.0, 0, 1]))
 
     def at(x: float, y: float) -> np.ndarray:
@@ -144,7 +167,7 @@ def furnish_lot(
     damage = max((p.level for p in own), default=0)
     for plan in own:
         if plan.level != 3:
-            for hull in shadow_of_building(plan, style):
+            for hull in shadow_of_building(plan, appearance):
                 world.ground.append(GroundFeature("shade", hull))
             rim = to_world(_grow(plan), plan.centre, plan.angle)
             world.ground.append(GroundFeature("contact", rim))
@@ -164,7 +187,7 @@ def furnish_lot(
         )
         if rng.random() < 0.55:
             place = at(x, rng.uniform(3, max(end - 2, 4)))
-            _add_car(world, rng, style, light, place, street + np.pi / 2 + rng.normal(0, 0.08))
+            _add_car(world, rng, appearance, light, place, street + np.pi / 2 + rng.normal(0, 0.08))
         if rng.random() < 0.5:
             middle = width / 2 + rng.uniform(-3, 3)
             bend = rng.uniform(-1, 1)
@@ -192,13 +215,13 @@ def furnish_lot(
     def free(place: np.ndarray, gap: float) -> bool:
         return all(np.hypot(*(place - c)) > r * 0.82 + gap for c, r in blocked)
 
-    for _ in range(rng.poisson(style.trees * width * depth / 1000)):
+    for _ in range(rng.poisson(appearance.trees * width * depth / 1000)):
         x = rng.uniform(0, width)
         place = at(
             x, depth * (rng.uniform(0.05, 1) if rng.random() < 0.4 else rng.uniform(0.62, 1.0))
         )
         if free(place, 1.5):
-            _add_tree(world, rng, style, place)
+            _add_tree(world, rng, appearance, place)
     if rng.random() < 0.22:  # a grove, with bare leaf-strewn ground below
         middle = at(rng.uniform(0, width), depth * rng.uniform(0.6, 1.0))
         reach = rng.uniform(3, 7)
@@ -212,7 +235,7 @@ def furnish_lot(
         for _ in range(rng.integers(4, 11)):
             place = middle + rng.normal(0, 0.55 * reach, 2)
             if free(place, 1.5):
-                _add_tree(world, rng, style, place)
+                _add_tree(world, rng, appearance, place)
     for _ in range(rng.poisson(2.4)):
         place = at(rng.uniform(0, width), rng.uniform(2, depth))
         if free(place, 0.4):
@@ -226,13 +249,13 @@ def furnish_lot(
                     rng.uniform(0.8, 1.1),
                 )
             )
-            _blob_shade(world, style, place, 0.8, 0.5)
-    if rng.random() < 0.28 * style.storm:
+            _blob_shade(world, appearance, place, 0.8, 0.5)
+    if rng.random() < 0.28 * appearance.storm:
         place, angle = at(rng.uniform(0, width), rng.uniform(2, depth)), rng.uniform(0, 2 * np.pi)
         length = rng.uniform(6, 14)
         tip = place + length * np.array([np.cos(angle), np.sin(angle)])
         if free(place, 1) and free(tip, 1):
-            leaves = 0.2 if rng.random() < style.bare else 1.0
+            leaves = 0.2 if rng.random() < appearance.bare else 1.0
             world.ground.append(
                 GroundFeature(
                     "fallen", [place, tip], amount=leaves, seed=int(rng.integers(2**31)), order=5
@@ -244,14 +267,14 @@ def furnish_lot(
                     Tree(*spot, rng.uniform(1.2, 2.4), "bush", int(rng.integers(4)), False, 0.85)
                 )
     if rng.random() < 0.35:
-        _fence(world, rng, light, at, width, depth, style)
+        _fence(world, rng, light, at, width, depth, appearance)
     if rng.random() < 0.05:
         place = at(rng.uniform(2, width - 2), rng.uniform(3, 7))
         if free(place, 2.5):
             angle = street + rng.choice([0, np.pi / 2]) + rng.normal(0, 0.1)
             world.meshes.append(container(rng, *place, angle).lit(light))
-            _shade(world, style, _circle(*place, 3.2, 1.5, angle), 2.0, 1.0)
-    if rng.random() < (0.45 if damage else 0.15) * style.storm:
+            _shade(world, appearance, _circle(*place, 3.2, 1.5, angle), 2.0, 1.0)
+    if rng.random() < (0.45 if damage else 0.15) * appearance.storm:
         place = at(rng.uniform(2, width - 2), rng.uniform(0.5, 4))
         if free(place, 2):
             _heap(world, rng, up, place, rng.uniform(0.9, 2.4))
@@ -273,8 +296,8 @@ def furnish_lot(
     if rng.random() < 0.12:
         place = at(rng.uniform(3, width - 3), rng.uniform(4, depth))
         if free(place, 2):
-            _add_car(world, rng, style, light, place, rng.uniform(0, np.pi))
-    strew_litter(world, rng, style, at, width, depth, own)
+            _add_car(world, rng, appearance, light, place, rng.uniform(0, np.pi))
+    strew_litter(world, rng, appearance, at, width, depth, own)
 
 
 def _grow(plan: BuildingPlan) -> np.ndarray:
@@ -292,9 +315,9 @@ def _grow(plan: BuildingPlan) -> np.ndarray:
     return points * 1.04
 
 
-def _add_car(world, rng, style, light, place, angle) -> None:
+def _add_car(world, rng, appearance, light, place, angle) -> None:
     world.meshes.append(car(rng, *place, angle).lit(light))
-    _shade(world, style, _circle(*place, 2.5, 1.1, angle, 12), 1.1, 1.1)
+    _shade(world, appearance, _circle(*place, 2.5, 1.1, angle, 12), 1.1, 1.1)
     world.ground.append(GroundFeature("contact", _circle(*place, 2.5, 1.1, angle, 12)))
 
 
@@ -321,9 +344,9 @@ def _pool(world, rng, at, width, back, concrete) -> None:
     world.ground.append(GroundFeature("pool", basin, water))
 
 
-def _add_tree(world, rng, style, place) -> None:
+def _add_tree(world, rng, appearance, place) -> None:
     roll = rng.random()
-    if roll < style.bare:
+    if roll < appearance.bare:
         kind = "broken" if rng.random() < 0.45 else "bare"
     else:
         kind = "pine" if rng.random() < 0.18 else "leafy"
@@ -347,9 +370,9 @@ def _add_tree(world, rng, style, place) -> None:
     )
     strength = {"leafy": 1.0, "bare": 0.35, "broken": 0.25, "pine": 0.6}[kind]
     crown = height * (0.42 if kind == "leafy" else 0.3)
-    centre = place - style.sun[:2] / style.sun[2] * height * 0.55
+    centre = place - appearance.sun[:2] / appearance.sun[2] * height * 0.55
     world.ground.append(GroundFeature("shade", _ragged(rng, centre, crown), amount=strength))
-    _blob_shade(world, style, place, crown * 0.7, 0.5 * strength)
+    _blob_shade(world, appearance, place, crown * 0.7, 0.5 * strength)
 
 
 def _ragged(rng, centre: np.ndarray, radius: float) -> np.ndarray:
@@ -358,18 +381,20 @@ def _ragged(rng, centre: np.ndarray, radius: float) -> np.ndarray:
     return np.stack([r * np.cos(t), r * np.sin(t)], 1) + centre
 
 
-def _blob_shade(world, style, place, radius, amount) -> None:
+def _blob_shade(world, appearance, place, radius, amount) -> None:
     world.ground.append(GroundFeature("shade", _circle(*place, radius, radius), amount=amount))
 
 
-def _fence(world, rng, light, at, width, depth, style) -> None:
+def _fence(world, rng, light, at, width, depth, appearance) -> None:
     runs = [((0.2, depth * 0.5), (0.2, depth)), ((0.2, depth), (width - 0.2, depth))]
     for p, q in runs:
         start, end = at(*p), at(*q)
         world.ground.append(
             GroundFeature(
                 "shade",
-                np.array([start, end, end - style.sun[:2] * 1.2, start - style.sun[:2] * 1.2]),
+                np.array(
+                    [start, end, end - appearance.sun[:2] * 1.2, start - appearance.sun[:2] * 1.2]
+                ),
                 amount=0.6,
             )
         )

@@ -9,11 +9,11 @@ from collections import OrderedDict
 import cv2
 import numpy as np
 
-from .config import Style
-from .noise import fractal_noise, sample_tiled
-from .rubble_texture import rubble
-from .vegetation import draw_fallen_tree
-from .world import GroundFeature
+from synthetic_flights.config import Appearance
+from synthetic_flights.noise import fractal_noise, sample_tiled
+from synthetic_flights.rubble_texture import rubble
+from synthetic_flights.vegetation import draw_fallen_tree
+from synthetic_flights.world import GroundFeature
 
 __all__ = ["TEXEL", "Ground"]
 
@@ -52,8 +52,10 @@ class Ground:
     depend on the order in which they are asked for.
     """
 
-    def __init__(self, features: list[GroundFeature], style: Style, rng: np.random.Generator):
-        self.style = style
+    def __init__(
+        self, features: list[GroundFeature], appearance: Appearance, rng: np.random.Generator
+    ):
+        self.appearance = appearance
         self._features = sorted(
             features, key=lambda f: f.order
         )  # stable: equal orders stay as laid out
@@ -62,7 +64,7 @@ class Ground:
         self._broad = fractal_noise(rng, 256, 1.2, longest=110)
         self._patches = fractal_noise(rng, 512, 1.5, longest=200)
         self._middle = fractal_noise(rng, 512, 0.9, longest=64)
-        self._worn = float(np.quantile(self._patches, 1 - style.dry))
+        self._worn = float(np.quantile(self._patches, 1 - appearance.dry))
         self._fine = fractal_noise(rng, 1024, 0.25, longest=40)
         self._tiles: OrderedDict[tuple[int, int], list[np.ndarray]] = OrderedDict()
         self._range: tuple | None = None  # of tiles that _levels hold, as far as _filled says
@@ -163,7 +165,9 @@ class Ground:
             elif feature.kind == "rubble":
                 self._rubble(out, texels(feature.polygon), feature.seed)
         shade = self._shade([f for f in features if f.kind in ("shade", "contact")], texels, size)
-        light = (1 - shade[..., None] * self.style.shadow) * self.style.light.astype(np.float32)
+        light = (1 - shade[..., None] * self.appearance.shadow) * self.appearance.light.astype(
+            np.float32
+        )
         out = np.clip(out * light, 0, 255).astype(np.uint8)
         return np.ascontiguousarray(out[MARGIN:-MARGIN, MARGIN:-MARGIN])
 
@@ -178,7 +182,7 @@ class Ground:
             cv2.fillPoly(tint, polygon, (lot.colour * (3.0, 3.5, 4.5)).tolist(), cv2.LINE_8, 4)
             cv2.fillPoly(dryness, polygon, lot.amount, cv2.LINE_8, 4)
         broad, patches, middle = (noise[k][2::4, 2::4] for k in ("broad", "patches", "middle"))
-        a, b = self.style.lawn.astype(np.float32)
+        a, b = self.appearance.lawn.astype(np.float32)
         mix = np.clip(0.5 + 0.28 * broad + 0.25 * patches + 0.5 * (dryness - 0.5), 0, 1)
         cell = a + (b - a) * mix[..., None] + tint
         # Worn and muddy places, the more the drier.
@@ -301,7 +305,7 @@ class Ground:
             cv2.fillPoly(layer, polygon, min(feature.amount, 1.0), cv2.LINE_8, 4)
             if layer is not shade:
                 np.maximum(shade, layer, out=shade)
-        soft = cv2.GaussianBlur(shade, (0, 0), max(self.style.shadow_blur / TEXEL * 0.6, 0.8))
+        soft = cv2.GaussianBlur(shade, (0, 0), max(self.appearance.shadow_blur / TEXEL * 0.6, 0.8))
         # Little sky is seen from right beside a wall.
         contact = cv2.GaussianBlur(contact, (0, 0), 0.35 / TEXEL)
         return np.clip(soft + 0.4 * contact * (1 - soft), 0, 1.2)

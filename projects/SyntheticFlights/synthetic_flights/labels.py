@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .buildings import BuildingPlan, block_faces, to_world_faces
-from .camera import Intrinsics, Pose, project
-from .scene import Flight, Frame
+from synthetic_flights.buildings import BuildingPlan, block_faces, to_world_faces
+from synthetic_flights.camera import Intrinsics, Pose, project
+from synthetic_flights.scene import Flight, Frame
 
 __all__ = ["CATEGORIES", "annotate", "building_box", "mask_polygons"]
 
@@ -27,18 +27,18 @@ def annotate(flight: Flight, frame: Frame) -> list[dict]:
     ``house_bbox`` the box of the building's walls and roofs (or of its rubble) within the frame,
     whether trees hide some of it or not. An image without visible damage has an empty list.
     """
-    if frame.ids is None:
+    if frame.part_ids is None:
         raise ValueError(f"frame {frame.index} was rendered without id buffers")
     # The scale of what is too small follows the frame's size.
-    unit = frame.ids.shape[1] / 1280
-    counts = np.bincount(frame.ids.ravel(), minlength=1)
+    unit = frame.part_ids.shape[1] / 1280
+    counts = np.bincount(frame.part_ids.ravel(), minlength=1)
     found = []
-    for code in np.nonzero(counts[1:])[0] + 1:
-        building, part = flight.parts[int(code)]
+    for part_index in np.nonzero(counts[1:])[0] + 1:
+        building, part = flight.parts[int(part_index)]
         fewest = max(FEWEST_PIXELS[part.level] * unit * unit, 12)
-        if counts[code] < fewest:
+        if counts[part_index] < fewest:
             continue
-        mask = (frame.ids == code).view(np.uint8)
+        mask = (frame.part_ids == part_index).view(np.uint8)
         polygons = mask_polygons(
             mask, closing=5 if part.kind == "rubble" else 3, least=0.4 * fewest
         )

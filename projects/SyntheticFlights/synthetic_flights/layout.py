@@ -6,12 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from .buildings import Block, BuildingPlan, to_world
-from .camera import FlightPath, Intrinsics, ground_footprint
-from .config import SceneConfig, Style
-from .damage import plan_parts
-from .furnishing import furnish_lot, furnish_street
-from .world import GroundFeature, World
+from synthetic_flights.buildings import Block, BuildingPlan
+from synthetic_flights.camera import FlightPath, Intrinsics, ground_footprint
+from synthetic_flights.config import Appearance, SceneConfig
+from synthetic_flights.damage import plan_parts
+from synthetic_flights.furnishing import furnish_lot, furnish_street
+from synthetic_flights.world import GroundFeature, World
 
 __all__ = ["Streets", "build_world"]
 
@@ -55,8 +55,8 @@ def pick_colour(rng: np.random.Generator, table) -> np.ndarray:
 class Streets:
     """A gently bent grid: street coordinates (a along, b across) to world metres."""
 
-    def __init__(self, style: Style, rng: np.random.Generator):
-        self.angle = style.street_angle
+    def __init__(self, appearance: Appearance, rng: np.random.Generator):
+        self.angle = appearance.street_angle
         self.bends = [
             (rng.uniform(2, 9), rng.uniform(60, 110), rng.uniform(0, 2 * np.pi)) for _ in range(2)
         ]
@@ -83,10 +83,10 @@ class Streets:
 
 
 def build_world(
-    config: SceneConfig, style: Style, path: FlightPath, intrinsics: Intrinsics, rng
+    config: SceneConfig, appearance: Appearance, path: FlightPath, intrinsics: Intrinsics, rng
 ) -> World:
     """Lay out everything within view of the flight."""
-    streets = Streets(style, rng)
+    streets = Streets(appearance, rng)
     times = np.arange(0, config.seconds + 0.5, 0.5)
     views = np.stack(
         [ground_footprint(path.pose(float(t)), intrinsics, 30) for t in times]
@@ -95,7 +95,7 @@ def build_world(
     reach = np.linalg.norm(views - centres[:, None], axis=2).max(1) + 28
     local = streets.rough_inverse(views.reshape(-1, 2))
     low, high = local.min(0) - 45, local.max(0) + 45
-    lot_width, lot_depth = style.lot
+    lot_width, lot_depth = appearance.lot
     block = 2 * (lot_depth + ROAD_HALF)
     cross = rng.uniform(150, 260)
     wind_angle = rng.uniform(0, 2 * np.pi)
@@ -107,7 +107,7 @@ def build_world(
 
     for row in range(int(np.floor(low[1] / block)), int(np.ceil(high[1] / block)) + 1):
         b = row * block
-        furnish_street(world, streets, style, rng, b, low[0], high[0], ROAD_HALF, near)
+        furnish_street(world, streets, appearance, rng, b, low[0], high[0], ROAD_HALF, near)
         for side in (-1, 1):
             for column in range(
                 int(np.floor(low[0] / cross)) - 1, int(np.ceil(high[0] / cross)) + 1
@@ -121,7 +121,7 @@ def build_world(
                     middle = ((a + end) / 2, b + side * (ROAD_HALF + lot_depth / 2))
                     if near(streets.world(np.array(middle))):
                         lot = (float(a), b, side, float(end - a), lot_depth)
-                        _lot(world, streets, style, config, rng, *lot, wind)
+                        _lot(world, streets, appearance, config, rng, *lot, wind)
     for column in range(int(np.floor(low[0] / cross)), int(np.ceil(high[0] / cross)) + 1):
         a = column * cross
         line = np.stack([np.full(40, a), np.linspace(low[1], high[1], 40)], 1)
@@ -129,24 +129,26 @@ def build_world(
         for i in range(len(line) - 1):
             quad = np.stack([left[i], right[i], right[i + 1], left[i + 1]])
             if near(quad.mean(0)):
-                world.ground.append(GroundFeature("road", quad, style.road))
+                world.ground.append(GroundFeature("road", quad, appearance.road))
                 wide = quad.mean(0) + (quad - quad.mean(0)) * 1.35
-                world.ground.append(GroundFeature("verge", wide, style.road * 0.5 + SAND * 0.5))
+                world.ground.append(
+                    GroundFeature("verge", wide, appearance.road * 0.5 + SAND * 0.5)
+                )
     _number(world, config)
     return world
 
 
 def _number(world: World, config: SceneConfig) -> None:
-    """Number buildings and parts; ids are unique in the whole data set, codes in the flight."""
-    code = 0
+    """Number buildings and parts; ids are unique in the whole data set, indices in the flight."""
+    part_index = 0
     for index, building in enumerate(world.buildings, start=1):
         building.id = config.video * 100_000 + index
         for k, part in enumerate(building.parts, start=1):
-            code += 1
-            part.id, part.code = building.id * 10 + k, code
+            part_index += 1
+            part.id, part.part_index = building.id * 10 + k, part_index
 
 
-def _lot(world: World, streets, style, config, rng, a, b, side, width, depth, wind) -> None:
+def _lot(world: World, streets, appearance, config, rng, a, b, side, width, depth, wind) -> None:
     corners = np.array(
         [
             [a, b],
@@ -164,21 +166,21 @@ def _lot(world: World, streets, style, config, rng, a, b, side, width, depth, wi
     first = len(world.buildings)
     if rng.random() < 0.93:
         level = 0
-        if rng.random() < style.damaged:
+        if rng.random() < appearance.damaged:
             level = int(rng.choice([1, 2, 3], p=LEVELS))
-        house = _house(style, streets, rng, a, b, side, width, level)
+        house = _house(appearance, streets, rng, a, b, side, width, level)
         world.buildings.append(house)
         plan_parts(house, wind, rng)
         spread = rng.random()
         if spread < 0.34:
-            extra = _outbuilding(style, streets, rng, a, b, side, width, depth, house, level)
+            extra = _outbuilding(appearance, streets, rng, a, b, side, width, depth, house, level)
             if extra is not None:
                 world.buildings.append(extra)
                 plan_parts(extra, wind, rng)
     furnish_lot(
         world,
         streets,
-        style,
+        appearance,
         rng,
         a,
         b,
@@ -205,7 +207,7 @@ def _walls(rng: np.random.Generator):
     return kind, pick_colour(rng, WALL_COLOURS[kind])
 
 
-def _house(style, streets, rng, a, b, side, width, level) -> BuildingPlan:
+def _house(appearance, streets, rng, a, b, side, width, level) -> BuildingPlan:
     half_x = min(rng.uniform(6.0, 11.0), width / 2 - 1.4)
     half_y = rng.uniform(4.0, 6.2)
     storeys = 2 if rng.random() < 0.2 else 1
@@ -302,7 +304,7 @@ def _house(style, streets, rng, a, b, side, width, level) -> BuildingPlan:
 
 
 def _outbuilding(
-    style, streets, rng, a, b, side, width, depth, house, level
+    appearance, streets, rng, a, b, side, width, depth, house, level
 ) -> BuildingPlan | None:
     garage = rng.random() < 0.55
     half = (
@@ -346,8 +348,3 @@ def _outbuilding(
         wall_colour,
         np.full(3, 220.0),
     )
-
-
-def building_frame(plan: BuildingPlan, points) -> np.ndarray:
-    """Turn points (N, 2) of a building's own frame into world metres."""
-    return to_world(np.asarray(points, np.float64), plan.centre, plan.angle)

@@ -6,24 +6,30 @@ from __future__ import annotations
 
 import numpy as np
 
-from .buildings import BuildingPlan
-from .config import Style
-from .textures import PLANK_COLOURS
-from .world import GroundFeature, World
+from synthetic_flights.buildings import BuildingPlan
+from synthetic_flights.config import Appearance
+from synthetic_flights.textures import PLANK_COLOURS
+from synthetic_flights.world import GroundFeature, World
 
 __all__ = ["strew_litter"]
 
 
 def strew_litter(
-    world: World, rng, style: Style, at, width: float, depth: float, own: list[BuildingPlan]
+    world: World,
+    rng,
+    appearance: Appearance,
+    at,
+    width: float,
+    depth: float,
+    own: list[BuildingPlan],
 ) -> None:
     """Add the litter of one lot; ``at(x, y)`` maps lot metres to the world."""
-    for _ in range(rng.poisson(1.4 * style.storm)):  # the wind gathers it in patches
+    for _ in range(rng.poisson(1.4 * appearance.storm)):  # the wind gathers it in patches
         centre = at(rng.uniform(0, width), rng.uniform(-2, depth))
         count = int(rng.integers(4, 16))
         places = centre + rng.normal(0, rng.uniform(0.8, 3.0), (count, 2))
         _scraps(world, rng, places, _sizes(rng, count), _colours(rng, count, None))
-    count = rng.poisson(7 * style.storm)
+    count = rng.poisson(7 * appearance.storm)
     places = np.array(
         [at(rng.uniform(0, width), rng.uniform(-2, depth)) for _ in range(count)]
     ).reshape(-1, 2)
@@ -31,7 +37,7 @@ def strew_litter(
     for plan in own:
         if not plan.level:
             continue
-        count = rng.poisson({1: 40, 2: 110, 3: 200}[plan.level] * style.storm)
+        count = rng.poisson({1: 40, 2: 110, 3: 200}[plan.level] * appearance.storm)
         side = rng.uniform(0, 2 * np.pi)
         angle = np.where(
             rng.random(count) < 0.6, rng.normal(side, 0.7, count), rng.uniform(0, 2 * np.pi, count)

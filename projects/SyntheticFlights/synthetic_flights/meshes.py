@@ -15,12 +15,12 @@ __all__ = ["Mesh", "box", "car", "container", "fence", "planks", "pole"]
 class Mesh:
     """Quadrilaterals (N, 4, 3) in world metres with BGR colours (N, 3), drawn far to near.
 
-    ``code`` (N,) is 0, or the number of the damaged part that a polygon belongs to.
+    ``part_index`` is 0, or the number of the damaged part that the mesh belongs to.
     """
 
     quads: np.ndarray
     colours: np.ndarray
-    code: int = 0
+    part_index: int = 0
 
     def __post_init__(self):
         self.centre = self.quads.reshape(-1, 3).mean(0)
@@ -32,7 +32,7 @@ class Mesh:
         normal = np.cross(q[:, 1] - q[:, 0], q[:, 3] - q[:, 0])
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
         factor = np.stack([light(n) for n in normal])
-        return Mesh(q, np.clip(self.colours * factor, 0, 255), self.code)
+        return Mesh(q, np.clip(self.colours * factor, 0, 255), self.part_index)
 
 
 def _place(local: np.ndarray, x: float, y: float, angle: float) -> np.ndarray:
@@ -171,12 +171,12 @@ def planks(
     *,
     spread: float = 1.0,
     colours: np.ndarray | None = None,
-    code: int = 0,
+    part_index: int = 0,
 ) -> Mesh:
     """Boards and sheets strewn over a heap that is ``height`` high in its middle; half sides
     ``half`` metres.
     """
-    from .textures import PLANK_COLOURS
+    from synthetic_flights.textures import PLANK_COLOURS
 
     palette = PLANK_COLOURS if colours is None else colours
     place = np.clip(rng.normal(0, 0.5, (count, 2)), -1.25, 1.25) * spread
@@ -212,4 +212,4 @@ def planks(
     quads = np.stack([middle - a - b, middle + a - b, middle + a + b, middle - a + b], 1)
     quads[..., 2] = np.maximum(quads[..., 2], 0.03)
     tone = palette[rng.integers(len(palette), size=count)] * rng.uniform(0.7, 1.08, (count, 1))
-    return Mesh(quads, np.clip(tone, 0, 255), code)
+    return Mesh(quads, np.clip(tone, 0, 255), part_index)

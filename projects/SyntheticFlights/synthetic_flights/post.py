@@ -7,26 +7,26 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .camera import Intrinsics, Pose, project, rotation_matrix
-from .config import Style
+from synthetic_flights.camera import Intrinsics, Pose, project, rotation_matrix
+from synthetic_flights.config import Appearance
 
-__all__ = ["Film"]
+__all__ = ["SensorModel"]
 
 NOISE_MARGIN = 64
 
 
-class Film:
+class SensorModel:
     """The look of one flight. :meth:`expose` is a function of the frame, its pose and its number
     alone.
     """
 
-    def __init__(self, style: Style, intrinsics: Intrinsics, rng: np.random.Generator):
-        self.style = style
+    def __init__(self, appearance: Appearance, intrinsics: Intrinsics, rng: np.random.Generator):
+        self.appearance = appearance
         self.intrinsics = intrinsics
         h, w = intrinsics.height + NOISE_MARGIN, intrinsics.width + NOISE_MARGIN
         grain = rng.standard_normal((h, w), dtype=np.float32)
         grain = cv2.GaussianBlur(grain, (0, 0), 0.7)
-        self._noise = np.round(np.clip(grain / grain.std() * style.noise, -20, 20))
+        self._noise = np.round(np.clip(grain / grain.std() * appearance.noise, -20, 20))
         self._noise = cv2.merge([self._noise.astype(np.int16)] * 3)
         self._offsets = rng.integers(0, NOISE_MARGIN, (997, 2))
         self._drift = (rng.uniform(0.02, 0.09), rng.uniform(4, 14), rng.uniform(0, 2 * np.pi))
@@ -41,7 +41,7 @@ class Film:
 
     def exposure(self, time: float) -> float:
         """Return the exposure at a time, 1 being neutral."""
-        value = self.style.exposure
+        value = self.appearance.exposure
         for amplitude, period, phase in (self._drift, self._flicker):
             value *= 1 + amplitude * np.sin(2 * np.pi * time / period + phase)
         return float(value)
@@ -49,9 +49,11 @@ class Film:
     def expose(self, frame: np.ndarray, pose: Pose, velocity: np.ndarray, index: int) -> np.ndarray:
         """Return the recorded frame (H, W, 3) uint8 from the rendered one of the same size."""
         frame = self._blur(frame, pose, velocity)
-        if self.style.sharpen > 0.05:
+        if self.appearance.sharpen > 0.05:
             soft = cv2.GaussianBlur(frame, (5, 5), 1.1)
-            frame = cv2.addWeighted(frame, 1 + self.style.sharpen, soft, -self.style.sharpen, 0)
+            frame = cv2.addWeighted(
+                frame, 1 + self.appearance.sharpen, soft, -self.appearance.sharpen, 0
+            )
         return self._develop(frame, pose, index)
 
     def _blur(self, frame, pose, velocity) -> np.ndarray:
@@ -60,7 +62,7 @@ class Film:
         middle = np.asarray(pose.position) + forward * (pose.position[2] / max(-forward[2], 0.1))
         later = Pose(
             pose.time,
-            tuple(np.asarray(pose.position) + velocity * self.style.shutter),
+            tuple(np.asarray(pose.position) + velocity * self.appearance.shutter),
             pose.yaw,
             pose.pitch,
             pose.roll,
@@ -87,16 +89,16 @@ class Film:
 
     def _develop(self, frame, pose, index: int) -> np.ndarray:
         """Apply saturation, contrast, exposure, haze by distance, vignette and grain."""
-        style, cam = self.style, self.intrinsics
-        gain = self.exposure(pose.time) * style.contrast
+        appearance, cam = self.appearance, self.intrinsics
+        gain = self.exposure(pose.time) * appearance.contrast
         grey = np.array([[0.114, 0.587, 0.299]]).repeat(3, 0)
-        colour = gain * (style.saturation * np.eye(3) + (1 - style.saturation) * grey)
-        matrix = np.concatenate([colour, np.full((3, 1), 118 * (1 - style.contrast))], 1)
+        colour = gain * (appearance.saturation * np.eye(3) + (1 - appearance.saturation) * grey)
+        matrix = np.concatenate([colour, np.full((3, 1), 118 * (1 - appearance.contrast))], 1)
         frame = cv2.transform(frame, matrix.astype(np.float32))
         rows = np.arange(cam.height) + 0.5
         down = np.radians(-pose.pitch) + np.arctan((rows - cam.height / 2) / cam.focal)
         distance = pose.position[2] / np.maximum(np.sin(down), 0.1)
-        clear = np.power(1 - style.haze, distance / 100.0).astype(np.float32)
+        clear = np.power(1 - appearance.haze, distance / 100.0).astype(np.float32)
         keep = clear[:, None] * self._vignette
         frame = cv2.multiply(frame, cv2.merge([keep] * 3), dtype=cv2.CV_8U)
         veil = ((1 - clear)[:, None] * (gain * self._air)).astype(np.int16)  # (H, 3)

@@ -7,11 +7,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .buildings import Face
-from .camera import Intrinsics, Pose, rotation_matrix
-from .ground import TEXEL, Ground
-from .meshes import Mesh
-from .vegetation import Sprite
+from synthetic_flights.buildings import Face
+from synthetic_flights.camera import Intrinsics, Pose, rotation_matrix
+from synthetic_flights.ground import TEXEL, Ground
+from synthetic_flights.meshes import Mesh
+from synthetic_flights.vegetation import Sprite
 
 __all__ = ["Raster"]
 
@@ -27,9 +27,9 @@ class Raster:
     Attributes:
         colour: (H, W, 3) uint8, BGR.
         nearness: (H, W) float32, 1 / depth along the optical axis; the ground's is not written.
-        ids: (H, W) uint16, 0 or the number of the damaged part seen; None if not wanted.
-        owners: (H, W) uint16, 0 or the number of the building seen, trees left out; None if not
-        wanted.
+        part_ids: (H, W) uint16, 0 or the number of the damaged part seen; None if not wanted.
+        building_ids: (H, W) uint16, 0 or the number of the building seen, trees left out; None
+            likewise.
     """
 
     def __init__(self, intrinsics: Intrinsics, pose: Pose, supersample: float, with_ids: bool):
@@ -46,8 +46,8 @@ class Raster:
         self.view = self.camera @ self.rotation
         self.colour = np.empty((self.height, self.width, 3), np.uint8)
         self.nearness = np.zeros((self.height, self.width), np.float32)
-        self.ids = np.zeros((self.height, self.width), np.uint16) if with_ids else None
-        self.owners = np.zeros((self.height, self.width), np.uint16) if with_ids else None
+        self.part_ids = np.zeros((self.height, self.width), np.uint16) if with_ids else None
+        self.building_ids = np.zeros((self.height, self.width), np.uint16) if with_ids else None
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return raster pixel indices (..., 2) and depths (...) of world points (..., 3)."""
@@ -119,7 +119,7 @@ class Raster:
             borderMode=cv2.BORDER_REFLECT,
         )
 
-    def draw_face(self, face: Face, owner: int) -> None:
+    def draw_face(self, face: Face, building_id: int) -> None:
         """Draw one face, whose outside must be towards the camera."""
         offset = face.origin - self.position
         basis = np.array([face.u, face.v, offset]).T
@@ -164,10 +164,10 @@ class Raster:
         _, texture = self._level(face, plane, corners)
         solid = inside
         marks = None
-        if face.ids is not None:
-            exact = shift @ plane @ self._texels(face, face.ids.shape)
+        if face.part_ids is not None:
+            exact = shift @ plane @ self._texels(face, face.part_ids.shape)
             marks = cv2.warpPerspective(
-                face.ids, exact, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
+                face.part_ids, exact, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
             )
         if face.solid is not None:
             exact = shift @ plane @ self._texels(face, face.solid.shape)
@@ -192,10 +192,10 @@ class Raster:
             )
             cv2.copyTo(patch, solid, self.colour[window])
         cv2.copyTo(near, written, self.nearness[window])
-        if self.ids is not None:
+        if self.part_ids is not None:
             chosen = written > 0
-            self.owners[window][chosen] = owner
-            self.ids[window][chosen] = 0 if marks is None else marks[chosen]
+            self.building_ids[window][chosen] = building_id
+            self.part_ids[window][chosen] = 0 if marks is None else marks[chosen]
 
     @staticmethod
     def _texels(face: Face, shape) -> np.ndarray:
@@ -222,7 +222,7 @@ class Raster:
         level = int(np.clip(np.log2(max(texels * 0.7, 1e-3)), 0, len(textures) - 1))
         return level, textures[level]
 
-    def draw_mesh(self, mesh: Mesh, owner: int = 0) -> None:
+    def draw_mesh(self, mesh: Mesh, building_id: int = 0) -> None:
         """Draw a mesh as one thing at the depth of its centre."""
         pixels, depth = self.project(mesh.quads)
         if depth.min() < 1.0:
@@ -245,9 +245,9 @@ class Raster:
         cv2.copyTo(patch, mask, self.colour[window])
         chosen = mask > 0
         self.nearness[window][chosen] = near
-        if self.ids is not None:
-            self.ids[window][chosen] = mesh.code
-            self.owners[window][chosen] = owner
+        if self.part_ids is not None:
+            self.part_ids[window][chosen] = mesh.part_index
+            self.building_ids[window][chosen] = building_id
 
     def draw_sprite(
         self, sprite: Sprite, foot: np.ndarray, height: float, flip: bool, lean: float, tone: float
@@ -295,9 +295,9 @@ class Raster:
         target = self.colour[window]
         kept = cv2.multiply(target, cv2.merge([clear] * 3), scale=1 / 255)
         target[...] = cv2.addWeighted(kept, 1.0, colour, tone, 0.0)
-        if self.ids is not None:
+        if self.part_ids is not None:
             covers = cv2.warpAffine(sprite.covers, matrix, size, flags=cv2.INTER_NEAREST) & ~hidden
-            self.ids[window][covers > 127] = 0
+            self.part_ids[window][covers > 127] = 0
 
     def draw_wire(self, points: np.ndarray) -> None:
         """Draw a thin dark line (N, 3) over everything: wires hang above all that they cross."""

@@ -6,21 +6,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import textures as tx
-from .buildings import BuildingPlan, Face, to_world
-from .config import Style
-from .meshes import Mesh, planks
-from .noise import blob_field
-from .rubble_texture import rubble
+from synthetic_flights import textures as tx
+from synthetic_flights.buildings import BuildingPlan, Face, to_world
+from synthetic_flights.config import Appearance
+from synthetic_flights.meshes import Mesh, planks
+from synthetic_flights.noise import blob_field
+from synthetic_flights.rubble_texture import rubble
 
 __all__ = ["heap", "rubble_building"]
 
 
-def _layer(rng, plan, centre, half, z, code, texture, margin, roughness, tilt=(0.0, 0.0)) -> Face:
+def _layer(
+    rng, plan, centre, half, z, part_index, texture, margin, roughness, tilt=(0.0, 0.0)
+) -> Face:
     """Return one irregular sheet of rubble, parallel to the building's sides; ``tilt`` is rise per
     metre.
     """
-    from .painting import finish_face
+    from synthetic_flights.painting import finish_face
 
     c, s = np.cos(plan.angle), np.sin(plan.angle)
     u = np.array([c, s, tilt[0]])
@@ -35,7 +37,7 @@ def _layer(rng, plan, centre, half, z, code, texture, margin, roughness, tilt=(0
     radii = (shape[1] / 2 - margin, shape[0] / 2 - margin)
     field = blob_field(rng, shape, (shape[1] / 2, shape[0] / 2), radii, roughness, 3)
     face.solid = np.where(field > 0, 255, 0).astype(np.uint8)
-    face.ids = np.where(field > 0, code, 0).astype(np.uint16)
+    face.part_ids = np.where(field > 0, part_index, 0).astype(np.uint16)
     # Darker towards the rim, where the heap runs out into the grass.
     face_light = np.clip(0.72 + 0.5 * field, 0.72, 1.0)[..., None]
     finish_face(face, texture * face_light)
@@ -43,15 +45,15 @@ def _layer(rng, plan, centre, half, z, code, texture, margin, roughness, tilt=(0
 
 
 def rubble_building(
-    plan: BuildingPlan, style: Style, ppm: float, rng
+    plan: BuildingPlan, appearance: Appearance, texels_per_meter: float, rng
 ) -> tuple[list[Face], list[Mesh]]:
     """Return the faces and meshes of a building of level Debris; all of them carry its part's
     number.
     """
-    from .painting import lighting
+    from synthetic_flights.painting import lighting
 
     part = plan.parts[0]
-    light = lighting(np.array([0.0, 0, 1]), style)
+    light = lighting(np.array([0.0, 0, 1]), appearance)
     (cx, cy), (hx, hy) = part.centre, part.radii
     faces = []
     accents = np.stack([plan.roof_colour, plan.wall_colour, plan.trim])
@@ -59,22 +61,41 @@ def rubble_building(
         half = (hx + grow, hy + grow)
         if min(half) < 1.2:
             continue
-        shape = (int(2 * half[1] * ppm), int(2 * half[0] * ppm))
-        texture = rubble(rng, shape, ppm, accents) * light.astype(np.float32) * (0.86 + 0.1 * z)
+        shape = (int(2 * half[1] * texels_per_meter), int(2 * half[0] * texels_per_meter))
+        texture = (
+            rubble(rng, shape, texels_per_meter, accents)
+            * light.astype(np.float32)
+            * (0.86 + 0.1 * z)
+        )
         centre = (cx + rng.normal(0, 0.3), cy + rng.normal(0, 0.3))
-        faces.append(_layer(rng, plan, centre, half, z, part.code, texture, 1.2 * ppm, 0.3))
+        faces.append(
+            _layer(
+                rng, plan, centre, half, z, part.part_index, texture, 1.2 * texels_per_meter, 0.3
+            )
+        )
     for _ in range(rng.integers(1, 4)):  # slabs of roof
         half = (rng.uniform(1.5, 0.45 * hx + 1.6), rng.uniform(1.2, 0.4 * hy + 1.3))
-        shape = (int(2 * half[1] * ppm), int(2 * half[0] * ppm))
+        shape = (int(2 * half[1] * texels_per_meter), int(2 * half[0] * texels_per_meter))
         if rng.random() < 0.6:
-            texture = tx.shingles(rng, shape, plan.roof_colour, ppm)
+            texture = tx.shingles(rng, shape, plan.roof_colour, texels_per_meter)
         else:
-            texture = tx.plywood(rng, shape, ppm, rng.uniform(0, 0.8))
+            texture = tx.plywood(rng, shape, texels_per_meter, rng.uniform(0, 0.8))
         place = (cx + rng.uniform(-0.6, 0.6) * hx, cy + rng.uniform(-0.6, 0.6) * hy)
         tilt = rng.normal(0, 0.22, 2)
         texture = texture * light.astype(np.float32) * rng.uniform(0.8, 1.05)
         faces.append(
-            _layer(rng, plan, place, half, 1.2, part.code, texture, 0.2 * ppm, 0.25, tuple(tilt))
+            _layer(
+                rng,
+                plan,
+                place,
+                half,
+                1.2,
+                part.part_index,
+                texture,
+                0.2 * texels_per_meter,
+                0.25,
+                tuple(tilt),
+            )
         )
     meshes = []
     centre = to_world(np.array([[cx, cy]]), plan.centre, plan.angle)[0]
@@ -87,19 +108,19 @@ def rubble_building(
         count,
         1.9,
         colours=palette * light,
-        code=part.code,
+        part_index=part.part_index,
     )
     c, s = np.cos(plan.angle), np.sin(plan.angle)
     quads = local.quads.copy()
     quads[..., :2] = local.quads[..., :2] @ np.array([[c, s], [-s, c]]) + centre
-    meshes.append(Mesh(quads, local.colours, part.code))
+    meshes.append(Mesh(quads, local.colours, part.part_index))
     if rng.random() < 0.7:
-        meshes.append(_stumps(rng, plan, part, lighting, style))
+        meshes.append(_stumps(rng, plan, part, lighting, appearance))
     part.outlines = [_ground_outline(plan, cx, cy, hx + 1.0, hy + 1.0)]
     return faces, meshes
 
 
-def _stumps(rng, plan: BuildingPlan, part, lighting, style) -> Mesh:
+def _stumps(rng, plan: BuildingPlan, part, lighting, appearance) -> Mesh:
     """Return what is left of the walls: jagged stretches of 0.4 to 2.2 m."""
     (cx, cy), (hx, hy) = part.centre, part.radii
     corners = np.array([[-hx, -hy], [hx, -hy], [hx, hy], [-hx, hy]]) + np.array([cx, cy])
@@ -120,8 +141,8 @@ def _stumps(rng, plan: BuildingPlan, part, lighting, style) -> Mesh:
     quads[..., :2] = to_world(quads[..., :2].reshape(-1, 2), plan.centre, plan.angle).reshape(
         -1, 4, 2
     )
-    return Mesh(quads, np.array(colours), part.code).lit(
-        lambda n: lighting(n if n[2] >= 0 else -n, style)
+    return Mesh(quads, np.array(colours), part.part_index).lit(
+        lambda n: lighting(n if n[2] >= 0 else -n, appearance)
     )
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .noise import value_noise
-from .textures import plywood, scatter_planks, shingles
+from synthetic_flights.noise import value_noise
+from synthetic_flights.textures import plywood, scatter_planks, shingles
 
 __all__ = ["rubble"]
 
@@ -34,7 +34,7 @@ ODDS = np.array(
 
 
 def rubble(
-    rng: np.random.Generator, shape: tuple[int, int], ppm: float, accents=None
+    rng: np.random.Generator, shape: tuple[int, int], texels_per_meter: float, accents=None
 ) -> np.ndarray:
     """Return a texture (height, width, 3), float32. ``accents`` (N, 3) are colours of the house
     that it was.
@@ -42,9 +42,9 @@ def rubble(
     height, width = shape
     texture = np.empty((height, width, 3), np.float32)
     texture[...] = np.array([92, 106, 120], np.float32) * rng.uniform(0.85, 1.1)
-    texture += (16.0 * value_noise(rng, shape, 1.2 * ppm, 4))[..., None]
+    texture += (16.0 * value_noise(rng, shape, 1.2 * texels_per_meter, 4))[..., None]
     accents = np.empty((0, 3), np.float32) if accents is None else np.asarray(accents, np.float32)
-    area = height * width / ppm**2
+    area = height * width / texels_per_meter**2
 
     def strew(density, lengths, thick, colours, field=None, cut=0.0, shadow=0.4):
         """Strew pieces, within the places where ``field`` is above ``cut`` if one is given."""
@@ -54,19 +54,25 @@ def rubble(
                 rng,
                 texture,
                 count,
-                (lengths[0] * ppm, lengths[1] * ppm),
-                thick * ppm,
+                (lengths[0] * texels_per_meter, lengths[1] * texels_per_meter),
+                thick * texels_per_meter,
                 shadow,
                 colours,
             )
             return
         layer = texture.copy()
         scatter_planks(
-            rng, layer, count, (lengths[0] * ppm, lengths[1] * ppm), thick * ppm, shadow, colours
+            rng,
+            layer,
+            count,
+            (lengths[0] * texels_per_meter, lengths[1] * texels_per_meter),
+            thick * texels_per_meter,
+            shadow,
+            colours,
         )
         texture[field > cut] = layer[field > cut]
 
-    zones = [value_noise(rng, shape, 3.2 * ppm, 2) for _ in range(3)]
+    zones = [value_noise(rng, shape, 3.2 * texels_per_meter, 2) for _ in range(3)]
     sheets = (
         np.concatenate([PALE, WOOD[:3], accents, accents])
         if len(accents)
@@ -82,23 +88,31 @@ def rubble(
     strew(0.10, (0.4, 1.3), 0.5, ODDS)
     if area > 30:
         for _ in range(rng.integers(0, 1 + int(area / 60))):
-            _slab(rng, texture, ppm, roofing[0] if len(accents) else np.array([84, 86, 90]))
+            _slab(
+                rng,
+                texture,
+                texels_per_meter,
+                roofing[0] if len(accents) else np.array([84, 86, 90]),
+            )
     # Relief: the sky side of every mound is lighter.
-    mounds = value_noise(rng, shape, 2.6 * ppm, 3)
+    mounds = value_noise(rng, shape, 2.6 * texels_per_meter, 3)
     slope = cv2.Sobel(mounds, cv2.CV_32F, 1, 1, ksize=5)
     texture *= np.clip(1 + 0.16 * slope / max(float(slope.std()), 1e-6), 0.55, 1.3)[..., None]
     texture += (5.0 * rng.standard_normal(shape, dtype=np.float32))[..., None]
     return cv2.GaussianBlur(texture, (0, 0), 0.6)
 
 
-def _slab(rng, texture: np.ndarray, ppm: float, colour) -> None:
+def _slab(rng, texture: np.ndarray, texels_per_meter: float, colour) -> None:
     """Lay a torn piece of roof on the rubble."""
     height, width = texture.shape[:2]
-    w, h = int(rng.uniform(1.8, 4.5) * ppm), int(rng.uniform(1.2, 3.0) * ppm)
+    w, h = (
+        int(rng.uniform(1.8, 4.5) * texels_per_meter),
+        int(rng.uniform(1.2, 3.0) * texels_per_meter),
+    )
     piece = (
-        shingles(rng, (h, w), colour, ppm)
+        shingles(rng, (h, w), colour, texels_per_meter)
         if rng.random() < 0.65
-        else plywood(rng, (h, w), ppm, rng.uniform(0, 0.9))
+        else plywood(rng, (h, w), texels_per_meter, rng.uniform(0, 0.9))
     )
     t = np.linspace(0, 2 * np.pi, 14, endpoint=False)
     r = rng.uniform(0.75, 1.05, 14)

@@ -9,15 +9,15 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from .buildings import BuildingPlan
-from .camera import FlightPath, Intrinsics, Pose, ground_footprint
-from .config import SceneConfig, Style, scene_rng
-from .ground import Ground
-from .layout import build_world
-from .painting import build
-from .post import Film
-from .raster import Raster
-from .vegetation import sprite_library
+from synthetic_flights.buildings import BuildingPlan
+from synthetic_flights.camera import FlightPath, Intrinsics, Pose, ground_footprint
+from synthetic_flights.config import Appearance, SceneConfig, scene_rng
+from synthetic_flights.ground import Ground
+from synthetic_flights.layout import build_world
+from synthetic_flights.painting import build
+from synthetic_flights.post import SensorModel
+from synthetic_flights.raster import Raster
+from synthetic_flights.vegetation import sprite_library
 
 __all__ = ["Flight", "Frame", "render_flight"]
 
@@ -32,16 +32,17 @@ class Frame:
         index: number of the frame, from 0.
         pose: the camera's.
         image: (H, W, 3) uint8, BGR.
-        ids: (H, W) uint16: 0, or the code of the damaged part seen there; None if it was not asked
-        for. owners: (H, W) uint16: 0, or 1 + the index of the building seen there (trees left out);
-        None likewise.
+        part_ids: (H, W) uint16: 0, or ``part_index`` of the damaged part seen there; None if it was
+            not asked for.
+        building_ids: (H, W) uint16: 0, or 1 + the index of the building seen there (trees left
+            out); None likewise.
     """
 
     index: int
     pose: Pose
     image: np.ndarray
-    ids: np.ndarray | None = None
-    owners: np.ndarray | None = None
+    part_ids: np.ndarray | None = None
+    building_ids: np.ndarray | None = None
 
 
 class Flight:
@@ -53,13 +54,13 @@ class Flight:
     def __init__(self, config: SceneConfig):
         self.config = config
         rng = scene_rng(config, 1)
-        self.style = Style.draw(rng)
-        self.intrinsics = Intrinsics.of(config, self.style)
-        self.path = FlightPath(self.style, config.seconds, rng)
+        self.appearance = Appearance.draw(rng)
+        self.intrinsics = Intrinsics.of(config, self.appearance)
+        self.path = FlightPath(self.appearance, config.seconds, rng)
         self.world = build_world(
-            config, self.style, self.path, self.intrinsics, scene_rng(config, 2)
+            config, self.appearance, self.path, self.intrinsics, scene_rng(config, 2)
         )
-        self.parts = {p.code: (b, p) for b in self.world.buildings for p in b.parts}
+        self.parts = {p.part_index: (b, p) for b in self.world.buildings for p in b.parts}
         self.by_id = {b.id: b for b in self.world.buildings}
         self._built: dict[int, list] = {}
         trees, meshes = self.world.trees, self.world.meshes
@@ -83,17 +84,17 @@ class Flight:
     @cached_property
     def ground(self) -> Ground:
         """The ground."""
-        return Ground(self.world.ground, self.style, scene_rng(self.config, 3))
+        return Ground(self.world.ground, self.appearance, scene_rng(self.config, 3))
 
     @cached_property
     def sprites(self) -> dict:
         """The trees' pictures by kind."""
-        return sprite_library(scene_rng(self.config, 4), 1 - self.style.ambient)
+        return sprite_library(scene_rng(self.config, 4), 1 - self.appearance.ambient)
 
     @cached_property
-    def film(self) -> Film:
+    def sensor(self) -> SensorModel:
         """What the camera makes of a rendering."""
-        return Film(self.style, self.intrinsics, scene_rng(self.config, 5))
+        return SensorModel(self.appearance, self.intrinsics, scene_rng(self.config, 5))
 
     @property
     def buildings(self) -> list[BuildingPlan]:
@@ -111,7 +112,7 @@ class Flight:
     def _build(self, number: int, now: int):
         entry = self._built.get(number)
         if entry is None:
-            faces, meshes = build(self.buildings[number], self.style, self.config)
+            faces, meshes = build(self.buildings[number], self.appearance, self.config)
             centres = np.stack([f.corners.mean(0) for f in faces])
             radii = np.array(
                 [np.linalg.norm(f.corners - c, axis=1).max() for f, c in zip(faces, centres)]
@@ -137,16 +138,16 @@ class Flight:
         if image.shape[1::-1] != size:
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         before, after = (np.asarray(self.path.pose(pose.time + d).position) for d in (-0.05, 0.05))
-        image = self.film.expose(image, pose, (after - before) / 0.1, index)
-        ids = owners = None
+        image = self.sensor.expose(image, pose, (after - before) / 0.1, index)
+        part_ids = building_ids = None
         if with_ids:
-            ids, owners = (
+            part_ids, building_ids = (
                 b
                 if b.shape[::-1] == size
                 else cv2.resize(b, size, interpolation=cv2.INTER_NEAREST_EXACT)
-                for b in (raster.ids, raster.owners)
+                for b in (raster.part_ids, raster.building_ids)
             )
-        return Frame(index, pose, image, ids, owners)
+        return Frame(index, pose, image, part_ids, building_ids)
 
     def _draw_buildings(self, raster: Raster, index: int) -> None:
         centres, radii = self._balls["buildings"]

@@ -59,7 +59,7 @@ def perfect_results(
             found = Observation(video, index, float(pose.time), box, size, [part])
             observations.append(found)
             seen[plan.id] = plan
-    origin = (scene.style.latitude, scene.style.longitude)
+    origin = (scene.appearance.latitude, scene.appearance.longitude)
     truth = [(to_latlon(plan.outline, origin), plan.level) for plan in seen.values()]
     results = VideoResults(
         name=f"{config.video}.mp4",
@@ -116,7 +116,7 @@ def simulate(config: SceneConfig, rng: np.random.Generator | None = None) -> Map
     scene = Scene(config)
     results, truth = perfect_results(scene)
     poses = (scene.pose(i) for i in range(config.num_frames))
-    text = srt_text(poses, config.fps, scene.style, scene.intrinsics)
+    text = srt_text(poses, config.fps, scene.appearance, scene.intrinsics)
     telemetry = Telemetry.from_text(text, "1.srt").for_video(results.duration_s)
     if rng is not None:
         telemetry = disturbed(telemetry, rng)

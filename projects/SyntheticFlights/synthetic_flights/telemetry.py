@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from .camera import Intrinsics, Pose
-from .config import Style
+from synthetic_flights.camera import Intrinsics, Pose
+from synthetic_flights.config import Appearance
 
 __all__ = ["START", "srt_text", "to_latlon", "to_local"]
 
@@ -55,7 +55,9 @@ def _clock(seconds: float) -> str:
     return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d},{rest % 1000:03d}"
 
 
-def srt_text(poses: Iterable[Pose], fps: float, style: Style, intrinsics: Intrinsics) -> str:
+def srt_text(
+    poses: Iterable[Pose], fps: float, appearance: Appearance, intrinsics: Intrinsics
+) -> str:
     """Return the subtitle file of a flight, one block a frame."""
     focal = (
         36.0 / 2 / np.tan(np.arctan(intrinsics.width / 2 / intrinsics.focal))
@@ -63,7 +65,7 @@ def srt_text(poses: Iterable[Pose], fps: float, style: Style, intrinsics: Intrin
     blocks = []
     for index, pose in enumerate(poses):
         latitude, longitude = to_latlon(
-            np.array(pose.position[:2]), (style.latitude, style.longitude)
+            np.array(pose.position[:2]), (appearance.latitude, appearance.longitude)
         )
         moment = START + timedelta(seconds=index / fps)
         z = pose.position[2]
@@ -72,10 +74,10 @@ def srt_text(poses: Iterable[Pose], fps: float, style: Style, intrinsics: Intrin
             f"{_clock(index / fps)} --> {_clock((index + 1) / fps)}\n"
             f'<font size="28">FrameCnt: {index + 1}, DiffTime: {round(1000 / fps)}ms\n'
             f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d}\n"
-            f"[iso: 100] [shutter: 1/{1 / style.shutter:.1f}] [fnum: 2.8] [ev: 0] "
+            f"[iso: 100] [shutter: 1/{1 / appearance.shutter:.1f}] [fnum: 2.8] [ev: 0] "
             f"[color_md: default] "
             f"[focal_len: {focal:.2f}] [latitude: {latitude:.7f}] [longitude: {longitude:.7f}] "
-            f"[rel_alt: {z:.3f} abs_alt: {z + style.ground_altitude:.3f}] [ct: 5500] "
+            f"[rel_alt: {z:.3f} abs_alt: {z + appearance.ground_altitude:.3f}] [ct: 5500] "
             f"[gb_yaw: {pose.yaw:.2f} gb_pitch: {pose.pitch:.2f} gb_roll: {pose.roll:.2f}] "
             "</font>\n"
         )

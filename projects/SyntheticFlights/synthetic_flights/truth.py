@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .camera import project
-from .config import LEVEL_NAMES
-from .scene import Flight
-from .telemetry import START, to_latlon
+from synthetic_flights.camera import project
+from synthetic_flights.config import LEVEL_NAMES
+from synthetic_flights.scene import Flight
+from synthetic_flights.telemetry import START, to_latlon
 
 __all__ = ["flight_truth"]
 
@@ -18,8 +18,8 @@ def flight_truth(flight: Flight) -> dict:
     Buildings that are in view in no frame are left out. ``outline_*`` are the walls' outlines on
     the ground, ``parts`` lists the damaged parts with their outlines in space.
     """
-    style, config = flight.style, flight.config
-    origin = (style.latitude, style.longitude)
+    appearance, config = flight.appearance, flight.config
+    origin = (appearance.latitude, appearance.longitude)
     poses = [flight.pose(i) for i in range(config.num_frames)]
     buildings = []
     for number, plan in enumerate(flight.buildings):
@@ -59,9 +59,9 @@ def flight_truth(flight: Flight) -> dict:
         "num_frames": config.num_frames,
         "start": START.isoformat(),
         "origin": {
-            "latitude": style.latitude,
-            "longitude": style.longitude,
-            "ground_altitude": style.ground_altitude,
+            "latitude": appearance.latitude,
+            "longitude": appearance.longitude,
+            "ground_altitude": appearance.ground_altitude,
         },
         "intrinsics": {"fx": cam.focal, "fy": cam.focal, "cx": cam.width / 2, "cy": cam.height / 2},
         "buildings": buildings,

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .buildings import BuildingPlan
-from .meshes import Mesh
+from synthetic_flights.buildings import BuildingPlan
+from synthetic_flights.meshes import Mesh
 
 __all__ = ["GroundFeature", "Tree", "World"]
 

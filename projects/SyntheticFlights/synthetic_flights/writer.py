@@ -15,13 +15,12 @@ import cv2
 
 from msnet_d2.errors import InputError
 from msnet_d2.utils.file_io import write_text
-
-from .config import GENERATOR_VERSION, SceneConfig
-from .encode import VideoSink, write_json, write_picture
-from .labels import CATEGORIES, annotate
-from .scene import Flight
-from .telemetry import srt_text
-from .truth import flight_truth
+from synthetic_flights.config import GENERATOR_VERSION, SceneConfig
+from synthetic_flights.encode import VideoSink, write_json, write_picture
+from synthetic_flights.labels import CATEGORIES, annotate
+from synthetic_flights.scene import Flight
+from synthetic_flights.telemetry import srt_text
+from synthetic_flights.truth import flight_truth
 
 __all__ = ["DatasetPlan", "default_val_videos", "write_dataset"]
 
@@ -78,6 +77,8 @@ class DatasetPlan:
     def settings(self) -> dict:
         """What the files depend on, as JSON gives it back."""
         scene = {k: v for k, v in asdict(self.scene).items() if k != "video"}
+        # The name that data sets of generator version 1 hold it under.
+        scene["ppm"] = scene.pop("texels_per_meter")
         own = {key: getattr(self, key) for key in ("videos", "every", "write_videos")}
         own["val_videos"] = sum(self.side(v) == "val" for v in range(1, self.videos + 1))
         return json.loads(json.dumps({"version": GENERATOR_VERSION, **own, "scene": scene}))
@@ -226,7 +227,7 @@ def _write_flight(
                 images = _frames(plan, flight, side, sink, progress)
                 codec = sink.codec
             poses = (flight.pose(i) for i in range(config.num_frames))
-            text = srt_text(poses, config.fps, flight.style, flight.intrinsics)
+            text = srt_text(poses, config.fps, flight.appearance, flight.intrinsics)
             write_text(stem.with_suffix(".srt"), text)
         return {"images": images, "truth": flight_truth(flight), "codec": codec}
     finally:
@@ -244,7 +245,7 @@ def _frames(plan, flight: Flight, side: str, sink: VideoSink | None, progress) -
             sink.write(frame.image)
         if kept:
             name = f"{config.video}_{index}.jpg"
-            write_picture(plan.out / side / name, frame.image, flight.style.quality)
+            write_picture(plan.out / side / name, frame.image, flight.appearance.quality)
             record = {
                 "file_name": name,
                 "width": config.width,

@@ -26,7 +26,7 @@ def test_building_centres_are_found_within_two_metres(seed):
     truth = flight_truth(flight)
     poses = [flight.pose(i) for i in range(truth["num_frames"])]
     # A record of every second frame: between them the flight is interpolated.
-    text = srt_text(poses[::2], truth["fps"] / 2, flight.style, flight.intrinsics)
+    text = srt_text(poses[::2], truth["fps"] / 2, flight.appearance, flight.intrinsics)
     telemetry = Telemetry.from_text(text, "1.srt").for_video(truth["num_frames"] / truth["fps"])
     assert telemetry.notes == ()
     assert telemetry.dialect == "dji-srt"

@@ -20,7 +20,7 @@ from synthetic_flights.camera import (
     project,
     rotation_matrix,
 )
-from synthetic_flights.config import SceneConfig, Style
+from synthetic_flights.config import Appearance, SceneConfig
 from synthetic_flights.labels import mask_polygons
 from synthetic_flights.meshes import Mesh
 from synthetic_flights.raster import Raster
@@ -61,13 +61,13 @@ def test_footprint_projects_back_to_the_corners():
     np.testing.assert_allclose(pixels, [[0, 0], [200, 0], [200, 100], [0, 100]], atol=1e-6)
 
 
-def _level_square(x0, y0, z, side, colour, code) -> Face:
+def _level_square(x0, y0, z, side, colour, part_index) -> Face:
     polygon = np.array([(0, 0), (side, 0), (side, side), (0, side)], float)
     face = Face(
         "wall", np.array([x0, y0 + side, z]), np.array([1.0, 0, 0]), np.array([0.0, -1, 0]), polygon
     )
     face.textures = [np.full((1, 1, 3), colour, np.uint8)]
-    face.ids = np.full((4, 4), code, np.uint16)
+    face.part_ids = np.full((4, 4), part_index, np.uint16)
     return face
 
 
@@ -79,10 +79,14 @@ def test_faces_land_on_their_pixels_and_the_nearer_wins(supersample):
     raster = Raster(CAMERA, pose, supersample, with_ids=True)
     raster.colour[...] = 0
     # The nearer one first: the depth buffer decides, not the order.
-    raster.draw_face(_level_square(5, 0, 25, 10, 200, 2), owner=8)  # columns 120..160, rows 10..50
-    raster.draw_face(_level_square(0, 0, 10, 10, 100, 1), owner=7)  # columns 100..125, rows 25..50
+    raster.draw_face(
+        _level_square(5, 0, 25, 10, 200, 2), building_id=8
+    )  # columns 120..160, rows 10..50
+    raster.draw_face(
+        _level_square(0, 0, 10, 10, 100, 1), building_id=7
+    )  # columns 100..125, rows 25..50
     s = int(supersample)
-    ids = raster.ids[s // 2 :: s, s // 2 :: s]
+    ids = raster.part_ids[s // 2 :: s, s // 2 :: s]
     expected = np.zeros((100, 200), np.uint16)
     expected[25:50, 100:125] = 1
     expected[10:50, 120:160] = 2
@@ -91,15 +95,15 @@ def test_faces_land_on_their_pixels_and_the_nearer_wins(supersample):
     assert wrong.sum() <= 2 * (40 + 40 + 25 + 25)
     assert not wrong[28:47, 103:117].any()
     assert not wrong[13:47, 123:157].any()
-    assert raster.owners[30 * s, 122 * s + 1] == 8
+    assert raster.building_ids[30 * s, 122 * s + 1] == 8
     assert raster.colour[30 * s, 110 * s].tolist() == [100] * 3
     assert raster.nearness[30 * s, 110 * s] == pytest.approx(1 / 40, rel=1e-5)
 
 
 def test_a_face_behind_the_camera_is_left_out():
     raster = Raster(CAMERA, Pose(0.0, (0.0, 0.0, 5.0), 0.0, -90.0, 0.0), 1.0, with_ids=True)
-    raster.draw_face(_level_square(0, 0, 10, 10, 100, 1), owner=7)
-    assert not raster.ids.any()
+    raster.draw_face(_level_square(0, 0, 10, 10, 100, 1), building_id=7)
+    assert not raster.part_ids.any()
 
 
 def test_a_single_pixel_of_a_mesh_at_the_corner_of_the_frame():
@@ -108,13 +112,13 @@ def test_a_single_pixel_of_a_mesh_at_the_corner_of_the_frame():
     raster = Raster(CAMERA, Pose(0.0, (0.0, 0.0, 50.0), 0.0, -90.0, 0.0), 1.0, with_ids=True)
     x, y = -40.001 + np.array([-0.2, 0.2, 0.2, -0.2]), 20.001 + np.array([-0.2, -0.2, 0.2, 0.2])
     quad = np.stack([x, y, np.full(4, 10.0)], axis=1)
-    raster.draw_mesh(Mesh(quad[None], np.full((1, 3), 90), code=3), owner=5)
-    assert np.argwhere(raster.ids).tolist() == [[0, 0]]
-    assert (raster.ids[0, 0], raster.owners[0, 0]) == (3, 5)
+    raster.draw_mesh(Mesh(quad[None], np.full((1, 3), 90), part_index=3), building_id=5)
+    assert np.argwhere(raster.part_ids).tolist() == [[0, 0]]
+    assert (raster.part_ids[0, 0], raster.building_ids[0, 0]) == (3, 5)
     # What is farther away loses there.
     below = np.where(np.arange(3) == 2, 0.0, quad)
-    raster.draw_mesh(Mesh(below[None], np.full((1, 3), 90), code=4), owner=6)
-    assert raster.ids[0, 0] == 3
+    raster.draw_mesh(Mesh(below[None], np.full((1, 3), 90), part_index=4), building_id=6)
+    assert raster.part_ids[0, 0] == 3
 
 
 def test_outline_of_an_l():
@@ -158,22 +162,22 @@ def test_latlon_round_trip_and_scale():
 
 
 def test_srt_has_one_block_a_frame_and_the_poses():
-    style = Style.draw(np.random.default_rng(3))
+    appearance = Appearance.draw(np.random.default_rng(3))
     poses = [
         Pose(i / 25, (10.0 * i, -4.0 * i, 55.5 + i), -170.25 + i, -44.5, 0.25) for i in range(3)
     ]
-    blocks = srt_text(poses, 25.0, style, CAMERA).strip().split("\n\n")
+    blocks = srt_text(poses, 25.0, appearance, CAMERA).strip().split("\n\n")
     assert len(blocks) == 3
     assert blocks[1].splitlines()[:2] == ["2", "00:00:00,040 --> 00:00:00,080"]
     number = r"(-?\d+\.\d+)"
     for pose, block in zip(poses, blocks):
         lat = float(re.search(rf"\[latitude: {number}\]", block)[1])
         lon = float(re.search(rf"\[longitude: {number}\]", block)[1])
-        local = to_local(np.array([lat, lon]), (style.latitude, style.longitude))
+        local = to_local(np.array([lat, lon]), (appearance.latitude, appearance.longitude))
         np.testing.assert_allclose(local, pose.position[:2], atol=0.02)
         rel, high = re.search(rf"\[rel_alt: {number} abs_alt: {number}\]", block).groups()
         assert float(rel) == pytest.approx(pose.position[2], abs=1e-3)
-        assert float(high) - float(rel) == pytest.approx(style.ground_altitude, abs=2e-3)
+        assert float(high) - float(rel) == pytest.approx(appearance.ground_altitude, abs=2e-3)
         angles = re.search(
             rf"\[gb_yaw: {number} gb_pitch: {number} gb_roll: {number}\]", block
         ).groups()

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 from synthetic_flights.config import SceneConfig
-from synthetic_flights.gallery import contact_sheet, draw_labels
 from synthetic_flights.labels import annotate
 from synthetic_flights.scene import Flight, render_flight
 from synthetic_flights.truth import flight_truth
@@ -27,9 +26,9 @@ def frame(flight):
 def test_frames_do_not_depend_on_the_order_they_are_asked_for(frame):
     again = {f.index: f for f in render_flight(CONFIG, every=2)}
     np.testing.assert_array_equal(again[2].image, frame.image)
-    np.testing.assert_array_equal(again[2].ids, frame.ids)
-    assert again[1].ids is None
-    assert again[0].ids is not None
+    np.testing.assert_array_equal(again[2].part_ids, frame.part_ids)
+    assert again[1].part_ids is None
+    assert again[0].part_ids is not None
 
 
 def test_other_seeds_and_videos_give_other_scenes(flight):
@@ -39,7 +38,7 @@ def test_other_seeds_and_videos_give_other_scenes(flight):
     sibling = Flight(
         SceneConfig(width=256, height=144, fps=2.0, seconds=2.0, seed=11, video=2, supersample=1.0)
     )
-    lats = {f.style.latitude for f in (flight, other, sibling)}
+    lats = {f.appearance.latitude for f in (flight, other, sibling)}
     assert len(lats) == 3
 
 
@@ -89,7 +88,7 @@ def test_ground_truth_outlines_land_on_the_id_buffer(seed):
     truth = flight_truth(flight)
     checked = 0
     for index in range(2):
-        owners = flight.frame(index).owners
+        building_ids = flight.frame(index).building_ids
         for record in truth["buildings"]:
             if record["level"] == 3:
                 continue
@@ -110,7 +109,7 @@ def test_ground_truth_outlines_land_on_the_id_buffer(seed):
             if inside.sum() < 60:
                 continue
             # Only a nearer building may hide it.
-            there = owners[inside]
+            there = building_ids[inside]
             assert (there == number).sum() + 0.9 * (
                 (there > 0) & (there != number)
             ).sum() >= 0.97 * inside.sum()
@@ -129,7 +128,7 @@ def test_labels_lie_on_the_id_buffer():
         for index in range(2):
             frame = flight.frame(index)
             for annotation in annotate(flight, frame):
-                code = next(
+                part_index = next(
                     c for c, (_, p) in flight.parts.items() if p.id == annotation["part_id"]
                 )
                 polygons = annotation["segmentation"]
@@ -139,7 +138,7 @@ def test_labels_lie_on_the_id_buffer():
                     )
                     > 0
                 )
-                mask = frame.ids == code
+                mask = frame.part_ids == part_index
                 if mask.sum() > 150:  # small ones are all border
                     iou = (drawn & mask).sum() / (drawn | mask).sum()
                     assert iou > 0.8, (annotation["kind"], iou)
@@ -161,13 +160,3 @@ def test_labels_lie_on_the_id_buffer():
 def test_frames_without_ids_cannot_be_annotated(flight):
     with pytest.raises(ValueError, match="frame 1 was rendered without id buffers"):
         annotate(flight, flight.frame(1, with_ids=False))
-
-
-def test_gallery(flight, frame):
-    drawn = draw_labels(frame.image, annotate(flight, frame))
-    assert drawn.shape == frame.image.shape
-    sheet = contact_sheet([frame.image, drawn, frame.image], columns=2, width=206, gap=2)
-    # Two columns of (206 - 3·2) / 2 = 100, rows of 100 · 144 / 256 = 56: 2 + 2·(56 + 2).
-    assert sheet.shape == (118, 206, 3)
-    with pytest.raises(ValueError, match="at least one picture"):
-        contact_sheet([])
