@@ -73,7 +73,7 @@ def main() -> None:
     rows = []
     for count in args.proposals:
         proposals = make_proposals(count, height, width)
-        for metric, threshold in (("ii", 0.1), ("ii", 0.5), ("iou", 0.4)):
+        for metric, threshold in (("ioa", 0.1), ("ioa", 0.5), ("iou", 0.4)):
             given = (proposals, metric, threshold)
             pairwise = partial(all_pairs, everything, *given)
             blocks = partial(by_definition, everything, *given)

@@ -33,7 +33,7 @@ TESTS = [
     "tests/trust",
     "tests/data/test_issues_fuzz.py",
     "tests/data/test_image_issues.py",
-    "tests/data/test_checked_rle.py",
+    "tests/structures/test_rle.py",
     "tests/evaluation/test_isbda_evaluation.py",
     "tests/evaluation/test_results.py",
     "tests/video/test_video_reader.py",

@@ -24,7 +24,7 @@ parent_rpn = copy.deepcopy(model.proposal_generator)
 model.proposal_generator._target_ = HierarchicalRPN
 model.proposal_generator.anchor_matcher._target_ = OverlapMatcher
 model.proposal_generator.parent_rpn = parent_rpn
-model.proposal_generator.metric = "ii"
+model.proposal_generator.metric = "ioa"
 model.proposal_generator.threshold = 0.1
 
 dataloader = model_zoo.get_config("common/data/coco.py").dataloader

@@ -28,20 +28,21 @@ def _add_hrpn_config(cfg: CN) -> None:
     # (damage) RPN uses. The part RPN is configured by MODEL.RPN, the parent RPN by the same keys
     # unless one below says otherwise.
     cfg.MODEL.HRPN = CN()
-    # Sampling score of an anchor A against parent proposals P: "ii" = max |A∩p|/|A| (inner
-    # intersection, the paper's best), "iou" = max |A∩p|/|A∪p|.
-    cfg.MODEL.HRPN.METRIC = "ii"
-    # An anchor is kept if its score is strictly greater. Paper: 0.1 for "ii", 0.4 for "iou". Below
-    # 0: all are kept.
+    # Score of an anchor A against parent proposals p: "ioa" = max |A∩p|/|A| (the paper's inner
+    # intersection, II, its best; "ii" is read too), "iou" = max |A∩p|/|A∪p|.
+    cfg.MODEL.HRPN.METRIC = "ioa"
+    # An anchor is kept if its score is strictly greater. Paper: 0.1 for II, 0.4 for IoU. Below 0:
+    # all are kept.
     cfg.MODEL.HRPN.THRESHOLD = 0.1
     # Parent proposals less probable than this (sigmoid of objectness, in [0, 1]) keep no anchor.
     # Paper: 0.
-    cfg.MODEL.HRPN.MIN_PARENT_OBJECTNESS = 0.0
-    # At most so many parent proposals per image keep anchors, best first: (train, test). -1: as
-    # many as MODEL.RPN.POST_NMS_TOPK_* leaves, as in the paper.
-    cfg.MODEL.HRPN.MAX_PARENT_PROPOSALS = (-1, -1)
+    cfg.MODEL.HRPN.PARENT_OBJECTNESS_THRESH = 0.0
+    # Number of parent proposals per image that keep anchors, best first. -1: as many as
+    # MODEL.RPN.POST_NMS_TOPK_TRAIN and _TEST leave (paper).
+    cfg.MODEL.HRPN.PARENT_TOPK_TRAIN = -1
+    cfg.MODEL.HRPN.PARENT_TOPK_TEST = -1
     # Weight of the parent RPN's two losses; the part RPN's is MODEL.RPN.LOSS_WEIGHT. Paper: 1.
-    cfg.MODEL.HRPN.LOSS_WEIGHT = 1.0
+    cfg.MODEL.HRPN.PARENT_LOSS_WEIGHT = 1.0
     # Feature maps of the parent RPN; empty: those of MODEL.RPN.IN_FEATURES (paper). ["p3", "p4",
     # "p5", "p6"] leaves out three quarters of its arithmetic: buildings are large.
     cfg.MODEL.HRPN.PARENT_IN_FEATURES = []

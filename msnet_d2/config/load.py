@@ -12,6 +12,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 
 from msnet_d2.config.defaults import add_msnet_config
+from msnet_d2.config.renamed_keys import rename_in_opts
 from msnet_d2.config.yaml_files import (
     explain_config_error,
     keys_of,
@@ -53,9 +54,9 @@ def get_msnet_cfg(config_file: str | Path | None = None, opts: Sequence[Any] = (
     for installed in installed_projects():
         _add_project_config(cfg, installed)
     if config_file is not None:
-        # Never cfg.merge_from_file: Detectron2 would run Python code that a file may hold.
+        # Not cfg.merge_from_file, which runs Python code that a file may hold.
         merge_config_file(cfg, find_config(config_file))
-    opts = list(opts)
+    opts = rename_in_opts(opts)
     known = set(keys_of(cfg))
     unknown = next((key for key in opts[::2] if key not in known), None)
     if unknown is not None:

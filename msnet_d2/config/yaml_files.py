@@ -1,8 +1,8 @@
 """Reading config files without trusting them.
 
 Detectron2 loads YAML by PyYAML's unsafe loader where the safe one refuses, and so runs what a file
-asks for. Here a file and all its bases are looked through first: their tags, their size, and what
-their aliases stand for, so that nothing is built of a file that is refused.
+asks for. Here the tags, the size and the aliases of each file are checked before anything is built
+of it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 from detectron2.config import CfgNode
 
+from msnet_d2.config.renamed_keys import rename_in_file
 from msnet_d2.errors import ConfigError
 from msnet_d2.projects import installed_projects
 
@@ -53,9 +54,14 @@ def merge_config_file(cfg: CfgNode, path: str | Path) -> None:
             larger than 1 MiB, stands for more than 20,000 values, or includes itself; or if ``cfg``
             has no such key, or one of another type.
     """
-    _check(Path(path), {})
+    content = _read_with_bases(Path(path), {})
+    if content.get("VERSION", cfg.VERSION) != cfg.VERSION:
+        raise ConfigError(
+            f"{path}: its VERSION is {content['VERSION']!r}; only configs of version {cfg.VERSION} "
+            "are read"
+        )
     try:
-        cfg.merge_from_file(str(path), allow_unsafe=False)
+        cfg.merge_from_other_cfg(CfgNode(content))
     except Exception as error:  # yacs raises several kinds, and Python some of its own
         raise ConfigError(f"{path}: {explain_config_error(error, cfg)}") from error
 
@@ -69,8 +75,8 @@ def read_config_file(path: str | Path) -> dict:
     return _read_yaml(Path(path), "")
 
 
-def _check(path: Path, above: dict[str, Path]) -> None:
-    """Refuse what must not be loaded.
+def _read_with_bases(path: Path, above: dict[str, Path]) -> dict:
+    """The content of a file over that of its bases, under the new names of keys.
 
     ``above`` are the files that this one is the base of, by their real paths, the nearest last.
     """
@@ -81,11 +87,29 @@ def _check(path: Path, above: dict[str, Path]) -> None:
         raise ConfigError(f"{path} is the base of {MAX_BASES} files, one on top of the other")
     named_by = f", the {_BASE_KEY} of {list(above.values())[-1]}," if above else ""
     content = _read_yaml(path, named_by)
-    bases = content.get(_BASE_KEY, [])
+    bases = content.pop(_BASE_KEY, [])
+    merged: dict = {}
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str):
             raise ConfigError(f"{path}: {_BASE_KEY} is {base!r}; expected the path of a file")
-        _check(path.parent / os.path.expanduser(base), {**above, real: path})
+        below = _read_with_bases(path.parent / os.path.expanduser(base), {**above, real: path})
+        merged = _over(below, merged)
+    try:
+        return _over(rename_in_file(content), merged)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _over(content: dict, base: dict) -> dict:
+    """``base`` with the keys of ``content`` in place of its own, section by section."""
+    merged = dict(base)
+    for key, value in content.items():
+        if isinstance(value, dict) and key in base:
+            if not isinstance(base[key], dict):
+                raise ConfigError(f"{key} is a section here, and a value in its {_BASE_KEY}")
+            value = _over(value, base[key])
+        merged[key] = value
+    return merged
 
 
 def _read_yaml(path: Path, named_by: str) -> dict:

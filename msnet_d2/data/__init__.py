@@ -9,7 +9,7 @@ from msnet_d2.data.isbda.catalog import (
     resolve_dataset,
     resolve_datasets,
 )
-from msnet_d2.data.isbda.isbda import (
+from msnet_d2.data.isbda.json_dataset import (
     FRAME_PATTERN,
     ISBDA_CATEGORIES,
     load_isbda_json,

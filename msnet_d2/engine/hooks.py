@@ -1,71 +1,19 @@
-"""Hooks of training: a bar that shows how far it is, guards against broken weights, seeds."""
+"""Hooks of training: seeds of each step, and a check of the weights before they are saved."""
 
 from __future__ import annotations
 
 import math
 import random
-import sys
-from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from tqdm import tqdm
 
-from msnet_d2.errors import MSNetError, TrainingError
-from msnet_d2.inference.output_guard import first_non_finite
-from msnet_d2.utils.worker_errors import error_of_worker
+from msnet_d2.errors import TrainingError
+from msnet_d2.modeling.output_guard import first_non_finite
 
-__all__ = [
-    "FiniteWeights",
-    "ProgressBar",
-    "ProgressLoader",
-    "SeededSteps",
-    "check_gradients",
-    "describe_step",
-    "on_terminal",
-]
-
-
-def on_terminal() -> bool:
-    """Whether somebody may be watching: a progress bar in a log file would only be in the way."""
-    return sys.stderr.isatty()
-
-
-class ProgressBar(HookBase):
-    """Iterations, seconds left, total loss and learning rate on one line of the terminal."""
-
-    def __init__(self, disable: bool = False):
-        self._disable = disable
-        self._bar: tqdm | None = None
-
-    def before_train(self) -> None:
-        """Open the bar."""
-        self._bar = tqdm(
-            total=self.trainer.max_iter,
-            initial=self.trainer.start_iter,
-            desc="training",
-            unit="step",
-            disable=self._disable,
-            dynamic_ncols=True,
-        )
-
-    def after_step(self) -> None:
-        """Move the bar on."""
-        latest = self.trainer.storage.latest()
-        shown = {
-            short: f"{latest[name][0]:.3g}"
-            for name, short in (("total_loss", "loss"), ("lr", "lr"))
-            if name in latest
-        }
-        self._bar.set_postfix(shown, refresh=False)
-        self._bar.update()
-
-    def after_train(self) -> None:
-        """Close the bar."""
-        if self._bar is not None:
-            self._bar.close()
+__all__ = ["FiniteWeights", "SeededSteps", "check_gradients", "describe_step"]
 
 
 class SeededSteps(HookBase):
@@ -164,28 +112,3 @@ def _first_non_finite_moment(optimizer: torch.optim.Optimizer) -> str | None:
                 shape = "x".join(map(str, parameter.shape))
                 return f"the optimiser's {name} of parameter {number} ({shape})"
     return None
-
-
-class ProgressLoader:
-    """``loader`` with a progress bar on a terminal; it keeps its length."""
-
-    def __init__(self, loader: Iterable, description: str, visible: bool = True):
-        self._loader = loader
-        self._description = description
-        self._visible = visible and on_terminal()
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator:
-        bar = tqdm(
-            self._loader,
-            desc=self._description,
-            unit="batch",
-            disable=not self._visible,
-            dynamic_ncols=True,
-        )
-        try:
-            yield from bar
-        except MSNetError as error:
-            raise error_of_worker(error) or error from None

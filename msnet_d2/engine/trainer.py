@@ -1,4 +1,4 @@
-"""Training and evaluation: Detectron2's, with this project's data, evaluator and guards."""
+"""Detectron2's trainer with this package's data, evaluators and guards."""
 
 from __future__ import annotations
 
@@ -18,17 +18,14 @@ from detectron2.data import (
     build_detection_test_loader,
 )
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, verify_results
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.utils import comm
-from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import CommonMetricPrinter, EventWriter, TensorboardXWriter
 from torch import nn
 
-from msnet_d2 import __version__
 from msnet_d2.checkpoint import checkpoint_to_resume
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
-from msnet_d2.config import write_config
 from msnet_d2.data import ISBDADatasetMapper
 from msnet_d2.data.isbda.catalog import with_registered_datasets
 from msnet_d2.data.loading.proposals import check_proposal_files
@@ -36,24 +33,16 @@ from msnet_d2.data.loading.samplers import VideoInferenceSampler
 from msnet_d2.data.loading.training_loader import build_training_loader
 from msnet_d2.data.loading.triplets import build_joint_loader, build_triplet_loader
 from msnet_d2.engine.data_checks import check_training_data
-from msnet_d2.engine.hooks import (
-    FiniteWeights,
-    ProgressBar,
-    ProgressLoader,
-    SeededSteps,
-    check_gradients,
-    on_terminal,
-)
+from msnet_d2.engine.hooks import FiniteWeights, SeededSteps, check_gradients
 from msnet_d2.engine.optimizer import build_optimizer
+from msnet_d2.engine.progress import ProgressBar, ProgressLoader, on_terminal
 from msnet_d2.engine.train_loop import RememberLastBatch, build_loop
 from msnet_d2.errors import ConfigError, DatasetError, MSNetError, TrainingError
-from msnet_d2.evaluation import ISBDAEvaluator, undefined_as_none
+from msnet_d2.evaluation import ISBDAEvaluator
 from msnet_d2.evaluation.refining import RefiningEvaluator
-from msnet_d2.inference.load_weights import load_trained_weights
 from msnet_d2.score_refinement.refiner import ScoreRefiner
-from msnet_d2.utils.file_io import write_json
 
-__all__ = ["MSNetTrainer", "evaluate", "train"]
+__all__ = ["MSNetTrainer"]
 
 logger = logging.getLogger(__name__)
 
@@ -289,82 +278,6 @@ class MSNetTrainer(DefaultTrainer):
         return OrderedDict((f"{name}_TTA", value) for name, value in results.items())
 
 
-def train(
-    cfg: CfgNode, *, resume: bool = False, allow_partial_weights: bool = False
-) -> OrderedDict:
-    """Train as ``cfg`` says, evaluate on ``DATASETS.TEST``, and leave everything in ``OUTPUT_DIR``.
-
-    There are then ``config.yaml``, ``model_final.pth``, ``metrics.json`` (a line every 20
-    iterations) and ``inference/`` with predictions and ``figures.json``.
-
-    Args:
-        cfg: of :func:`msnet_d2.config.load_config`.
-        resume: whether to continue from the last checkpoint in ``OUTPUT_DIR``.
-        allow_partial_weights: whether to begin with ``MODEL.WEIGHTS`` that fit less than half of
-            the model.
-
-    Returns:
-        Task -> figure -> percent; with several test sets, one such dict for each name. Empty
-        without a test set, and on all processes but the main one.
-
-    Raises:
-        MSNetError: if the config, the data or the weights cannot be used, or training diverged.
-    """
-    if resume:
-        checkpoint_to_resume(cfg)  # before minutes go into building the model
-    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
-    trainer = MSNetTrainer(cfg)
-    trainer.checkpointer.allow_partial = allow_partial_weights
-    trainer.resume_or_load(resume=resume)
-    if comm.is_main_process():
-        write_config(cfg)
-    results = trainer.train()
-    _write_figures(trainer.cfg, results)
-    return results
-
-
-def evaluate(
-    cfg: CfgNode, weights: str | None = None, *, allow_partial_weights: bool = False
-) -> OrderedDict:
-    """Evaluate a trained model on ``DATASETS.TEST``.
-
-    Predictions, ``figures.json`` and ``about.json`` (with the SHA-256 of the weights) are left in
-    ``OUTPUT_DIR/inference``.
-
-    Args:
-        cfg: config of the model.
-        weights: a checkpoint; None: ``MODEL.WEIGHTS``.
-        allow_partial_weights: whether weights may miss parts of the model, which then stay random.
-
-    Returns:
-        As :func:`train`.
-
-    Raises:
-        ConfigError: if there is no test set.
-        WeightsError: if there are no weights, or they do not fit the model.
-    """
-    cfg = with_registered_datasets(cfg, for_training=False)
-    if not cfg.DATASETS.TEST:
-        raise ConfigError("DATASETS.TEST is empty: nothing to evaluate on")
-    model = MSNetTrainer.build_model(cfg)
-    path = cfg.MODEL.WEIGHTS if weights is None else weights
-    digest = load_trained_weights(model, path, allow_partial=allow_partial_weights)
-    results = MSNetTrainer.test(cfg, model)
-    if cfg.TEST.AUG.ENABLED:
-        results = OrderedDict({**results, **MSNetTrainer.test_with_tta(cfg, model)})
-    if comm.is_main_process():
-        verify_results(cfg, results)
-        about = {
-            "msnet_d2": __version__,
-            "weights": os.path.basename(path),
-            "weights_sha256": digest,
-            "datasets": list(cfg.DATASETS.TEST),
-        }
-        write_json(os.path.join(cfg.OUTPUT_DIR, "inference", "about.json"), about)
-    _write_figures(cfg, results)
-    return results
-
-
 class _NoTracebackOfOurs(logging.Filter):
     """Drop what Detectron2 logs of an error that the command line shows as one line."""
 
@@ -404,10 +317,3 @@ def _inference_folder(cfg: CfgNode, dataset_name: str, name: str = "inference") 
     if len(cfg.DATASETS.TEST) > 1:
         folder = os.path.join(folder, re.sub(r"[^\w.-]+", "_", dataset_name).strip("_"))
     return folder
-
-
-def _write_figures(cfg: CfgNode, results: OrderedDict) -> None:
-    """Keep the figures; what is undefined is null in JSON."""
-    if results and comm.is_main_process():
-        path = os.path.join(cfg.OUTPUT_DIR, "inference", "figures.json")
-        write_json(path, undefined_as_none(results))

@@ -15,8 +15,8 @@ from detectron2.utils import comm
 from pycocotools.coco import COCO
 
 from msnet_d2.errors import DatasetError, InputError, WeightsError
+from msnet_d2.evaluation.coco_backends import BACKENDS, default_backend
 from msnet_d2.evaluation.ground_truth import GroundTruth, load_ground_truth
-from msnet_d2.evaluation.matching import BACKENDS, default_backend
 from msnet_d2.evaluation.protocol import MAX_DETECTIONS
 from msnet_d2.evaluation.results import (
     PARENTS_FILE,

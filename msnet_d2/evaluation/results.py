@@ -11,7 +11,8 @@ from pycocotools import mask as mask_util
 
 from msnet_d2.errors import InputError
 from msnet_d2.evaluation.ground_truth import GroundTruth
-from msnet_d2.structures.rle import encode_masks, segmentation_to_rle
+from msnet_d2.structures.mask_crop import encode_masks
+from msnet_d2.structures.rle import segmentation_to_rle
 
 __all__ = [
     "PARENTS_FILE",

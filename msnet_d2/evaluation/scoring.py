@@ -13,8 +13,8 @@ from pathlib import Path
 from pycocotools import mask as mask_util
 
 from msnet_d2.errors import DatasetError, InputError
+from msnet_d2.evaluation.coco_backends import default_backend, precision_table
 from msnet_d2.evaluation.ground_truth import GroundTruth
-from msnet_d2.evaluation.matching import default_backend, precision_table
 from msnet_d2.evaluation.protocol import (
     COCO_PROTOCOL,
     ISBDA_PROTOCOL,
@@ -100,7 +100,7 @@ def score_results(
         parents: entries of buildings, for the task ``isbda_parent``.
         tasks: names out of :data:`TASKS`.
         max_detections: best detections of an image and a category that count.
-        backend: see :func:`msnet_d2.evaluation.matching.precision_table`.
+        backend: see :func:`msnet_d2.evaluation.coco_backends.precision_table`.
         image_ids: the images to compare on; None: all.
 
     Returns:

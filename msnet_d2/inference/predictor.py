@@ -12,10 +12,10 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.modeling import build_model
 
+from msnet_d2.checkpoint.load_weights import load_trained_weights
 from msnet_d2.data.loading.resizing import QuickResizeShortestEdge
 from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.inference.acceleration import Acceleration, accelerate
-from msnet_d2.inference.load_weights import load_trained_weights
 
 __all__ = ["Predictor", "metadata_for"]
 
@@ -135,7 +135,7 @@ def metadata_for(cfg: CfgNode) -> Metadata:
             metadata = MetadataCatalog.get(name)
             if len(metadata.get("thing_classes") or ()) == classes:
                 return metadata
-    from msnet_d2.data.isbda.isbda import ISBDA_CATEGORIES
+    from msnet_d2.data.isbda.json_dataset import ISBDA_CATEGORIES
 
     if classes == len(ISBDA_CATEGORIES):
         return Metadata(

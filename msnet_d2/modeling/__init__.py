@@ -1,13 +1,14 @@
 """Models; importing registers them with Detectron2."""
 
 from msnet_d2.modeling.backbone.timm_backbone import TimmBackbone, build_timm_fpn_backbone
-from msnet_d2.modeling.meta_arch.msnet import MSNet, assign_parents, select_parents
+from msnet_d2.modeling.meta_arch.msnet import MSNet
+from msnet_d2.modeling.meta_arch.parent_class_rcnn import ParentClassRCNN
 from msnet_d2.modeling.proposal_generator.anchor_filter import (
     anchor_sampling_scores,
     sample_anchors,
 )
 from msnet_d2.modeling.proposal_generator.hierarchical_rpn import HierarchicalRPN, OverlapMatcher
-from msnet_d2.modeling.roi_heads.masked_class_heads import MaskedClassROIHeads, ParentClassRCNN
+from msnet_d2.modeling.roi_heads.masked_class_heads import MaskedClassROIHeads
 
 __all__ = [
     "HierarchicalRPN",
@@ -17,8 +18,6 @@ __all__ = [
     "ParentClassRCNN",
     "TimmBackbone",
     "anchor_sampling_scores",
-    "assign_parents",
     "build_timm_fpn_backbone",
     "sample_anchors",
-    "select_parents",
 ]

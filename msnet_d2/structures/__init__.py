@@ -1,1 +1,1 @@
-"""Masks as crops and as run lengths."""
+"""Masks as crops and as run lengths, parents of parts, duplicates."""

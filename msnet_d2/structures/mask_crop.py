@@ -1,29 +1,22 @@
-"""Masks as small crops: cut out of whatever form a model gives, drawn, and written as COCO's RLE.
+"""Masks cropped to their boxes.
 
-A frame of 1080p with 100 detections holds 200 MB of masks that are zero almost everywhere; what is
-kept, drawn or encoded of a frame here is the part inside the boxes.
+100 full-size masks of a 1080p frame take 200 MB, and nearly all of their pixels are zero.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 from msnet_d2.errors import InputError
+from msnet_d2.structures.rle import encode_region
 
-__all__ = [
-    "MaskCrop",
-    "MaskCropper",
-    "annotation_mask",
-    "as_numpy",
-    "box_pixels",
-    "distinct_objects",
-]
+__all__ = ["MaskCrop", "MaskCropper", "as_numpy", "box_pixels", "encode_masks"]
 
 
 @dataclass(frozen=True)
@@ -64,29 +57,7 @@ class MaskCrop:
 
     def to_rle_and_area(self, height: int, width: int) -> tuple[dict, int]:
         """:meth:`to_rle`, and how many pixels the mask covers."""
-        from pycocotools import mask as mask_utils
-
-        # RLE runs down the columns. Each column of the crop gets a zero at both ends, so that its
-        # runs begin and end inside it, and the changes are beginnings and ends by turns.
-        rows = self.mask.shape[0]
-        columns = np.zeros((self.mask.shape[1], rows + 2), bool)
-        columns[:, 1:-1] = self.mask.T
-        (changes,) = (columns[:, 1:] != columns[:, :-1]).ravel().nonzero()
-        column, row = np.divmod(changes, rows + 1)
-        borders = (self.x + column) * height + (self.y + row)
-        if rows == height:
-            # A run down to the lower edge of the frame goes on at the top of the next column.
-            joined = 2 * (borders[2::2] == borders[1:-1:2]).nonzero()[0] + 1
-            borders = np.delete(borders, [joined, joined + 1])
-        counts = np.empty(len(borders) + 1, np.int64)
-        counts[:-1] = borders
-        counts[-1] = height * width
-        counts[1:] -= borders
-        counts = counts.tolist()
-        size = [int(height), int(width)]
-        given = {"size": size, "counts": counts if counts[-1] else counts[:-1]}
-        rle = mask_utils.frPyObjects(given, *size)
-        return {"size": size, "counts": rle["counts"].decode("ascii")}, sum(counts[1::2])
+        return encode_region(self.mask, self.x, self.y, height, width)
 
 
 def as_numpy(values: Any) -> np.ndarray:
@@ -195,82 +166,31 @@ def _stretch(
     return values >= 0.5
 
 
-def annotation_mask(
-    segmentation: Any, scale: Sequence[float], size: tuple[int, int]
-) -> MaskCrop | None:
-    """The mask of an annotation, cropped to what it covers.
+def encode_masks(masks: torch.Tensor, boxes: torch.Tensor) -> list[dict]:
+    """Encode masks that cover the whole image.
+
+    Only the pixels around a box are encoded, unless the mask has others too: the result is the same
+    and takes a tenth of the time.
 
     Args:
-        segmentation: polygons (flat lists of x, y), or an RLE, or None.
-        scale: (x, y) factors from the annotation's pixels to the frame's.
-        size: (H, W) of the frame.
-    """
-    if not segmentation:
-        return None
-    height, width = size
-    if isinstance(segmentation, dict):
-        from pycocotools import mask as mask_utils
-
-        rle = segmentation
-        if isinstance(rle["counts"], list):
-            rle = mask_utils.frPyObjects(rle, *rle["size"])
-        mask = mask_utils.decode(rle)
-        if mask.shape != tuple(size):
-            mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-        x, y, w, h = cv2.boundingRect(mask)
-        return MaskCrop(mask[y : y + h, x : x + w], x, y) if w and h else None
-    polygons = [np.asarray(p, dtype=np.float64).reshape(-1, 2) * scale for p in segmentation]
-    points = np.concatenate(polygons)
-    x0, y0, x1, y1 = box_pixels(np.r_[points.min(0), points.max(0)], width, height)
-    if x1 <= x0 or y1 <= y0:
-        return None
-    mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    for polygon in polygons:
-        cv2.fillPoly(mask, [np.round(polygon - 0.5 - (x0, y0)).astype(np.int32)], 1)
-    return MaskCrop(mask, x0, y0)
-
-
-def distinct_objects(
-    boxes: np.ndarray,
-    classes: np.ndarray | None = None,
-    masks: Sequence[MaskCrop | None] | None = None,
-    max_overlap: float = 0.7,
-) -> list[int]:
-    """Objects that are no duplicates of better ones: NMS by the share of the smaller that is
-    common, which unlike IoU is high for an object nested in another.
-
-    Args:
-        boxes: (N, 4) XYXY, the best first.
-        classes: (N,); only objects of one class are duplicates. None: all are of one.
-        masks: N masks; None, or an entry None: the box stands for it.
-        max_overlap: the largest share of the smaller one of two objects that both may cover; 1:
-            nothing is a duplicate.
+        masks: (N, H, W) boolean, on the CPU. N = 0 gives an empty list.
+        boxes: (N, 4) XYXY, in pixels, where to look for the masks.
 
     Returns:
-        Indices, ascending. N = 0 gives an empty list.
+        N RLEs ``{"size": [H, W], "counts": str}``.
     """
-    if max_overlap >= 1:
-        return list(range(len(boxes)))
-    area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
-    masks = [None] * len(boxes) if masks is None else masks
-    pixels = [0 if m is None else np.count_nonzero(m.mask) for m in masks]
-    classes = None if classes is None else np.asarray(classes)
-    kept: list[int] = []
-    for i, (box, mask) in enumerate(zip(boxes, masks)):
-        # All at once: pair by pair, a frame of hundreds would take longer here than in drawing.
-        others = boxes[kept]
-        sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-        near = (sides > 0).all(axis=1)
-        if classes is not None:
-            near &= classes[kept] == classes[i]
-        for k in near.nonzero()[0].tolist():
-            j = kept[k]
-            if mask is None or masks[j] is None:
-                common, smaller = sides[k, 0] * sides[k, 1], min(area[i], area[j])
-            else:
-                common, smaller = mask.overlap(masks[j]), min(pixels[i], pixels[j])
-            if common > max_overlap * smaller:
-                break
-        else:
-            kept.append(i)
-    return kept
+    if len(masks) == 0:
+        return []
+    height, width = masks.shape[1:]
+    # A mask is pasted into its box rounded outwards by a pixel.
+    cropper = MaskCropper(masks, len(masks), (height, width), margin=1)
+    rles = []
+    for index, (mask, box) in enumerate(zip(masks.numpy(), boxes.numpy())):
+        crop = cropper.crop(index, box)
+        if crop is not None:
+            rle, inside = crop.to_rle_and_area(height, width)
+            if inside == np.count_nonzero(mask):
+                rles.append(rle)
+                continue
+        rles.append(encode_region(mask, 0, 0, height, width)[0])
+    return rles

@@ -15,14 +15,9 @@ import cv2
 import numpy as np
 
 from msnet_d2.errors import InputError
-from msnet_d2.structures.mask_crop import (
-    MaskCrop,
-    MaskCropper,
-    annotation_mask,
-    as_numpy,
-    box_pixels,
-    distinct_objects,
-)
+from msnet_d2.structures.annotation_mask import annotation_mask
+from msnet_d2.structures.duplicates import distinct_objects
+from msnet_d2.structures.mask_crop import MaskCrop, MaskCropper, as_numpy, box_pixels
 from msnet_d2.visualization.brushes import (
     Layout,
     blend_mask,

@@ -51,7 +51,7 @@ def test_common_base_is_plain_detectron2():
 def test_recipe_of_the_paper():
     """0.003, after 10 of 100 epochs 0.001; batches of 8, 103 iterations an epoch (section 5.1)."""
     cfg = load("msnet_R50_FPN.yaml")
-    assert (cfg.MODEL.HRPN.METRIC, cfg.MODEL.HRPN.THRESHOLD) == ("ii", 0.1)
+    assert (cfg.MODEL.HRPN.METRIC, cfg.MODEL.HRPN.THRESHOLD) == ("ioa", 0.1)
     assert cfg.SOLVER.IMS_PER_BATCH == 8
     assert cfg.SOLVER.MAX_ITER == 100 * 103
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=cfg.SOLVER.BASE_LR)

@@ -19,7 +19,7 @@ from msnet_d2.evaluation import (
     results_table,
     score_results,
 )
-from msnet_d2.evaluation.matching import BACKENDS
+from msnet_d2.evaluation.coco_backends import BACKENDS
 
 
 def run(evaluator, outputs, img_ids=None):

@@ -10,7 +10,7 @@ from pycocotools import mask as mask_util
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from msnet_d2.evaluation.matching import BACKENDS, precision_table
+from msnet_d2.evaluation.coco_backends import BACKENDS, precision_table
 from msnet_d2.evaluation.protocol import (
     AREA_RANGES,
     COCO_PROTOCOL,

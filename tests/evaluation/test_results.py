@@ -10,7 +10,8 @@ from pycocotools import mask as mask_util
 from msnet_d2.errors import DatasetError, InputError
 from msnet_d2.evaluation import load_ground_truth, read_parents, read_results, score_results
 from msnet_d2.evaluation.ground_truth import build_ground_truth
-from msnet_d2.structures.rle import encode_masks, segmentation_to_rle
+from msnet_d2.structures.mask_crop import encode_masks
+from msnet_d2.structures.rle import segmentation_to_rle
 
 GOOD = {"image_id": 20, "category_id": 7, "bbox": [20, 20, 40, 40], "score": 0.5}
 

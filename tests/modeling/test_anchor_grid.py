@@ -44,7 +44,7 @@ def assert_equal_choice(anchors, grid_sizes, proposals, metric, threshold):
     return plain
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 @pytest.mark.parametrize("n", [1, 7, 300])
 def test_random_proposals(metric, offset, n):
@@ -59,7 +59,7 @@ def test_random_proposals(metric, offset, n):
     assert shares[-1] == 0
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 @pytest.mark.parametrize("step", [1, 4, 8, 16])
 def test_ties(metric, step):
     """Proposals on the lattice of the anchors' centres and edges: many scores hit S exactly."""
@@ -75,12 +75,12 @@ def test_there_are_ties_in_the_test_above():
     anchors, grid_sizes = make_anchors(ratios=[0.25, 1.0, 4.0])
     proposals = random_proposals(60, seed=8, step=8)
     below = torch.nextafter(torch.tensor(0.5), torch.tensor(0.0)).item()
-    at = assert_equal_choice(anchors, grid_sizes, proposals, "ii", 0.5)
-    just_below = assert_equal_choice(anchors, grid_sizes, proposals, "ii", below)
+    at = assert_equal_choice(anchors, grid_sizes, proposals, "ioa", 0.5)
+    just_below = assert_equal_choice(anchors, grid_sizes, proposals, "ioa", below)
     assert (just_below & ~at).sum() > 10
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_proposals_that_are_anchors(metric):
     """Scores of 1 exactly, and sides that are equal to the bit."""
     anchors, grid_sizes = make_anchors()
@@ -89,7 +89,7 @@ def test_proposals_that_are_anchors(metric):
         assert_equal_choice(anchors, grid_sizes, proposals, metric, threshold)
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_odd_proposals(metric):
     """Empty, inverted and not finite ones count as absent; slivers and giants are ordinary."""
     anchors, grid_sizes = make_anchors()
@@ -113,7 +113,7 @@ def test_odd_proposals(metric):
                 assert not kept.any()
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_large_frames(metric):
     """Coordinates of ten thousand have fewer bits after the point."""
     anchors, grid_sizes = make_anchors(64, 12000)
@@ -122,7 +122,7 @@ def test_large_frames(metric):
         assert_equal_choice(anchors, grid_sizes, proposals, metric, threshold)
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_levels_of_one_row_or_column(metric):
     for height, width in ((64, 256), (256, 64), (3, 3)):
         anchors, grid_sizes = make_anchors(height, width)
@@ -135,13 +135,13 @@ def test_nothing_there():
     anchors, grid_sizes = make_anchors()
     total = sum(map(len, anchors))
     nothing = torch.zeros(0, 4)
-    assert sample_anchor_grid(anchors, grid_sizes, nothing, "ii", 0.0).tolist() == [False] * total
-    assert sample_anchor_grid(anchors, grid_sizes, nothing, "ii", -1.0).all()
+    assert sample_anchor_grid(anchors, grid_sizes, nothing, "ioa", 0.0).tolist() == [False] * total
+    assert sample_anchor_grid(anchors, grid_sizes, nothing, "ioa", -1.0).all()
     with pytest.raises(ConfigError, match="METRIC is 'dice'"):
         sample_anchor_grid(anchors, grid_sizes, nothing, "dice")
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_rows_in_blocks(metric, monkeypatch):
     """So many proposals that not all pairs are held at a time: here 64 of them with one row."""
     monkeypatch.setattr(anchor_grid, "_BLOCK_ELEMENTS", 64)
@@ -149,7 +149,7 @@ def test_rows_in_blocks(metric, monkeypatch):
     assert_equal_choice(anchors, grid_sizes, random_proposals(64, seed=6), metric, 0.25)
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_few_anchors_need_the_definition(metric, monkeypatch):
     """Otherwise it would be exact for the wrong reason, and slow."""
     scored = []

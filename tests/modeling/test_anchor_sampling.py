@@ -38,14 +38,14 @@ def definition(anchors: torch.Tensor, proposals: torch.Tensor, metric: str) -> t
             width = max(0.0, min(ax2, px2) - max(ax1, px1))
             height = max(0.0, min(ay2, py2) - max(ay1, py1))
             overlap = width * height
-            other = 0.0 if metric == "ii" else (px2 - px1) * (py2 - py1) - overlap
+            other = 0.0 if metric == "ioa" else (px2 - px1) * (py2 - py1) - overlap
             best = max(best, overlap / (area + other))
         scores.append(best)
     return torch.tensor(scores)
 
 
 @pytest.mark.parametrize(
-    ("proposals", "ii", "iou"),
+    ("proposals", "ioa", "iou"),
     [
         # |A ∩ p| = 5 * 10 = 50; |p| = 100: 50 / 100; 50 / (100 + 100 - 50)
         (boxes([5, 0, 15, 10]), 0.5, 1 / 3),
@@ -69,15 +69,17 @@ def definition(anchors: torch.Tensor, proposals: torch.Tensor, metric: str) -> t
         (boxes([-10, 0, 1, 10]), 0.1, 10 / 200),
     ],
 )
-def test_hand_computed(proposals, ii, iou):
+def test_hand_computed(proposals, ioa, iou):
     anchors = boxes(UNIT)
-    torch.testing.assert_close(anchor_sampling_scores(anchors, proposals, "ii"), torch.tensor([ii]))
+    torch.testing.assert_close(
+        anchor_sampling_scores(anchors, proposals, "ioa"), torch.tensor([ioa])
+    )
     torch.testing.assert_close(
         anchor_sampling_scores(anchors, proposals, "iou"), torch.tensor([iou])
     )
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_equals_definition(metric):
     anchors, proposals = random_boxes(150, 0), random_boxes(40, 1)
     scores = anchor_sampling_scores(anchors, proposals, metric)
@@ -86,14 +88,14 @@ def test_equals_definition(metric):
     assert scores.max() <= 1
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_boxes_and_tensors_alike(metric):
     anchors, proposals = random_boxes(20, 2), random_boxes(5, 3)
     expected = anchor_sampling_scores(anchors, proposals, metric)
     assert torch.equal(anchor_sampling_scores(Boxes(anchors), Boxes(proposals), metric), expected)
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 @pytest.mark.parametrize("block_elements", [1, 7, 40, 41, 1000, 10**6])
 def test_blocks_do_not_matter(metric, block_elements):
     """From one anchor a block (even where that is above the limit) to all, equal to the bit."""
@@ -103,7 +105,7 @@ def test_blocks_do_not_matter(metric, block_elements):
     assert torch.equal(got, expected)
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_never_holds_the_whole_matrix(metric):
     """The largest tensor made on the way is a block, not anchors x proposals."""
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -124,19 +126,19 @@ def test_never_holds_the_whole_matrix(metric):
     assert 12_000 <= largest <= 50_000  # 12,000: the coordinates of the anchors
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_no_proposals(metric):
     scores = anchor_sampling_scores(random_boxes(5, 8), boxes(), metric)
     assert scores.tolist() == [0.0] * 5
     assert not sample_anchors(random_boxes(5, 8), boxes(), metric, 0.0).any()
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_no_anchors(metric):
     assert anchor_sampling_scores(boxes(), random_boxes(5, 9), metric).shape == (0,)
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 @pytest.mark.parametrize(
     "anchor",
     [
@@ -157,7 +159,7 @@ def test_degenerate_anchors_score_zero(metric, anchor):
     assert scores.tolist() == [0.0, 1.0]
 
 
-@pytest.mark.parametrize("metric", ["ii", "iou"])
+@pytest.mark.parametrize("metric", ["ioa", "iou"])
 @pytest.mark.parametrize(
     "proposal", [[5, 0, 5, 10], [8, 8, 2, 2], [NAN, 0, 10, 10], [0, 0, INF, 10]]
 )
@@ -169,10 +171,10 @@ def test_degenerate_proposals_count_as_absent(metric, proposal):
     ("metric", "proposal", "score"),
     [
         # half of A; 50 / 100 is exact in binary
-        ("ii", [5, 0, 15, 10], 0.5),
+        ("ioa", [5, 0, 15, 10], 0.5),
         # one tenth of A: 10 / 100 rounds to the float32 nearest to 0.1, which as a 64-bit number is
         # above 0.1
-        ("ii", [9, 0, 30, 10], 0.1),
+        ("ioa", [9, 0, 30, 10], 0.1),
         # |A ∩ p| = 40, |A ∪ p| = 100
         ("iou", [0, 0, 4, 10], 0.4),
         # |A ∩ p| = 50, |A ∪ p| = 100
@@ -189,7 +191,7 @@ def test_a_score_equal_to_the_threshold_is_dropped(metric, proposal, score):
 
 def test_threshold_zero_needs_an_overlap():
     anchors = boxes(UNIT, [20, 20, 30, 30])
-    assert sample_anchors(anchors, boxes([9, 9, 12, 12]), "ii", 0.0).tolist() == [True, False]
+    assert sample_anchors(anchors, boxes([9, 9, 12, 12]), "ioa", 0.0).tolist() == [True, False]
 
 
 def test_negative_threshold_keeps_all_and_computes_nothing(monkeypatch):
@@ -197,7 +199,7 @@ def test_negative_threshold_keeps_all_and_computes_nothing(monkeypatch):
         "msnet_d2.modeling.proposal_generator.anchor_filter.anchor_sampling_scores", None
     )
     anchors = boxes(UNIT, [NAN, 0, 1, 1], [3, 3, 3, 3])
-    assert sample_anchors(anchors, boxes(), "ii", -1.0).tolist() == [True] * 3
+    assert sample_anchors(anchors, boxes(), "ioa", -1.0).tolist() == [True] * 3
 
 
 def test_no_gradient():
@@ -208,5 +210,5 @@ def test_no_gradient():
 
 @pytest.mark.parametrize("function", [anchor_sampling_scores, sample_anchors])
 def test_unknown_metric(function):
-    with pytest.raises(ConfigError, match=r"METRIC is 'giou'; expected one of 'ii', 'iou'"):
+    with pytest.raises(ConfigError, match=r"METRIC is 'giou'; expected one of 'ioa', 'iou'"):
         function(boxes(UNIT), boxes(UNIT), "giou")

@@ -88,7 +88,7 @@ def test_parents_equal_a_stock_rpn_of_their_own(
 # --- which anchors propose
 
 
-@pytest.mark.parametrize(("metric", "threshold"), [("ii", 0.5), ("iou", 0.2)])
+@pytest.mark.parametrize(("metric", "threshold"), [("ioa", 0.5), ("iou", 0.2)])
 def test_proposals_come_from_kept_anchors_alone(
     tiny_cfg, input_shape, make_hrpn, make_inputs, fix_parents, metric, threshold
 ):
@@ -195,10 +195,10 @@ def test_parents_can_be_limited(make_hrpn, make_inputs, storage, factories, fix_
         return [bool((s > 0.9).any()) for s in scores]
 
     assert kept_parents() == [True, True, True]
-    assert kept_parents(MAX_PARENT_PROPOSALS=(1, 2)) == [True, not training, False]
-    assert kept_parents(MAX_PARENT_PROPOSALS=(0, 0)) == [False, False, False]
-    assert kept_parents(MIN_PARENT_OBJECTNESS=0.5) == [True, True, False]
-    assert kept_parents(MIN_PARENT_OBJECTNESS=0.51) == [True, False, False]
+    assert kept_parents(PARENT_TOPK_TRAIN=1, PARENT_TOPK_TEST=2) == [True, not training, False]
+    assert kept_parents(PARENT_TOPK_TRAIN=0, PARENT_TOPK_TEST=0) == [False, False, False]
+    assert kept_parents(PARENT_OBJECTNESS_THRESH=0.5) == [True, True, False]
+    assert kept_parents(PARENT_OBJECTNESS_THRESH=0.51) == [True, False, False]
 
 
 # --- settings
@@ -229,10 +229,13 @@ def test_parent_on_fewer_features(make_hrpn, make_inputs, storage, factories, si
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"METRIC": "giou"}, r"METRIC is 'giou'; expected one of 'ii', 'iou'"),
-        ({"MIN_PARENT_OBJECTNESS": 1.5}, r"MIN_PARENT_OBJECTNESS is 1.5; expected a probability"),
-        ({"MAX_PARENT_PROPOSALS": (-2, 5)}, r"MAX_PARENT_PROPOSALS is \(-2, 5\); expected"),
-        ({"MAX_PARENT_PROPOSALS": (5,)}, r"MAX_PARENT_PROPOSALS is \(5,\); expected"),
+        ({"METRIC": "giou"}, r"METRIC is 'giou'; expected one of 'ioa', 'iou'"),
+        (
+            {"PARENT_OBJECTNESS_THRESH": 1.5},
+            r"PARENT_OBJECTNESS_THRESH is 1.5; expected a probability",
+        ),
+        ({"PARENT_TOPK_TRAIN": -2}, r"PARENT_TOPK_TRAIN is -2; expected a number of proposals"),
+        ({"PARENT_TOPK_TEST": -2}, r"PARENT_TOPK_TEST is -2; expected a number of proposals"),
         ({"PARENT_IN_FEATURES": ["p3", "p7"]}, r"PARENT_IN_FEATURES has p7, not among"),
     ],
 )

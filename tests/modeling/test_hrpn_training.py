@@ -124,7 +124,7 @@ def test_weight_of_the_parent_losses(make_hrpn, make_inputs, storage, factories,
     images, features = make_inputs(1)
     results = []
     for weight in (1.0, 0.25):
-        hrpn = make_hrpn(THRESHOLD=threshold, LOSS_WEIGHT=weight)
+        hrpn = make_hrpn(THRESHOLD=threshold, PARENT_LOSS_WEIGHT=weight)
         torch.manual_seed(5)
         results.append(hrpn(images, features, [factories.two_parts_one_parent()])[1])
     for name in LOSSES:

@@ -10,7 +10,8 @@ from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.structures import Boxes, Instances
 
 from msnet_d2.errors import ConfigError
-from msnet_d2.modeling.meta_arch.msnet import MSNet, assign_parents, select_parents
+from msnet_d2.modeling.meta_arch.msnet import MSNet
+from msnet_d2.structures.parents import assign_parents, select_parents
 
 RPN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_rpn_parent_cls", "loss_rpn_parent_loc"}
 
@@ -226,7 +227,7 @@ def test_no_parents_found(tiny_cfg, factories):
 
 def test_no_kept_anchor_at_all(tiny_cfg, factories, storage):
     """Nothing is detected, and training goes on with the ground truth as proposals."""
-    tiny_cfg.MODEL.HRPN.MAX_PARENT_PROPOSALS = (0, 0)
+    tiny_cfg.MODEL.HRPN.PARENT_TOPK_TRAIN = tiny_cfg.MODEL.HRPN.PARENT_TOPK_TEST = 0
     model = build_model(tiny_cfg)
     losses = model(factories.make_batch(factories.two_parts_one_parent(), factories.make_gt()))
     sum(losses.values()).backward()

@@ -6,7 +6,8 @@ import torch
 from pycocotools import mask as mask_utils
 
 from msnet_d2.errors import InputError
-from msnet_d2.structures.mask_crop import MaskCrop, MaskCropper, box_pixels, distinct_objects
+from msnet_d2.structures.duplicates import distinct_objects
+from msnet_d2.structures.mask_crop import MaskCrop, MaskCropper, box_pixels
 
 
 def test_rle_of_a_crop_is_that_of_the_whole_frame():

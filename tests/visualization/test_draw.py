@@ -8,7 +8,8 @@ import torch
 from detectron2.structures import Boxes, BoxMode, Instances
 
 from msnet_d2.errors import InputError
-from msnet_d2.structures.mask_crop import MaskCrop, distinct_objects
+from msnet_d2.structures.duplicates import distinct_objects
+from msnet_d2.structures.mask_crop import MaskCrop
 from msnet_d2.visualization.brushes import Layout
 from msnet_d2.visualization.draw import (
     contact_sheet,

@@ -12,7 +12,7 @@ import numpy as np
 
 from msnet_d2.data.isbda.categories import read_categories
 from msnet_d2.errors import InputError
-from msnet_d2.structures.checked_rle import checked_rle
+from msnet_d2.structures.rle import checked_rle
 from msnet_d2.utils.text import brief
 from msnet_d2.video.results import FORMAT
 

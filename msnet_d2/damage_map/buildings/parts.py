@@ -10,7 +10,7 @@ import numpy as np
 
 from msnet_d2.damage_map.buildings.levels import Vote, vote
 from msnet_d2.damage_map.buildings.observations import Observation, PartObservation
-from msnet_d2.structures.mask_crop import annotation_mask
+from msnet_d2.structures.annotation_mask import annotation_mask
 
 # Parts are one from this intersection over the smaller one on.
 SAME_PART = 0.4

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from detectron2.structures import BoxMode
 
 from msnet_d2.data.isbda.categories import CategoryMap
-from msnet_d2.structures.checked_rle import checked_rle
+from msnet_d2.structures.rle import checked_rle
 from msnet_d2.utils.text import brief
 
 __all__ = ["read_annotation"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from msnet_d2.data.isbda.isbda import register_isbda_instances
+from msnet_d2.data.isbda.json_dataset import register_isbda_instances
 from msnet_d2.errors import DatasetError
 
 __all__ = ["dataset_files", "register_builtin_datasets", "resolve_dataset", "resolve_datasets"]

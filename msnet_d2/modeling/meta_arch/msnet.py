@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import nms
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import Boxes, Instances
-from detectron2.structures.boxes import pairwise_intersection
+from detectron2.structures import Instances
 
 from msnet_d2.errors import ConfigError
 from msnet_d2.modeling.roi_heads.parent_heads import detect_parents
 from msnet_d2.score_refinement.refinable import RefinableRCNN
 from msnet_d2.score_refinement.refinement_frame import attach_refinement_frames
+from msnet_d2.structures.parents import assign_parents, select_parents
 
-__all__ = ["MSNet", "assign_parents", "select_parents"]
+__all__ = ["MSNet"]
 
 
 @META_ARCH_REGISTRY.register()
@@ -164,52 +162,3 @@ class MSNet(RefinableRCNN):
                 result.pred_parent_boxes.clip((height, width))
             outputs.append({"instances": result})
         return outputs
-
-
-def select_parents(
-    proposals: Instances, *, score_thresh: float, nms_thresh: float, topk: int
-) -> Instances:
-    """The parents to show among the parent proposals of an image.
-
-    Args:
-        proposals: P Instances with ``proposal_boxes`` and ``objectness_logits``.
-        score_thresh: proposals of a probability (sigmoid of the logit) not above this are left out.
-        nms_thresh: of two proposals that overlap by a larger IoU, the better one stays.
-        topk: at most so many are returned.
-
-    Returns:
-        Instances with ``pred_boxes`` and ``scores``, best first; empty if there are none.
-    """
-    scores = proposals.objectness_logits.float().sigmoid()
-    above = scores > score_thresh
-    boxes, scores = proposals.proposal_boxes[above], scores[above]
-    best = nms(boxes.tensor, scores, nms_thresh)[:topk]
-    return Instances(proposals.image_size, pred_boxes=boxes[best], scores=scores[best])
-
-
-def assign_parents(instances: Instances, parents: Instances) -> None:
-    """Give each instance the parent it lies in best, in place.
-
-    That is the parent with the largest share of the instance's box inside it (inner intersection),
-    and of several the one with the highest score. An instance that lies in none gets the box (0, 0,
-    0, 0) and the score 0.
-
-    Args:
-        instances: N Instances with ``pred_boxes``. Sets ``pred_parent_boxes`` (Boxes of N) and
-            ``parent_scores`` (N,).
-        parents: M Instances with ``pred_boxes`` and ``scores``.
-    """
-    boxes = instances.pred_boxes.tensor
-    if len(instances) == 0 or len(parents) == 0:
-        instances.pred_parent_boxes = Boxes(torch.zeros_like(boxes))
-        instances.parent_scores = boxes.new_zeros(len(boxes))
-        return
-    # The instance's own area is the same for all parents, so the largest intersection decides.
-    overlap = pairwise_intersection(instances.pred_boxes, parents.pred_boxes)  # (N, M)
-    largest = overlap.amax(dim=1, keepdim=True)
-    scores = parents.scores.to(boxes.dtype)
-    candidates = torch.where(overlap == largest, scores, scores.new_tensor(-1.0))
-    score, index = candidates.max(dim=1)
-    inside = largest[:, 0] > 0
-    instances.pred_parent_boxes = Boxes(parents.pred_boxes.tensor[index] * inside[:, None])
-    instances.parent_scores = score * inside

@@ -18,7 +18,7 @@ from msnet_d2.errors import ConfigError
 
 __all__ = ["METRICS", "anchor_sampling_scores", "check_metric", "sample_anchors"]
 
-METRICS = ("ii", "iou")
+METRICS = ("ioa", "iou")
 
 # Anchors x proposals held at a time. Two such blocks of float32 stay within a core's cache on a CPU
 # (2 MiB); a GPU wants fewer, larger launches and has the memory for them.
@@ -37,13 +37,13 @@ def check_metric(metric: str) -> None:
 def anchor_sampling_scores(
     anchors: Boxes | torch.Tensor,
     proposals: Boxes | torch.Tensor,
-    metric: str = "ii",
+    metric: str = "ioa",
     *,
     block_elements: int | None = None,
 ) -> torch.Tensor:
     """How well each anchor A lies in the parent proposals p.
 
-    * "ii", inner intersection: ``max_p |A ∩ p| / |A|``, the share of the anchor inside a parent;
+    * "ioa", inner intersection: ``max_p |A ∩ p| / |A|``, the share of the anchor inside a parent;
     * "iou", intersection over union: ``max_p |A ∩ p| / |A ∪ p|``.
 
     This is the plain definition, computed in blocks of anchors: the R × P matrix is never held
@@ -86,7 +86,7 @@ def anchor_sampling_scores(
             union = anchor_areas[part, None] + proposal_areas
             overlap.div_(union.sub_(overlap))
         torch.amax(overlap, dim=1, out=scores[part])
-    if metric == "ii":
+    if metric == "ioa":
         # Division by a positive number keeps the order, rounding included: dividing the largest
         # intersection gives the same bits as the largest quotient.
         scores.div_(anchor_areas)
@@ -96,7 +96,7 @@ def anchor_sampling_scores(
 def sample_anchors(
     anchors: Boxes | torch.Tensor,
     proposals: Boxes | torch.Tensor,
-    metric: str = "ii",
+    metric: str = "ioa",
     threshold: float = 0.1,
 ) -> torch.Tensor:
     """Which anchors the part RPN uses: those that score strictly above the threshold.

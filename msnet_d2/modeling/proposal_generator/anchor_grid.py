@@ -49,7 +49,7 @@ def sample_anchor_grid(
     anchors: Sequence[Boxes],
     grid_sizes: Sequence[tuple[int, int]],
     proposals: Boxes | torch.Tensor,
-    metric: str = "ii",
+    metric: str = "ioa",
     threshold: float = 0.1,
     *,
     dense: bool | None = None,
@@ -61,7 +61,7 @@ def sample_anchor_grid(
             fastest, then columns, then rows.
         grid_sizes: per level, (H, W).
         proposals: (P, 4).
-        metric: "ii" or "iou".
+        metric: "ioa" or "iou".
         threshold: S of the paper.
         dense: how it is computed, which the result does not depend on. False: shape by shape, and
             only the pairs of a proposal and a row that overlap, as suits a CPU. True: all pairs and
@@ -180,7 +180,7 @@ def _count_intervals(
         counts: (2, bins) int32, of anchors that pass for certain and of those that may.
         rows: M of them; unless ``dense`` of one shape.
         proposals: (P, 4), finite; empty ones keep nothing.
-        metric: "ii" or "iou".
+        metric: "ioa" or "iou".
         threshold: S.
         margin: of lengths, in pixels.
         dense: see :func:`sample_anchor_grid`.
@@ -225,7 +225,7 @@ def _needed_overlap(
     Inner intersection: I / A = S at I = S · A. Intersection over union: I / (A + p − I) = S at
     I = (A + p) · S / (1 + S).
     """
-    if metric == "ii":
+    if metric == "ioa":
         return threshold * own_area
     return (own_area + area) * (threshold / (1 + threshold))
 

@@ -76,9 +76,8 @@ class HierarchicalRPN(RPN):
     2. An anchor is kept if its sampling score against the parent proposals of its image (see
        :mod:`.anchor_filter`) is strictly greater than the threshold.
     3. Only kept anchors are matched, sampled for the loss, and turned into proposals. The authors'
-    code samples
-       labels before it filters, which leaves fewer than the intended number; here the filter comes
-       first. Each ground truth that overlaps a kept anchor keeps its best one.
+       code samples labels before it filters, which leaves fewer than the intended number. Each
+       ground truth that overlaps a kept anchor keeps its best one.
 
     No gradient flows from the part RPN through the parent proposals. An image without parent
     proposals has no part proposals. With a threshold below 0, proposals and part losses equal
@@ -91,10 +90,10 @@ class HierarchicalRPN(RPN):
         self,
         *,
         parent_rpn: RPN,
-        metric: str = "ii",
+        metric: str = "ioa",
         threshold: float = 0.1,
-        min_parent_objectness: float = 0.0,
-        max_parent_proposals: tuple[int, int] = (-1, -1),
+        parent_objectness_thresh: float = 0.0,
+        parent_topk: tuple[int, int] = (-1, -1),
         parent_roi_heads: ROIHeads | None = None,
         parent_roi_loss_weight: float = 1.0,
         **rpn_arguments,
@@ -103,12 +102,12 @@ class HierarchicalRPN(RPN):
 
         Args:
             parent_rpn: proposes the parents. Its losses are weighted by its own ``loss_weight``.
-            metric: "ii" or "iou".
+            metric: one of :data:`.anchor_filter.METRICS`.
             threshold: S of the paper.
-            min_parent_objectness: probability in [0, 1] below which a parent proposal keeps no
+            parent_objectness_thresh: probability in [0, 1] below which a parent proposal keeps no
                 anchor.
-            max_parent_proposals: (train, test) how many parent proposals of an image, best first,
-                keep anchors; -1: all.
+            parent_topk: (train, test) number of parent proposals per image, best first, that keep
+                anchors; -1: all.
             parent_roi_heads: a second stage for parents, trained with the RPNs; None, as in the
                 paper: there is none. What it detects is for the meta-architecture, see
                 :mod:`..roi_heads.parent_heads`; anchors are chosen by the proposals.
@@ -121,24 +120,25 @@ class HierarchicalRPN(RPN):
         """
         super().__init__(**rpn_arguments)
         check_metric(metric)
-        if not 0.0 <= min_parent_objectness <= 1.0:
+        if not 0.0 <= parent_objectness_thresh <= 1.0:
             raise ConfigError(
-                f"MODEL.HRPN.MIN_PARENT_OBJECTNESS is {min_parent_objectness}; expected a "
+                f"MODEL.HRPN.PARENT_OBJECTNESS_THRESH is {parent_objectness_thresh}; expected a "
                 "probability in [0, 1]"
             )
-        if len(max_parent_proposals) != 2 or min(max_parent_proposals) < -1:
-            raise ConfigError(
-                f"MODEL.HRPN.MAX_PARENT_PROPOSALS is {tuple(max_parent_proposals)}; expected "
-                "(train, test), each a number of proposals or -1 for all"
-            )
+        for name, topk in zip(("TRAIN", "TEST"), parent_topk, strict=True):
+            if topk < -1:
+                raise ConfigError(
+                    f"MODEL.HRPN.PARENT_TOPK_{name} is {topk}; expected a number of proposals, or "
+                    "-1 for all"
+                )
         self.parent_rpn = parent_rpn
         self.parent_roi_heads = parent_roi_heads
         self.parent_roi_loss_weight = parent_roi_loss_weight
         self.metric = metric
         self.threshold = float(threshold)
-        self.min_parent_objectness = float(min_parent_objectness)
+        self.parent_objectness_thresh = float(parent_objectness_thresh)
         # Map from self.training to the setting, as RPN does.
-        self.max_parent_proposals = {True: max_parent_proposals[0], False: max_parent_proposals[1]}
+        self.parent_topk = {True: parent_topk[0], False: parent_topk[1]}
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
@@ -154,8 +154,8 @@ class HierarchicalRPN(RPN):
         ret["parent_rpn"] = RPN(_parent_config(cfg), input_shape)
         ret["metric"] = cfg.MODEL.HRPN.METRIC
         ret["threshold"] = cfg.MODEL.HRPN.THRESHOLD
-        ret["min_parent_objectness"] = cfg.MODEL.HRPN.MIN_PARENT_OBJECTNESS
-        ret["max_parent_proposals"] = cfg.MODEL.HRPN.MAX_PARENT_PROPOSALS
+        ret["parent_objectness_thresh"] = cfg.MODEL.HRPN.PARENT_OBJECTNESS_THRESH
+        ret["parent_topk"] = (cfg.MODEL.HRPN.PARENT_TOPK_TRAIN, cfg.MODEL.HRPN.PARENT_TOPK_TEST)
         ret["parent_roi_heads"] = build_parent_roi_heads(cfg, input_shape)
         ret["parent_roi_loss_weight"] = cfg.MODEL.HRPN.PARENT_ROI_LOSS_WEIGHT
         return ret
@@ -278,11 +278,11 @@ class HierarchicalRPN(RPN):
     def _sampling_parents(self, parents: Instances) -> Boxes:
         """The parent proposals of an image that keep anchors: (P, 4)."""
         boxes = parents.proposal_boxes
-        if self.min_parent_objectness > 0:
+        if self.parent_objectness_thresh > 0:
             probabilities = parents.objectness_logits.float().sigmoid()
-            boxes = boxes[probabilities >= self.min_parent_objectness]
-        most = self.max_parent_proposals[self.training]
-        return boxes if most < 0 else boxes[:most]  # sorted, best first
+            boxes = boxes[probabilities >= self.parent_objectness_thresh]
+        topk = self.parent_topk[self.training]
+        return boxes if topk < 0 else boxes[:topk]  # sorted, best first
 
     def _label_and_sample_kept(
         self,
@@ -424,6 +424,6 @@ def _parent_config(cfg: CfgNode) -> CfgNode:
         if len(values) > 1 and len(values) == len(part_features):
             cfg.MODEL.ANCHOR_GENERATOR[key] = [values[part_features.index(f)] for f in features]
     cfg.MODEL.RPN.IN_FEATURES = features
-    cfg.MODEL.RPN.LOSS_WEIGHT = cfg.MODEL.HRPN.LOSS_WEIGHT
+    cfg.MODEL.RPN.LOSS_WEIGHT = cfg.MODEL.HRPN.PARENT_LOSS_WEIGHT
     cfg.freeze()
     return cfg

@@ -1,4 +1,4 @@
-"""Mask R-CNN on classes of which some have no masks, and one may be the parents of the others."""
+"""ROI heads for data sets in which some classes have no masks."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import MetadataCatalog
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
+from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Instances
 
 from msnet_d2.errors import ConfigError
-from msnet_d2.modeling.meta_arch.msnet import assign_parents
-from msnet_d2.score_refinement.refinable import RefinableRCNN
 
-__all__ = ["MaskedClassROIHeads", "ParentClassRCNN", "classes_with_masks"]
+__all__ = ["MaskedClassROIHeads", "classes_with_masks", "parent_class"]
 
 
 def classes_with_masks(cfg: CfgNode) -> list[int]:
@@ -118,65 +116,3 @@ class MaskedClassROIHeads(StandardROIHeads):
             everyone[row] = masks
             all_of_image.pred_masks = everyone
         return instances
-
-
-@META_ARCH_REGISTRY.register()
-class ParentClassRCNN(RefinableRCNN):
-    """Generalized R-CNN whose last class is the parents of the others; f may stand beside it.
-
-    Detections of that class are not among the ``"instances"`` it returns but apart, as
-    ``"parents"`` (``pred_boxes`` and ``scores``), and each instance gets ``pred_parent_boxes`` and
-    ``parent_scores``, as :class:`msnet_d2.modeling.MSNet` returns them. So it is evaluated on the
-    parts alone, and its parents can be scored as well.
-    """
-
-    @configurable
-    def __init__(self, *, parent_class: int, **rcnn_arguments):
-        """``parent_class`` is the index of the class; the rest as in GeneralizedRCNN."""
-        super().__init__(**rcnn_arguments)
-        self.parent_class = parent_class
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
-        """Detectron2's arguments, and :func:`parent_class`.
-
-        Raises:
-            ConfigError: if the config names no parent class, or one that is not the last.
-        """
-        parent = parent_class(cfg)
-        if parent is None:
-            raise ConfigError(
-                "MODEL.META_ARCHITECTURE is ParentClassRCNN, but MODEL.ROI_HEADS.PARENT_CLASS is "
-                f"{cfg.MODEL.ROI_HEADS.PARENT_CLASS}; set it to the last class, "
-                f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES - 1}, or take GeneralizedRCNN"
-            )
-        return {**super().from_config(cfg), "parent_class": parent}
-
-    def inference(
-        self,
-        batched_inputs: list[dict],
-        detected_instances: list[Instances] | None = None,
-        do_postprocess: bool = True,
-    ) -> list[dict] | list[Instances]:
-        """Detect; arguments are Detectron2's, and its results have the parents apart.
-
-        They are dropped where nothing is post-processed, since Instances alone are returned then.
-        Boxes that were given come back all, in their order.
-        """
-        results = super().inference(batched_inputs, detected_instances, do_postprocess)
-        if detected_instances is not None:
-            return results
-        if not do_postprocess:
-            return [x[x.pred_classes != self.parent_class] for x in results]
-        return [{**result, **self._set_apart(result["instances"])} for result in results]
-
-    def _set_apart(self, detections: Instances) -> dict[str, Instances]:
-        is_parent = detections.pred_classes == self.parent_class
-        instances = detections[~is_parent]
-        parents = Instances(
-            detections.image_size,
-            pred_boxes=detections.pred_boxes[is_parent],
-            scores=detections.scores[is_parent],
-        )
-        assign_parents(instances, parents)
-        return {"instances": instances, "parents": parents}

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from msnet_benchmark.cells import Cell
 from msnet_benchmark.matches import Matches
+from msnet_d2.checkpoint.load_weights import load_trained_weights
 from msnet_d2.data import resolve_dataset
-from msnet_d2.inference.load_weights import load_trained_weights
 from msnet_d2.modeling.proposal_generator.anchor_filter import METRICS, anchor_sampling_scores
 
 __all__ = [
@@ -46,8 +46,8 @@ class ParentChoice:
 
     Attributes:
         name: for people.
-        objectness: MIN_PARENT_OBJECTNESS, a probability.
-        most: MAX_PARENT_PROPOSALS; None: no limit.
+        objectness: PARENT_OBJECTNESS_THRESH, a probability.
+        most: PARENT_TOPK_TEST; None: no limit.
     """
 
     name: str

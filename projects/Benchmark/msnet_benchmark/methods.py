@@ -190,7 +190,7 @@ def make_variant(words: Sequence[str], known: Mapping[str, Method] | None = None
     if len(words) < 4 or len(words) % 2:
         raise InputError(
             f"--variant {' '.join(words)}: expected NAME METHOD KEY VALUE [KEY VALUE …], such as "
-            "msnet_sure msnet MODEL.HRPN.MIN_PARENT_OBJECTNESS 0.5"
+            "msnet_sure msnet MODEL.HRPN.PARENT_OBJECTNESS_THRESH 0.5"
         )
     name, base, *opts = words
     if name in METHODS or name in (known or {}) or not name.replace("_", "").isalnum():

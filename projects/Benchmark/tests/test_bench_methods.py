@@ -34,7 +34,7 @@ def test_every_method_has_a_config_of_the_same_budget(name, family):
 def test_metrics_of_both_families():
     for family in FAMILIES:
         ii, iou = (method_config(METHODS[n], family).MODEL.HRPN for n in ("msnet", "msnet_iou"))
-        assert (ii.METRIC, ii.THRESHOLD) == ("ii", 0.1)
+        assert (ii.METRIC, ii.THRESHOLD) == ("ioa", 0.1)
         assert (iou.METRIC, iou.THRESHOLD) == ("iou", 0.4)
 
 
@@ -113,16 +113,16 @@ def test_unknown_methods(names, message):
 
 
 def test_variants():
-    key = "MODEL.HRPN.MIN_PARENT_OBJECTNESS"
+    key = "MODEL.HRPN.PARENT_OBJECTNESS_THRESH"
     sure = make_variant(["sure", "msnet", key, "0.5"])
     surer = make_variant(["surer", "sure", "MODEL.HRPN.THRESHOLD", "0.3"], {"sure": sure})
     variants = {"sure": sure, "surer": surer}
     (found,) = find_methods(["surer"], variants)
     hrpn = method_config(found, "quick").MODEL.HRPN
-    assert (hrpn.MIN_PARENT_OBJECTNESS, hrpn.THRESHOLD) == (0.5, 0.3)
+    assert (hrpn.PARENT_OBJECTNESS_THRESH, hrpn.THRESHOLD) == (0.5, 0.3)
     (refined,) = find_methods(["sure+srn"], variants)
     assert [m.name for m in with_bases([refined], variants)] == ["sure", "sure+srn"]
-    assert method_config(refined, "quick").MODEL.HRPN.MIN_PARENT_OBJECTNESS == 0.5
+    assert method_config(refined, "quick").MODEL.HRPN.PARENT_OBJECTNESS_THRESH == 0.5
 
 
 @pytest.mark.parametrize(

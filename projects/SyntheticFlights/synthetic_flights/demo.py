@@ -135,18 +135,18 @@ class Demo:
                 write_dataset(replace(plan, workers=self.workers, overwrite=True), bar.update)
 
     def _train(self) -> None:
-        from msnet_d2.engine.trainer import train
+        from msnet_d2.engine import train
 
         shutil.rmtree(self.model, ignore_errors=True)
         train(self._config(self.settings.config, self.model, **{"DATASETS.TEST": ()}))
 
     def _evaluate(self) -> None:
-        from msnet_d2.engine.trainer import evaluate
+        from msnet_d2.engine import evaluate
 
         evaluate(self._config(self.settings.config, self.model), str(self._weights(self.model)))
 
     def _train_srn(self) -> None:
-        from msnet_d2.engine.trainer import train
+        from msnet_d2.engine import train
 
         shutil.rmtree(self.srn, ignore_errors=True)
         videos = sorted((self.clips / "videos").glob("*.mp4"))[:-1]
@@ -158,7 +158,7 @@ class Demo:
         train(self._refined_config(**overrides))
 
     def _evaluate_refined(self) -> None:
-        from msnet_d2.engine.trainer import evaluate
+        from msnet_d2.engine import evaluate
 
         evaluate(self._refined_config(), str(self._weights(self.srn)))
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
 from msnet_d2.errors import WeightsError
-from msnet_d2.inference.output_guard import first_non_finite, guard_outputs
+from msnet_d2.modeling.output_guard import first_non_finite, guard_outputs
 
 __all__ = ["load_trained_weights"]
 
@@ -16,7 +16,7 @@ def load_trained_weights(
 ) -> str | None:
     """Load a trained model's weights, and let it refuse to compute what is not finite.
 
-    See :func:`msnet_d2.inference.output_guard.guard_outputs`.
+    See :func:`msnet_d2.modeling.output_guard.guard_outputs`.
 
     Args:
         model: receives them.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as mask_util
 
-from msnet_d2.structures.checked_rle import checked_rle, rle_counts
+from msnet_d2.structures.rle import checked_rle, rle_counts
 
 
 def test_counts_by_hand():
