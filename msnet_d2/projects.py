@@ -7,22 +7,28 @@ that cannot be loaded disturbs only itself; ``msnet doctor`` shows why.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msnet_d2.errors import ConfigError
 
 __all__ = [
     "GROUP",
     "InstalledProject",
     "Project",
+    "broken_projects",
+    "find_registered",
     "import_object",
     "installed_projects",
+    "project_commands",
     "register",
 ]
 
@@ -30,7 +36,14 @@ logger = logging.getLogger(__name__)
 
 GROUP = "msnet_d2.projects"
 # What this package itself registers with Detectron2 and with its own registries.
-_OWN_COMPONENTS = ("msnet_d2.data", "msnet_d2.modeling", "msnet_d2.score_refinement")
+_OWN_COMPONENTS = (
+    "msnet_d2.data",
+    "msnet_d2.evaluation",
+    "msnet_d2.modeling",
+    "msnet_d2.score_refinement",
+)
+# What the code of strangers may raise. Ctrl-C stays the user's.
+_FAILURES = (Exception, SystemExit)
 
 
 @dataclass(frozen=True)
@@ -40,11 +53,11 @@ class Project:
     Attributes:
         title: one line for people.
         add_config: function that adds the project's keys to a config, in place.
-        components: modules that register models, mappers, evaluators, loaders and video detectors
-            when they are imported.
+        components: modules that register models, data sets, mappers, loaders, evaluators and video
+            detectors when they are imported.
         commands: ``msnet`` subcommand -> module with ``HELP``, ``add_arguments`` and ``run``, as
             those of :mod:`msnet_d2.cli`.
-        bench_methods: mapping of methods that ``msnet bench`` compares, by name.
+        bench_methods: mapping of methods for a benchmark to compare, by name.
     """
 
     title: str
@@ -63,7 +76,8 @@ class InstalledProject:
         package: its Python package.
         version: of its distribution; empty if unknown.
         project: what it brings; None if it could not be loaded.
-        error: why it, or part of it, could not be loaded; empty if it could.
+        error: why it, or part of it, could not be loaded; empty if it could. Nothing of a project
+            with an error is used.
     """
 
     name: str
@@ -72,7 +86,12 @@ class InstalledProject:
     project: Project | None = None
     error: str = ""
 
-    def fail(self, error: Exception) -> None:
+    @property
+    def usable(self) -> Project | None:
+        """What it brings; None if it, or part of it, could not be loaded."""
+        return None if self.error else self.project
+
+    def fail(self, error: BaseException) -> None:
         """Note why the project is out of use; the first reason stays."""
         if not self.error:
             self.error = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
@@ -84,17 +103,19 @@ class InstalledProject:
         """The object ``"module:name"`` or module of this project; None if it cannot be imported."""
         try:
             return import_object(reference)
-        except Exception as error:
+        except _FAILURES as error:
             self.fail(error)
             return None
 
     def config_folders(self) -> Iterator[Path]:
         """Where its config files are: in the package, or beside it in a checkout."""
-        spec = importlib.util.find_spec(self.package)
-        if spec is None or spec.origin is None:
+        try:
+            spec = importlib.util.find_spec(self.package)
+        except (ImportError, ValueError):
             return
-        here = Path(spec.origin).parent
-        yield from (f for f in (here / "configs", here.parent / "configs") if f.is_dir())
+        for here in map(Path, (spec and spec.submodule_search_locations) or ()):
+            beside = [here.parent / "configs"] if (here.parent / "pyproject.toml").exists() else []
+            yield from (folder for folder in (here / "configs", *beside) if folder.is_dir())
 
 
 @functools.cache
@@ -112,7 +133,7 @@ def installed_projects() -> tuple[InstalledProject, ...]:
             if not isinstance(project, Project):
                 raise TypeError(f"{entry.value} is {type(project).__name__}, not a Project")
             installed.project = project
-        except Exception as error:  # whatever a stranger's module raises
+        except _FAILURES as error:
             installed.fail(error)
     return tuple(found[name] for name in sorted(found))
 
@@ -133,5 +154,48 @@ def register() -> None:
         importlib.import_module(module)
     for installed in installed_projects():
         for module in installed.project.components if installed.project else ():
-            if not installed.error:
+            if installed.usable:
                 installed.load(module)
+
+
+def project_commands(taken: Collection[str]) -> Iterator[tuple[str, Any, InstalledProject]]:
+    """The subcommands of projects: name, imported module, and whose it is.
+
+    A project whose command has a name that is ``taken``, or is another project's, is left out.
+    """
+    owners = dict.fromkeys(taken, "msnet_d2")
+    for installed in installed_projects():
+        commands = installed.usable.commands if installed.usable else {}
+        for name in commands:
+            if name in owners:
+                installed.fail(ValueError(f"its command {name} is one of {owners[name]}"))
+        modules = {name: installed.load(m) for name, m in commands.items() if installed.usable}
+        yield from ((n, m, installed) for n, m in modules.items() if installed.usable)
+        if installed.usable:
+            owners.update(dict.fromkeys(modules, installed.name))
+
+
+def broken_projects() -> str:
+    """For messages on something unknown: the projects that could not be loaded; often empty."""
+    broken = [f"{p.name} ({p.error})" for p in installed_projects() if p.error]
+    return f"these projects could not be loaded: {', '.join(broken)}" if broken else ""
+
+
+def find_registered(registry: Any, name: str, key: str) -> Any:
+    """The object ``name`` of a registry.
+
+    Args:
+        registry: of fvcore.
+        name: what the user asks for.
+        key: the config key that says so, for the message.
+
+    Raises:
+        ConfigError: if there is none of this name; it lists those that there are.
+    """
+    if name in registry:
+        return registry.get(name)
+    known = sorted(known for known, _ in registry)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    advice = f"did you mean {near[0]}? There are" if near else "there are"
+    broken = f"; {broken_projects()}" if broken_projects() else ""
+    raise ConfigError(f"{key} is {name!r}; {advice}: {', '.join(known)}{broken}")

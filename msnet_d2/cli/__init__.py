@@ -17,10 +17,11 @@ import sys
 import traceback
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 from msnet_d2 import __version__
 from msnet_d2.errors import MSNetError, explain_os_error
-from msnet_d2.projects import installed_projects
+from msnet_d2.projects import broken_projects, project_commands
 from msnet_d2.utils.third_party_warnings import silence_third_party_warnings
 
 # In the order of a user's first day. A module name that is a Python keyword or builtin gets a
@@ -56,32 +57,40 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"msnet_d2 {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, module in _command_modules():
-        sub = subparsers.add_parser(
-            name,
-            help=module.HELP,
-            description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        sub.add_argument(
-            "-v", "--verbose", action="store_true", help="log more, and show tracebacks"
-        )
-        module.add_arguments(sub)
-        sub.set_defaults(run=module.run)
+        sub = subparsers.add_parser(name, help=module.HELP, **_parser_options(module))
+        _fill(sub, module)
     return parser
+
+
+def _parser_options(module: ModuleType) -> dict[str, Any]:
+    return {
+        "description": module.__doc__,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+
+
+def _fill(parser: argparse.ArgumentParser, module: ModuleType) -> None:
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="log more, and show tracebacks"
+    )
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
 
 
 def _command_modules() -> Iterator[tuple[str, ModuleType]]:
     """The subcommands of this package, then those of projects that can be loaded."""
     for name, module_name in COMMANDS.items():
         yield name, importlib.import_module(module_name)
-    taken = set(COMMANDS)
-    for installed in installed_projects():
-        commands = installed.project.commands if installed.project else {}
-        for name, module_name in commands.items():
-            module = installed.load(module_name) if name not in taken else None
-            if module is not None:
-                taken.add(name)
-                yield name, module
+    for name, module, installed in project_commands(COMMANDS):
+        try:
+            # A parser that is half filled could not be taken back.
+            trial = argparse.ArgumentParser(usage=module.HELP, **_parser_options(module))
+            _fill(trial, module)
+            trial.format_help()
+        except (Exception, SystemExit) as error:
+            installed.fail(error)
+        else:
+            yield name, module
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -144,16 +153,11 @@ def _refuse_unknown_command(parser: argparse.ArgumentParser, name: str) -> None:
     if name in subparsers.choices:
         return
     near = difflib.get_close_matches(name, subparsers.choices, n=1)
-    broken = [f"{p.name} ({p.error})" for p in installed_projects() if p.error]
-    if near:
-        advice = f"did you mean {near[0]}?"
-    elif broken:
-        advice = f"these projects could not be loaded: {', '.join(broken)}"
-    else:
-        advice = (
-            "if it comes with a project, install that: run `make setup` in a checkout, or "
-            "`pip install ./projects/NAME`"
-        )
+    advice = f"did you mean {near[0]}?" if near else broken_projects()
+    advice = advice or (
+        "if it comes with a project, install that: run `make setup` in a checkout, or "
+        "`pip install ./projects/NAME`"
+    )
     parser.error(f"there is no command {name!r} here; {advice}")
 
 

@@ -234,7 +234,8 @@ def _optional(package: str, extra: str, purpose: str, import_module: Importer) -
 
 def _components(import_module: Importer) -> Finding:
     try:
-        import_module("msnet_d2.projects").register()
+        # Registers what there is, and lets projects add their keys.
+        import_module("msnet_d2.config").get_msnet_cfg()
         registry = import_module("detectron2.modeling").META_ARCH_REGISTRY
         if "MSNet" not in registry:
             raise ImportError("MSNet is not among Detectron2's meta-architectures")
@@ -250,11 +251,10 @@ def _components(import_module: Importer) -> Finding:
 
 def _project(installed: InstalledProject, working: bool) -> Finding:
     name = f"project {installed.name}"
-    if working and installed.project is not None and installed.project.add_config:
-        installed.load(installed.project.add_config)
-    if not installed.error:
-        title = installed.project.title if installed.project else ""
-        return Finding(name, f"{installed.version}: {title}")
+    if working and installed.usable and installed.usable.bench_methods:
+        installed.load(installed.usable.bench_methods)
+    if installed.usable:
+        return Finding(name, f"{installed.version}: {installed.usable.title}")
     remedy = f"install what it needs, or {sys.executable} -m pip uninstall it"
     return Finding(name, f"left out: {installed.error}", "note", remedy)
 

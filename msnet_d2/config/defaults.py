@@ -142,6 +142,14 @@ def _add_data_config(cfg: CN) -> None:
     # are decoded: a small file may stand for gigabytes. Decoding takes up to ten bytes a pixel.
     cfg.INPUT.MAX_PIXELS = 1 << 26
     cfg.INPUT.MAX_BYTES = 1 << 28
+    # Registered names of what reads the data, see msnet_d2/data/loading/build.py; "": the loader
+    # that the model needs.
+    cfg.INPUT.MAPPER = "ISBDADatasetMapper"
+    cfg.DATALOADER.TRAIN_LOADER = ""
+    cfg.DATALOADER.TEST_LOADER = ""
+    # Registered names of evaluators, see msnet_d2/evaluation/build.py; (): the one that the
+    # metadata of the data set name as evaluator_type, or else COCO's.
+    cfg.TEST.EVALUATORS = ()
     # Name of Detectron2's optimiser: "SGD" (the paper's detector) or "ADAM" (the paper's SRN) or
     # "ADAMW".
     cfg.SOLVER.OPTIMIZER = "SGD"

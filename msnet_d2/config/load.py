@@ -167,12 +167,14 @@ def _check_device(cfg: CfgNode, *, chosen_here: bool) -> None:
 
 
 def _with_tuples(cfg: CfgNode, opts: list[Any]) -> list[Any]:
-    """Overrides in which one data set stands for a tuple of one, as in ``DATASETS.TEST a:val``."""
+    """Overrides in which one name stands for a tuple of one, as in ``DATASETS.TEST a:val``."""
     fixed = list(opts)
     for index in range(0, len(opts) - 1, 2):
         section, _, key = opts[index].partition(".")
         value = opts[index + 1]
-        takes_several = section == "DATASETS" and isinstance(cfg.DATASETS.get(key), (tuple, list))
+        takes_several = opts[index] == "TEST.EVALUATORS" or (
+            section == "DATASETS" and isinstance(cfg.DATASETS.get(key), (tuple, list))
+        )
         if takes_several and isinstance(value, str) and value[:1] not in ("(", "["):
             fixed[index + 1] = (value,) if value else ()
     return fixed
@@ -186,16 +188,25 @@ def _hint_on_order(opts: list[Any]) -> str:
 
 def _add_project_config(cfg: CfgNode, installed: InstalledProject) -> None:
     """Add a project's keys; a project that fails leaves the config as it was."""
-    project = installed.project
-    if project is None or project.add_config is None or installed.error:
-        return
-    add_config = installed.load(project.add_config)
+    reference = installed.usable and installed.usable.add_config
+    add_config = installed.load(reference) if reference else None
     if add_config is None:
         return
     extended = cfg.clone()
     try:
         add_config(extended)
-    except Exception as error:
+        _check_only_added(cfg, extended)
+    except (Exception, SystemExit) as error:
         installed.fail(error)
     else:
         cfg.update(extended)
+
+
+def _check_only_added(cfg: CfgNode, extended: CfgNode, prefix: str = "") -> None:
+    """Refuse keys of others that a project has changed or removed."""
+    for key, value in cfg.items():
+        name, now = f"{prefix}{key}", extended.get(key)
+        if isinstance(value, CfgNode) and isinstance(now, CfgNode):
+            _check_only_added(value, now, f"{name}.")
+        elif key not in extended or type(value) is not type(now) or value != now:
+            raise ValueError(f"its add_config changes {name}, a key of others")

@@ -19,7 +19,7 @@ from detectron2.config import CfgNode
 
 from msnet_d2.config.renamed_keys import rename_in_file
 from msnet_d2.errors import ConfigError
-from msnet_d2.projects import installed_projects
+from msnet_d2.projects import broken_projects
 
 __all__ = [
     "explain_config_error",
@@ -210,13 +210,13 @@ def explain_config_error(error: Exception, cfg: CfgNode) -> str:
 
 def unknown_key(key: str, cfg: CfgNode) -> str:
     """Say that ``cfg`` has no such key, and which it has that is most like it."""
-    near = _nearest(key, list(keys_of(cfg)))
+    near, broken = _nearest(key, list(keys_of(cfg))), broken_projects()
     if near:
-        return f"unknown config key {key}; did you mean {near}?"
-    broken = [f"{p.name} ({p.error})" for p in installed_projects() if p.error]
-    if broken:
-        return f"unknown config key {key}; these projects could not be loaded: {', '.join(broken)}"
-    return f"unknown config key {key}; if it belongs to a project, install that (msnet doctor)"
+        return f"unknown config key {key}; did you mean {near}?" + (
+            f" ({broken})" if broken else ""
+        )
+    advice = broken or "if it belongs to a project, install that (msnet doctor)"
+    return f"unknown config key {key}; {advice}"
 
 
 def keys_of(node: CfgNode, prefix: str = "") -> Iterator[str]:

@@ -16,6 +16,11 @@ from msnet_d2.data.isbda.json_dataset import (
     register_isbda_instances,
 )
 from msnet_d2.data.isbda.validation import Issue, find_issues
+from msnet_d2.data.loading.build import (
+    MAPPER_REGISTRY,
+    TEST_LOADER_REGISTRY,
+    TRAIN_LOADER_REGISTRY,
+)
 from msnet_d2.data.loading.dataset_mapper import ISBDADatasetMapper
 from msnet_d2.data.loading.samplers import VideoInferenceSampler
 from msnet_d2.data.loading.triplets import TripletDataset, build_joint_loader, build_triplet_loader
@@ -23,6 +28,9 @@ from msnet_d2.data.loading.triplets import TripletDataset, build_joint_loader, b
 __all__ = [
     "FRAME_PATTERN",
     "ISBDA_CATEGORIES",
+    "MAPPER_REGISTRY",
+    "TEST_LOADER_REGISTRY",
+    "TRAIN_LOADER_REGISTRY",
     "ISBDADatasetMapper",
     "Issue",
     "TripletDataset",

@@ -12,13 +12,8 @@ from collections.abc import Sequence
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import (
-    DatasetCatalog,
-    MetadataCatalog,
-    build_detection_test_loader,
-)
 from detectron2.engine import DefaultTrainer, TrainerBase, create_ddp_model, hooks
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.utils import comm
 from detectron2.utils.events import CommonMetricPrinter, EventWriter, TensorboardXWriter
@@ -26,19 +21,14 @@ from torch import nn
 
 from msnet_d2.checkpoint import checkpoint_to_resume
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
-from msnet_d2.data import ISBDADatasetMapper
 from msnet_d2.data.isbda.catalog import with_registered_datasets
-from msnet_d2.data.loading.proposals import check_proposal_files
-from msnet_d2.data.loading.samplers import VideoInferenceSampler
-from msnet_d2.data.loading.training_loader import build_training_loader
-from msnet_d2.data.loading.triplets import build_joint_loader, build_triplet_loader
-from msnet_d2.engine.data_checks import check_training_data
+from msnet_d2.data.loading.build import build_test_loader, build_train_loader
 from msnet_d2.engine.hooks import FiniteWeights, SeededSteps, check_gradients
 from msnet_d2.engine.optimizer import build_optimizer
 from msnet_d2.engine.progress import ProgressBar, ProgressLoader, on_terminal
 from msnet_d2.engine.train_loop import RememberLastBatch, build_loop
-from msnet_d2.errors import ConfigError, DatasetError, MSNetError, TrainingError
-from msnet_d2.evaluation import ISBDAEvaluator
+from msnet_d2.errors import ConfigError, MSNetError, TrainingError
+from msnet_d2.evaluation.build import build_evaluator
 from msnet_d2.evaluation.refining import RefiningEvaluator
 from msnet_d2.score_refinement.refiner import ScoreRefiner
 
@@ -48,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class MSNetTrainer(DefaultTrainer):
-    """Detectron2's trainer with ISBDA's mapper and evaluator, a choice of optimiser, and guards.
+    """Detectron2's trainer: registered loaders and evaluators, a choice of optimiser, guards.
 
     ``DATASETS.TRAIN`` and ``TEST`` may hold specs such as ``output/demo/data:train``. A loss or
     weight that is not finite ends the training with the iteration and the images, and is never
@@ -205,48 +195,22 @@ class MSNetTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode):
-        """Detectron2's loader with ISBDA's mapper; for score refinement, of triplets of frames.
-
-        Raises:
-            ConfigError: if the model has other classes than the data.
-            DatasetError: if there is nothing to train on.
-        """
-        if cfg.MODEL.SRN.ENABLED and cfg.MODEL.SRN.FREEZE_DETECTOR:
-            return build_triplet_loader(cfg)
-        check_proposal_files(cfg)
-        check_training_data(cfg)
-        try:
-            loader = build_training_loader(cfg, ISBDADatasetMapper(cfg, is_train=True))
-        except AssertionError as error:  # so Detectron2 tells of an empty data set
-            raise DatasetError(
-                f"cannot train on {', '.join(cfg.DATASETS.TRAIN)}: {error}"
-            ) from error
-        return build_joint_loader(cfg, loader) if cfg.MODEL.SRN.ENABLED else loader
+        """See :func:`msnet_d2.data.loading.build.build_train_loader`."""
+        return build_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str):
-        """Detectron2's loader with ISBDA's mapper and, on a terminal, a progress bar."""
-        check_proposal_files(cfg)
-        options = {"mapper": ISBDADatasetMapper(cfg, is_train=False)}
-        if cfg.MODEL.SRN.ENABLED:
-            # Refinement needs the frames of a video one after another, on one rank.
-            options["sampler"] = VideoInferenceSampler(DatasetCatalog.get(dataset_name))
-        try:
-            loader = build_detection_test_loader(cfg, dataset_name, **options)
-        except AssertionError as error:
-            raise DatasetError(f"cannot evaluate on {dataset_name}: {error}") from error
+        """:func:`msnet_d2.data.loading.build.build_test_loader` with a progress bar."""
+        loader = build_test_loader(cfg, dataset_name)
         return ProgressLoader(loader, "evaluating", visible=comm.is_main_process())
 
     @classmethod
     def build_evaluator(
         cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
-        """ISBDA's evaluator for data sets of type "isbda", COCO's for others; refining if asked."""
+        """See :func:`msnet_d2.evaluation.build.build_evaluator`; refining scores if asked."""
         folder = output_folder or _inference_folder(cfg, dataset_name)
-        if MetadataCatalog.get(dataset_name).get("evaluator_type") == "isbda":
-            evaluator = ISBDAEvaluator(dataset_name, output_dir=folder)
-        else:
-            evaluator = COCOEvaluator(dataset_name, output_dir=folder)
+        evaluator = build_evaluator(cfg, dataset_name, folder)
         return (
             RefiningEvaluator(evaluator, ScoreRefiner(cfg)) if cfg.MODEL.SRN.ENABLED else evaluator
         )
@@ -295,7 +259,8 @@ def _one_line(error: FloatingPointError) -> str:
 
 def _check_trainable(cfg: CfgNode) -> None:
     only_triplets = cfg.MODEL.SRN.ENABLED and cfg.MODEL.SRN.FREEZE_DETECTOR
-    if not cfg.DATASETS.TRAIN and not only_triplets:
+    # A loader of a project may have its own sources.
+    if not (cfg.DATASETS.TRAIN or only_triplets or cfg.DATALOADER.TRAIN_LOADER):
         raise ConfigError("DATASETS.TRAIN is empty: name a data set, such as FOLDER:train")
     if only_triplets and not cfg.MODEL.WEIGHTS:
         raise ConfigError(

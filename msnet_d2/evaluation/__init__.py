@@ -1,5 +1,6 @@
 """Evaluation by ISBDA's protocol and by COCO's."""
 
+from msnet_d2.evaluation.build import EVALUATOR_REGISTRY
 from msnet_d2.evaluation.ground_truth import GroundTruth, build_ground_truth, load_ground_truth
 from msnet_d2.evaluation.isbda_evaluation import ISBDAEvaluator
 from msnet_d2.evaluation.match_rate import MatchRate, match_rates
@@ -17,6 +18,7 @@ from msnet_d2.evaluation.tables import results_table
 
 __all__ = [
     "COCO_PROTOCOL",
+    "EVALUATOR_REGISTRY",
     "ISBDA_PROTOCOL",
     "TASKS",
     "GroundTruth",
