@@ -212,10 +212,9 @@ def unknown_key(key: str, cfg: CfgNode) -> str:
     """Say that ``cfg`` has no such key, and which it has that is most like it."""
     near, broken = _nearest(key, list(keys_of(cfg))), broken_projects()
     if near:
-        return f"unknown config key {key}; did you mean {near}?" + (
-            f" ({broken})" if broken else ""
-        )
-    advice = broken or "if it belongs to a project, install that (msnet doctor)"
+        advice = f"did you mean {near}?" + (f" ({broken})" if broken else "")
+    else:
+        advice = broken or "if it belongs to a project, install that (msnet doctor)"
     return f"unknown config key {key}; {advice}"
 
 
