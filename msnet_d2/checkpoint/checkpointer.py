@@ -17,6 +17,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 
+from msnet_d2.checkpoint.classes import ModelClasses
 from msnet_d2.checkpoint.load_report import (
     PARENT_HEAD,
     PARENT_ROI_HEADS,
@@ -46,7 +47,10 @@ class MSNetCheckpointer(DetectionCheckpointer):
 
     A checkpoint of an R-CNN with one RPN sets both RPN heads of a :class:`HierarchicalRPN` from it.
     After :meth:`load`, ``report`` is the :class:`LoadReport` and ``sha256`` the digest of the file;
-    both are also logged.
+    both are also logged. ``loaded_classes`` are the classes that the file names.
+
+    Attributes:
+        classes: what :meth:`save` writes as the model's classes.
     """
 
     def __init__(
@@ -64,7 +68,10 @@ class MSNetCheckpointer(DetectionCheckpointer):
         self.allow_partial = allow_partial
         self.report: LoadReport | None = None
         self.sha256: str | None = None
+        self.classes = ModelClasses()
+        self.loaded_classes = ModelClasses()
         self._path = ""
+        self._resuming = False
 
     def save(self, name: str, **extra) -> None:
         """Save a checkpoint, whole or not at all, and then make it the one to resume from.
@@ -84,6 +91,8 @@ class MSNetCheckpointer(DetectionCheckpointer):
             return
         state = {key: value.state_dict() for key, value in self.checkpointables.items()}
         content = {"model": self.model.state_dict(), **state, **extra}
+        if self.classes.names:
+            content["classes"] = self.classes.as_dict()
         path = Path(self.save_dir) / f"{name}.pth"
         if path.parent != Path(self.save_dir):
             raise OutputError(f"a checkpoint's name is a file name, got {name!r}")
@@ -101,6 +110,18 @@ class MSNetCheckpointer(DetectionCheckpointer):
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Make a checkpoint the one to resume from."""
         write_text(Path(self.save_dir) / "last_checkpoint", last_filename_basename)
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
+        """Go on from the last checkpoint of ``save_dir``, or load ``path``.
+
+        Raises:
+            WeightsError: as :meth:`load`; or if the checkpoint to resume is of another model.
+        """
+        self._resuming = resume and self.has_checkpoint()
+        try:
+            return super().resume_or_load(path, resume=resume)
+        finally:
+            self._resuming = False
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict:
         """Load a checkpoint.
@@ -123,6 +144,7 @@ class MSNetCheckpointer(DetectionCheckpointer):
                 belongs to another model.
         """
         self.report = self.sha256 = None
+        self.loaded_classes = ModelClasses()
         self._path = path
         if path:
             file = fetch_weights(path)
@@ -130,7 +152,9 @@ class MSNetCheckpointer(DetectionCheckpointer):
             logger.info("Weights: %s, SHA-256 %s", file.name, file.sha256)
             path = file.path + ("?matching_heuristics=True" if file.heuristics else "")
         try:
-            return super().load(path, checkpointables)
+            rest = super().load(path, checkpointables)
+            self.loaded_classes = ModelClasses.read(rest.get("classes"), self._path)
+            return rest
         finally:
             # The base class leaves it set after an error, and then refuses to load anything else.
             self._parsed_url_during_load = None
@@ -204,6 +228,8 @@ class MSNetCheckpointer(DetectionCheckpointer):
 
     def _refuse_if_unrelated(self) -> None:
         report = self.report
+        if self._resuming:
+            self._refuse_to_resume_another()
         if self.allow_partial or report.share >= _LEAST_SHARE:
             return
         problems = "; ".join(f"{d.name} {d.what}" for d in report.suspicious[:3])
@@ -212,6 +238,20 @@ class MSNetCheckpointer(DetectionCheckpointer):
             f"the weights {self._path} belong to another model: they have {report.share:.0%} of "
             f"the tensors of {of_what} ({problems}; …); give weights of this architecture, or "
             "--allow-partial-weights (allow_partial=True) to begin with what fits"
+        )
+
+    def _refuse_to_resume_another(self) -> None:
+        """The optimizer's state belongs to exactly the parameters that were saved with it."""
+        differences = [
+            d for d in (*self.report.expected, *self.report.suspicious) if d.what != "unused"
+        ]
+        if not differences:
+            return
+        number = any(d.name.endswith("cls_score.weight") for d in differences)
+        raise WeightsError(
+            f"{self._path} cannot be resumed: {differences[0].name} is {differences[0].what} there"
+            f"{' (another number of classes)' if number else ''}; resume with the config of that "
+            f"training, or begin another with MODEL.WEIGHTS {self._path} and a new OUTPUT_DIR"
         )
 
     def _log_incompatible_keys(self, incompatible) -> None:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import nn
 
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
+from msnet_d2.checkpoint.classes import ModelClasses
 from msnet_d2.errors import WeightsError
 from msnet_d2.modeling.output_guard import first_non_finite, guard_outputs
 
-__all__ = ["load_trained_weights"]
+__all__ = ["LoadedWeights", "load_trained_weights"]
+
+
+class LoadedWeights(NamedTuple):
+    """What is known of weights beside their numbers.
+
+    Attributes:
+        sha256: digest of the file; None if the weights stay random.
+        classes: the classes that the file names.
+    """
+
+    sha256: str | None = None
+    classes: ModelClasses = ModelClasses()
 
 
 def load_trained_weights(
     model: nn.Module, path: str, *, allow_random: bool = False, allow_partial: bool = False
-) -> str | None:
+) -> LoadedWeights:
     """Load a trained model's weights, and let it refuse to compute what is not finite.
 
     See :func:`msnet_d2.modeling.output_guard.guard_outputs`.
@@ -25,9 +40,6 @@ def load_trained_weights(
         allow_partial: whether some of the model's weights may be missing in the file, and stay
             random or are derived from others.
 
-    Returns:
-        SHA-256 of the file; None if the weights stay random.
-
     Raises:
         WeightsError: if there is no such file, it does not fit the model, or it holds numbers that
             are not finite.
@@ -35,7 +47,7 @@ def load_trained_weights(
     guard_outputs(model)
     if not path:
         if allow_random:
-            return None
+            return LoadedWeights()
         raise WeightsError(
             "no weights: MODEL.WEIGHTS is empty, and a model of random weights finds nothing; give "
             "a checkpoint"
@@ -59,4 +71,4 @@ def load_trained_weights(
         raise WeightsError(
             f"{path}: {broken} holds numbers that are not finite (did the training diverge?)"
         )
-    return checkpointer.sha256
+    return LoadedWeights(checkpointer.sha256, checkpointer.loaded_classes)

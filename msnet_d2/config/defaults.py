@@ -135,6 +135,11 @@ def _add_backbone_config(cfg: CN) -> None:
 
 
 def _add_data_config(cfg: CN) -> None:
+    # Names of the classes in the order of their numbers, and a color [R, G, B] of each. Empty:
+    # those of DATASETS.TRAIN; training writes them into config.yaml and into its checkpoints. Data
+    # sets are matched with them by name.
+    cfg.MODEL.CLASS_NAMES = []
+    cfg.MODEL.CLASS_COLORS = []
     # Colour jitter of the training images: largest relative change of brightness, contrast and
     # saturation. 0: none.
     cfg.INPUT.COLOR_JITTER = 0.0

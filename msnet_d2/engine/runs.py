@@ -12,8 +12,10 @@ from detectron2.utils.env import seed_all_rng
 
 from msnet_d2 import __version__
 from msnet_d2.checkpoint import checkpoint_to_resume
+from msnet_d2.checkpoint.classes import with_classes_of_weights
 from msnet_d2.checkpoint.load_weights import load_trained_weights
 from msnet_d2.config import write_config
+from msnet_d2.data.class_names import with_matched_datasets
 from msnet_d2.data.isbda.catalog import with_registered_datasets
 from msnet_d2.engine.trainer import MSNetTrainer
 from msnet_d2.errors import ConfigError
@@ -51,7 +53,7 @@ def train(
     trainer.checkpointer.allow_partial = allow_partial_weights
     trainer.resume_or_load(resume=resume)
     if comm.is_main_process():
-        write_config(cfg)
+        write_config(_with_classes_of(trainer.cfg, cfg))
     results = trainer.train()
     _write_figures(trainer.cfg, results)
     return results
@@ -82,7 +84,8 @@ def evaluate(
         raise ConfigError("DATASETS.TEST is empty: nothing to evaluate on")
     model = MSNetTrainer.build_model(cfg)
     path = cfg.MODEL.WEIGHTS if weights is None else weights
-    digest = load_trained_weights(model, path, allow_partial=allow_partial_weights)
+    digest, classes = load_trained_weights(model, path, allow_partial=allow_partial_weights)
+    cfg = with_matched_datasets(with_classes_of_weights(cfg, classes, path))
     results = MSNetTrainer.test(cfg, model)
     if cfg.TEST.AUG.ENABLED:
         results = OrderedDict({**results, **MSNetTrainer.test_with_tta(cfg, model)})
@@ -97,6 +100,15 @@ def evaluate(
         write_json(os.path.join(cfg.OUTPUT_DIR, "inference", "about.json"), about)
     _write_figures(cfg, results)
     return results
+
+
+def _with_classes_of(trained: CfgNode, cfg: CfgNode) -> CfgNode:
+    """``cfg`` with the class names of the config that is trained; its specs stay as given."""
+    named = cfg.clone()
+    named.defrost()
+    named.MODEL.CLASS_NAMES = trained.MODEL.CLASS_NAMES
+    named.MODEL.CLASS_COLORS = trained.MODEL.CLASS_COLORS
+    return named
 
 
 def _write_figures(cfg: CfgNode, results: OrderedDict) -> None:

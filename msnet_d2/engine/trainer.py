@@ -21,7 +21,8 @@ from torch import nn
 
 from msnet_d2.checkpoint import checkpoint_to_resume
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
-from msnet_d2.data.isbda.catalog import with_registered_datasets
+from msnet_d2.checkpoint.classes import ModelClasses, with_classes_of_weights
+from msnet_d2.data.class_names import with_matched_datasets, with_training_classes
 from msnet_d2.data.loading.build import build_test_loader, build_train_loader
 from msnet_d2.engine.hooks import FiniteWeights, SeededSteps, check_gradients
 from msnet_d2.engine.optimizer import build_optimizer
@@ -55,8 +56,9 @@ class MSNetTrainer(DefaultTrainer):
         # DefaultTrainer's own constructor is left out on purpose: it leaves no choice of the loop
         # and the checkpointer. What its other methods use is set here.
         TrainerBase.__init__(self)
-        cfg = with_registered_datasets(self.auto_scale_workers(cfg, comm.get_world_size()))
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         _check_trainable(cfg)
+        cfg = with_training_classes(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         loader = RememberLastBatch(self.build_train_loader(cfg))
@@ -67,6 +69,7 @@ class MSNetTrainer(DefaultTrainer):
         self._trainer = build_loop(cfg, model, loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = MSNetCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer.classes = ModelClasses.of_config(cfg)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -89,7 +92,25 @@ class MSNetTrainer(DefaultTrainer):
         if resume:
             checkpoint_to_resume(self.cfg)
         super().resume_or_load(resume)
+        self._take_classes(self.checkpointer.loaded_classes, resume=resume)
         self._start_data()
+
+    def _take_classes(self, loaded: ModelClasses, *, resume: bool) -> None:
+        """Set the names of the loaded classes against those that are trained."""
+        own = self.checkpointer.classes
+        if not own.names and loaded.names:
+            self.cfg = with_classes_of_weights(self.cfg, loaded, self.cfg.MODEL.WEIGHTS)
+            self.checkpointer.classes = loaded
+        elif own.names and loaded.names and not loaded.same_names(own.names):
+            text = (
+                f"weights of the classes {', '.join(loaded.names)}, data of {', '.join(own.names)}"
+            )
+            if resume:
+                raise ConfigError(
+                    f"cannot resume in {self.cfg.OUTPUT_DIR}: {text}; name the data of that "
+                    "training, or set another OUTPUT_DIR"
+                )
+            logger.warning("Before this training %s", text)
 
     def _start_data(self) -> None:
         """Let the data go on where the training does."""
@@ -227,12 +248,12 @@ class MSNetTrainer(DefaultTrainer):
         Returns:
             Task -> figure -> percent; with several data sets, one such dict for each name.
         """
-        return super().test(with_registered_datasets(cfg, for_training=False), model, evaluators)
+        return super().test(with_matched_datasets(cfg), model, evaluators)
 
     @classmethod
     def test_with_tta(cls, cfg: CfgNode, model: nn.Module) -> OrderedDict:
         """Evaluate with test-time augmentation (``TEST.AUG``); the tasks' names end in ``_TTA``."""
-        cfg = with_registered_datasets(cfg, for_training=False)
+        cfg = with_matched_datasets(cfg)
         logger.info("Evaluating with test-time augmentation")
         evaluators = [
             cls.build_evaluator(cfg, name, _inference_folder(cfg, name, "inference_TTA"))

@@ -9,10 +9,13 @@ import detectron2.data.transforms as T
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data import Metadata
 from detectron2.modeling import build_model
 
+from msnet_d2.checkpoint.classes import with_classes_of_weights
 from msnet_d2.checkpoint.load_weights import load_trained_weights
+from msnet_d2.config.classes import num_classes
+from msnet_d2.data.isbda.categories import ISBDA_CATEGORIES
 from msnet_d2.data.loading.resizing import QuickResizeShortestEdge
 from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.inference.acceleration import Acceleration, accelerate
@@ -29,7 +32,7 @@ class Predictor:
     Attributes:
         cfg: a copy of the config.
         model: the model, in evaluation mode.
-        metadata: class names and colours, for drawing.
+        metadata: class names and colors.
         weights_sha256: digest of the weights' file; None if the weights are random.
         acceleration: how the model computes.
     """
@@ -47,7 +50,8 @@ class Predictor:
 
         Args:
             cfg: config of the model.
-            metadata: class names and colours; None: see :func:`metadata_for`.
+            metadata: class names and colors; None: those of the weights or the config, see
+                :func:`~msnet_d2.checkpoint.classes.with_classes_of_weights`.
             allow_random_weights: whether ``MODEL.WEIGHTS`` may be empty.
             allow_partial_weights: whether weights may miss parts of the model, which stay random.
             acceleration: how the model is to compute, such as ``Acceleration.fast()``; None: as
@@ -62,14 +66,16 @@ class Predictor:
         self.cfg = cfg.clone()
         self.model = build_model(self.cfg)
         self.model.eval()
-        self.weights_sha256 = load_trained_weights(
+        self.weights_sha256, classes = load_trained_weights(
             self.model,
             cfg.MODEL.WEIGHTS,
             allow_random=allow_random_weights,
             allow_partial=allow_partial_weights,
         )
+        if metadata is None:
+            self.cfg = with_classes_of_weights(self.cfg, classes, cfg.MODEL.WEIGHTS)
         self.acceleration = accelerate(self.model, acceleration or Acceleration())
-        self.metadata = metadata or metadata_for(cfg)
+        self.metadata = metadata or metadata_for(self.cfg)
         resize = QuickResizeShortestEdge if self.acceleration.quick_resize else T.ResizeShortestEdge
         self._resize = resize([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
 
@@ -122,25 +128,20 @@ class Predictor:
 
 
 def metadata_for(cfg: CfgNode) -> Metadata:
-    """Class names and colours for drawing what the model of ``cfg`` finds.
+    """Class names and colors for drawing what the model of ``cfg`` finds.
 
-    Those of the first data set of ``DATASETS.TEST`` if it is registered, ISBDA's levels for a model
+    They are ``MODEL.CLASS_NAMES`` and ``CLASS_COLORS``; without names, ISBDA's levels for a model
     of three classes, and numbers otherwise. No data set is looked for on the disk.
     """
-    heads = cfg.MODEL.ROI_HEADS
+    names, colors = list(cfg.MODEL.CLASS_NAMES), list(cfg.MODEL.CLASS_COLORS)
     # A class of parents is none of the damage, and does not appear among the instances.
-    classes = heads.NUM_CLASSES - (heads.PARENT_CLASS >= 0)
-    for name in cfg.DATASETS.TEST[:1]:
-        if name in MetadataCatalog.list():
-            metadata = MetadataCatalog.get(name)
-            if len(metadata.get("thing_classes") or ()) == classes:
-                return metadata
-    from msnet_d2.data.isbda.json_dataset import ISBDA_CATEGORIES
-
-    if classes == len(ISBDA_CATEGORIES):
-        return Metadata(
-            name="isbda",
-            thing_classes=[category["name"] for category in ISBDA_CATEGORIES],
-            thing_colors=[tuple(category["color"]) for category in ISBDA_CATEGORIES],
-        )
-    return Metadata(name="classes", thing_classes=[f"class {index}" for index in range(classes)])
+    count = num_classes(cfg)
+    if not names and count == len(ISBDA_CATEGORIES):
+        names = [category["name"] for category in ISBDA_CATEGORIES]
+        colors = [category["color"] for category in ISBDA_CATEGORIES]
+    metadata = Metadata(
+        name="classes", thing_classes=names or [f"class {index}" for index in range(count)]
+    )
+    if colors:
+        metadata.thing_colors = [tuple(color) for color in colors]
+    return metadata
