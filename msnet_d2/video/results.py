@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from msnet_d2.errors import InputError, VideoError
-from msnet_d2.utils.file_io import umask
+from msnet_d2.utils.file_io import PendingFile
 from msnet_d2.video.detections import Detections
 from msnet_d2.video.stream import Frame, VideoInfo
 
@@ -39,11 +37,8 @@ class ResultsWriter:
         self._path = Path(path)
         if not self._path.parent.is_dir():
             raise InputError(f"the folder {self._path.parent} for the results does not exist")
-        handle, temporary = tempfile.mkstemp(
-            dir=self._path.parent, prefix=f".{self._path.name}.", suffix=".part"
-        )
-        self._temporary: Path | None = Path(temporary)
-        self._file = os.fdopen(handle, "w", encoding="utf-8")
+        self._pending = PendingFile(self._path, ".part")
+        self._file = open(self._pending.path, "w", encoding="utf-8")  # noqa: SIM115
         self._frames = 0
         self._size: tuple[int, int] | None = None
 
@@ -99,21 +94,15 @@ class ResultsWriter:
         """
         try:
             self._file.write(f'\n],\n"summary": {_dump(summary)}}}\n')
-            self._file.flush()
-            os.fsync(self._file.fileno())
             self._file.close()
-            os.chmod(self._temporary, 0o666 & ~umask())
-            os.replace(self._temporary, self._path)
+            self._pending.commit()
         except OSError as error:
             raise VideoError(f"cannot write the results {self._path.name}: {error}") from error
-        self._temporary = None
 
     def abort(self) -> None:
         """Remove what was written; harmless to repeat, and after :meth:`close` without effect."""
-        if self._temporary is not None:
-            self._file.close()
-            self._temporary.unlink(missing_ok=True)
-            self._temporary = None
+        self._file.close()
+        self._pending.discard()
 
 
 def detections_to_json(

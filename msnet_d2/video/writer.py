@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import cv2
 import numpy as np
 
 from msnet_d2.errors import InputError, VideoError
-from msnet_d2.utils.file_io import umask
+from msnet_d2.utils.file_io import PendingFile
 from msnet_d2.utils.video_io import import_av
 
 __all__ = ["CONTAINERS", "VideoWriter", "fit_frame"]
@@ -94,14 +92,10 @@ class VideoWriter:
         if self.codec == "mpeg4" and self._time_base.denominator > _MAX_MPEG4_CLOCK:
             self._encoder_base = Fraction(1, 60_000)
         self._last_pts: int | None = None
-        handle, temporary = tempfile.mkstemp(
-            dir=self._path.parent, prefix=f".{self._path.name}.", suffix=".part"
-        )
-        os.close(handle)
-        self._temporary: Path | None = Path(temporary)
+        self._pending: PendingFile | None = PendingFile(self._path, ".part")
         try:
             self._container = self._av.open(
-                temporary, "w", format=CONTAINERS[self._path.suffix.lower()]
+                str(self._pending.path), "w", format=CONTAINERS[self._path.suffix.lower()]
             )
             self._stream = self._add_stream(options, sample_aspect_ratio)
             self._container.start_encoding()
@@ -175,26 +169,23 @@ class VideoWriter:
         Raises:
             VideoError: if it cannot be finished; then there is no file.
         """
-        if self._temporary is None:
+        if self._pending is None:
             return
         try:
             self._mux(None)
             self._container.close()
-            with open(self._temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.chmod(self._temporary, 0o666 & ~umask())
-            os.replace(self._temporary, self._path)
+            self._pending.commit()
         except OSError as error:
             self.abort()
             raise VideoError(f"cannot finish {self._path.name}: {error}") from error
         except BaseException:
             self.abort()
             raise
-        self._temporary = None
+        self._pending = None
 
     def abort(self) -> None:
         """Remove what was written; harmless to repeat, and after :meth:`close` without effect."""
-        if self._temporary is None:
+        if self._pending is None:
             return
         try:
             self._container.close()
@@ -204,8 +195,9 @@ class VideoWriter:
             self._remove()
 
     def _remove(self) -> None:
-        self._temporary.unlink(missing_ok=True)
-        self._temporary = None
+        if self._pending is not None:
+            self._pending.discard()
+            self._pending = None
 
     def _mux(self, picture: Any) -> None:
         try:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from msnet_d2.errors import InputError
-from msnet_d2.utils.file_io import umask
+from msnet_d2.utils.file_io import hidden_beside
 
 # Says that a folder is a map, which another map may replace.
 MARKER = "summary.json"
@@ -70,12 +69,12 @@ def whole_folder(out: Path) -> Iterator[Path]:
     check_folder(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+        made = hidden_beside(out, ".part")
+        made.mkdir()
     except OSError as error:
         raise InputError(f"--out {out} cannot be written: {error.strerror or error}") from error
     try:
         yield made
-        made.chmod(0o777 & ~umask())
         _replace(made, out)
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -86,7 +85,8 @@ def _replace(made: Path, out: Path) -> None:
         if not out.exists():
             made.rename(out)
             return
-        old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".old"))
+        old = hidden_beside(out, ".old")
+        old.mkdir()
         out.rename(old / out.name)
         try:
             made.rename(out)

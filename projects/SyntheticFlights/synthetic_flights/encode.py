@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,22 +11,9 @@ import cv2
 import numpy as np
 
 from msnet_d2.errors import VideoError
-from msnet_d2.utils.file_io import write_bytes, write_text
+from msnet_d2.utils.file_io import replacing_path, write_bytes, write_text
 
 __all__ = ["VideoSink", "write_json", "write_picture"]
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces it on success and vanishes on failure.
-
-    For encoders that open files themselves; all others use :mod:`msnet_d2.utils.file_io`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
-        temporary = Path(folder) / path.name
-        yield temporary
-        os.replace(temporary, path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -74,7 +57,7 @@ class VideoSink:
         self.path, self.size, self.fps = Path(path), (width, height), fps
 
     def __enter__(self) -> VideoSink:
-        self._replacing = _replacing(self.path)
+        self._replacing = replacing_path(self.path, ".tmp.mp4")  # OpenCV goes by the name
         self._temporary = self._replacing.__enter__()
         try:
             self._open()
