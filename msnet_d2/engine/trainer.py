@@ -31,6 +31,7 @@ from msnet_d2.engine.train_loop import RememberLastBatch, build_loop
 from msnet_d2.errors import ConfigError, MSNetError, TrainingError
 from msnet_d2.evaluation.build import build_evaluator
 from msnet_d2.evaluation.refining import RefiningEvaluator
+from msnet_d2.modeling.proposal_generator.hierarchical_rpn import HierarchicalRPN
 from msnet_d2.score_refinement.refiner import ScoreRefiner
 
 __all__ = ["MSNetTrainer"]
@@ -204,6 +205,7 @@ class MSNetTrainer(DefaultTrainer):
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """The model; its size is logged, its hundreds of layers only for those who debug."""
         model = build_model(cfg)
+        _check_proposal_generator(cfg, model)
         size = sum(parameter.numel() for parameter in model.parameters())
         logger.info("%s, %.1f million parameters", type(model).__name__, size / 1e6)
         logger.debug("Model:\n%s", model)
@@ -294,6 +296,19 @@ def _check_trainable(cfg: CfgNode) -> None:
     if batch < processes or batch % processes:
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {batch}, which {processes} processes cannot share equally"
+        )
+
+
+def _check_proposal_generator(cfg: CfgNode, model: nn.Module) -> None:
+    """Detectron2's one-stage detectors ignore the key, and would be taken for hierarchical ones."""
+    name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
+    if name == "HierarchicalRPN" and not any(
+        isinstance(module, HierarchicalRPN) for module in model.modules()
+    ):
+        raise ConfigError(
+            f"MODEL.PROPOSAL_GENERATOR.NAME is {name}, but MODEL.META_ARCHITECTURE "
+            f"{cfg.MODEL.META_ARCHITECTURE} has no proposal generator; set it to RPN, or take "
+            "MSNet or GeneralizedRCNN"
         )
 
 

@@ -359,7 +359,7 @@ def test_parents_as_a_class_need_parents_in_the_data(train_cfg, tiny_data):
 
 def test_the_hierarchy_needs_parents_in_the_data(train_cfg, tiny_data):
     _without_parents(tiny_data)
-    with pytest.raises(MSNetError, match="gt_parent_boxes"):
+    with pytest.raises(MSNetError, match="parent_bbox .*HierarchicalRPN learns it"):
         train(train_cfg)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
-from msnet_d2.errors import DatasetError
+from msnet_d2.errors import ConfigError, DatasetError
 
 __all__ = ["check_training_data"]
 
@@ -17,15 +17,24 @@ def check_training_data(cfg: CfgNode) -> None:
         cfg: a config whose ``DATASETS.TRAIN`` are registered names. They are loaded here.
 
     Raises:
+        ConfigError: if ``INPUT.MIN_SIZE_TRAIN`` is not what its sampling takes.
         DatasetError: if the model predicts masks, or parents, and annotations of a data set have
             none; it names the key to set.
     """
+    sizes = cfg.INPUT.MIN_SIZE_TRAIN
+    if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and len(sizes) != 2:
+        raise ConfigError(
+            f"INPUT.MIN_SIZE_TRAIN is {tuple(sizes)}; INPUT.MIN_SIZE_TRAIN_SAMPLING 'range' takes "
+            "the smallest and the largest size, such as (640, 800), and 'choice' any number of them"
+        )
     for name in cfg.DATASETS.TRAIN:
         records = DatasetCatalog.get(name)
         if cfg.MODEL.MASK_ON:
             _check_masks(name, records)
         if cfg.MODEL.ROI_HEADS.PARENT_CLASS >= 0:
-            _check_parents(name, records)
+            _check_parents(name, records, "MODEL.ROI_HEADS.PARENT_CLASS gets its objects from it")
+        if cfg.MODEL.PROPOSAL_GENERATOR.NAME == "HierarchicalRPN":
+            _check_parents(name, records, "MODEL.PROPOSAL_GENERATOR.NAME HierarchicalRPN learns it")
 
 
 def _check_masks(name: str, records: list[dict]) -> None:
@@ -41,11 +50,12 @@ def _check_masks(name: str, records: list[dict]) -> None:
         )
 
 
-def _check_parents(name: str, records: list[dict]) -> None:
-    annotations = (a for record in records for a in record.get("annotations", ()))
-    if not any(a.get("parent_bbox") is not None for a in annotations):
+def _check_parents(name: str, records: list[dict], why: str) -> None:
+    annotations = [a for record in records for a in record.get("annotations", ())]
+    if annotations and all(a.get("parent_bbox") is None for a in annotations):
         raise DatasetError(
-            f"no annotation of {name} has a parent_bbox (house_bbox in ISBDA's JSON), from which "
-            "MODEL.ROI_HEADS.PARENT_CLASS gets its objects; add them, or train on damage alone "
-            "with mask_rcnn_D_R50_FPN.yaml"
+            f"no annotation of {name} has a parent_bbox (house_bbox in ISBDA's JSON), and {why}; "
+            "add them (load_coco_json drops them without extra_annotation_keys=['parent_bbox']; "
+            "register_isbda_instances reads them), or train on damage alone with "
+            "mask_rcnn_D_R50_FPN.yaml"
         )

@@ -16,11 +16,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, get_detection_dataset_dicts
-from detectron2.data.build import (
-    _build_weighted_sampler,
-    trivial_batch_collator,
-    worker_init_reset_seed,
-)
+from detectron2.data.build import trivial_batch_collator, worker_init_reset_seed
 from detectron2.data.samplers import (
     RandomSubsetTrainingSampler,
     RepeatFactorTrainingSampler,
@@ -155,14 +151,7 @@ def build_training_loader(cfg: CfgNode, mapper: Callable[[dict], Any]) -> Traini
         AssertionError: if there is no image to train on.
         ConfigError: for an unknown sampler.
     """
-    records = get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN,
-        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
-        if cfg.MODEL.KEYPOINT_ON
-        else 0,
-        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
-    )
+    records = _records(cfg, cfg.DATASETS.TRAIN)
     groups = None
     if cfg.DATALOADER.ASPECT_RATIO_GROUPING and all(
         record.get("width") and record.get("height") for record in records
@@ -176,6 +165,18 @@ def build_training_loader(cfg: CfgNode, mapper: Callable[[dict], Any]) -> Traini
         groups=groups,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         seed=cfg.SEED if cfg.SEED >= 0 else None,
+    )
+
+
+def _records(cfg: CfgNode, names: Sequence[str]) -> list[dict]:
+    """Dataset dicts of registered data sets, filtered as Detectron2 does."""
+    return get_detection_dataset_dicts(
+        list(names),
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
+        if cfg.MODEL.KEYPOINT_ON
+        else 0,
+        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
     )
 
 
@@ -193,15 +194,7 @@ def _sampler_of(cfg: CfgNode, records: list[dict]) -> Callable[[int], Sampler]:
             records, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
         )
         return lambda seed: RepeatFactorTrainingSampler(factors, seed=seed)
-    if name in ("WeightedTrainingSampler", "WeightedCategoryTrainingSampler"):
-
-        def make(seed: int) -> Sampler:
-            with seeded(seed):  # it draws its own seed
-                return _build_weighted_sampler(cfg, name == "WeightedCategoryTrainingSampler")
-
-        return make
     raise ConfigError(
         f"DATALOADER.SAMPLER_TRAIN is {name!r}; there are: TrainingSampler, "
-        "RepeatFactorTrainingSampler, RandomSubsetTrainingSampler, WeightedTrainingSampler, "
-        "WeightedCategoryTrainingSampler"
+        "RepeatFactorTrainingSampler, RandomSubsetTrainingSampler"
     )

@@ -353,8 +353,10 @@ class HierarchicalRPN(RPN):
         for gt in gt_instances:
             if not gt.has("gt_parent_boxes"):
                 raise InputError(
-                    "HierarchicalRPN got ground truth without gt_parent_boxes in training; load "
-                    "the data by msnet_d2.data.ISBDADatasetMapper, with a parent_bbox each"
+                    "HierarchicalRPN got ground truth without gt_parent_boxes in training: the "
+                    "annotations have no parent_bbox (Detectron2's load_coco_json drops it without "
+                    "extra_annotation_keys=['parent_bbox']; msnet_d2's register_isbda_instances "
+                    "reads it), or the mapper is not msnet_d2.data.ISBDADatasetMapper"
                 )
             boxes = gt.gt_parent_boxes
             boxes = Boxes(torch.unique(boxes.tensor[boxes.nonempty()], dim=0))
