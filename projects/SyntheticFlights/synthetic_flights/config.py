@@ -29,6 +29,9 @@ class SceneConfig:
         video: number of the flight in the data set, from 1; ``(seed, video)`` decides the scene.
         supersample: frames are rasterised so many times larger and reduced by area averaging.
         texels_per_meter: resolution of the textures of roofs and walls, texels per metre.
+        trees: so many times as many trees stand there, from 1. The additional ones move nothing
+            else: houses, damage and camera are those of the flight without them.
+        flood: share of the ground in view that is under water, from 0 to 0.9.
     """
 
     width: int = 960
@@ -39,6 +42,8 @@ class SceneConfig:
     video: int = 1
     supersample: float = 4 / 3
     texels_per_meter: int = 20
+    trees: float = 1.0
+    flood: float = 0.0
 
     def __post_init__(self):
         if not (32 <= self.width <= 4096 and 32 <= self.height <= 4096):
@@ -55,6 +60,11 @@ class SceneConfig:
                 f"seed {self.seed}, video {self.video}: expected a seed of at least 0 and a video "
                 "from 1"
             )
+
+        if not 1 <= self.trees <= 20:
+            raise InputError(f"{self.trees} times the trees: expected a factor from 1 to 20")
+        if not 0 <= self.flood <= 0.9:
+            raise InputError(f"a flood over {self.flood} of the ground: expected a share in 0..0.9")
 
     @property
     def num_frames(self) -> int:

@@ -10,11 +10,12 @@ import numpy as np
 from synthetic_flights.buildings import BuildingPlan, to_world
 from synthetic_flights.config import Appearance
 from synthetic_flights.litter import strew_litter
+from synthetic_flights.lots import Lot
 from synthetic_flights.meshes import car, container, fence, pole
 from synthetic_flights.rubble import heap
 from synthetic_flights.world import GroundFeature, Tree, World
 
-__all__ = ["furnish_lot", "furnish_street", "shadow_of_building"]
+__all__ = ["furnish_lot", "furnish_street", "plant_more_trees", "shadow_of_building"]
 
 
 def _light(appearance: Appearance):
@@ -139,106 +140,120 @@ def shadow_of_building(plan: BuildingPlan, appearance: Appearance) -> list[np.nd
 
 
 def furnish_lot(
-    world: World,
-    streets,
-    appearance: Appearance,
-    rng,
-    a,
-    b,
-    side,
-    width,
-    depth,
-    house,
-    own,
-    road_half,
+    world: World, lot: Lot, appearance: Appearance, rng, house: BuildingPlan | None, own
 ) -> None:
     """Add everything but buildings to one lot; ``own`` are the buildings that stand on it."""
-    light = _light(appearance)
-    up = light(np.array([0.0, 0, 1]))
-
-    def at(x: float, y: float) -> np.ndarray:
-        """World place: x metres along the lot from its corner, y metres from the edge of the
-        road.
-        """
-        return streets.world(np.array([a + x, b + side * (road_half + y)]))
-
     concrete = np.array([168.0, 172, 176]) * rng.uniform(0.82, 1.08)
-    street = streets.direction(a, b)
-    damage = max((p.level for p in own), default=0)
+    _shade_buildings(world, appearance, own)
+    if house is not None:
+        _drive(world, lot, appearance, rng, concrete)
+        _path(world, lot, rng, concrete)
+        _back_yard(world, lot, rng, concrete)
+    _plant_trees(world, lot, appearance, rng, own, appearance.trees)
+    _grove(world, lot, appearance, rng, own)
+    _bushes(world, lot, appearance, rng, own)
+    _fallen_tree(world, lot, appearance, rng, own)
+    _large_things(world, lot, appearance, rng, own)
+    _bare_ground(world, lot, rng)
+    if rng.random() < 0.12:
+        place = lot.at(rng.uniform(3, lot.width - 3), rng.uniform(4, lot.depth))
+        if _is_free(own, place, 2):
+            _add_car(world, rng, appearance, place, rng.uniform(0, np.pi))
+    strew_litter(world, rng, appearance, lot.at, lot.width, lot.depth, own)
+
+
+def plant_more_trees(
+    world: World, lots: list[tuple[Lot, list[BuildingPlan]]], appearance: Appearance, factor, rng
+) -> None:
+    """Add trees to lots and the buildings on them until there are about ``factor`` times as many
+    as :func:`furnish_lot` plants.
+    """
+    for lot, own in lots:
+        _plant_trees(world, lot, appearance, rng, own, (factor - 1) * appearance.trees)
+
+
+def _is_free(own: list[BuildingPlan], place: np.ndarray, gap: float) -> bool:
+    """Whether a place lies ``gap`` metres or more off the buildings of its lot."""
+    return all(np.hypot(*(place - p.centre)) > p.radius * 0.82 + gap for p in own)
+
+
+def _shade_buildings(world: World, appearance: Appearance, own: list[BuildingPlan]) -> None:
     for plan in own:
         if plan.level != 3:
             for hull in shadow_of_building(plan, appearance):
                 world.ground.append(GroundFeature("shade", hull))
             rim = to_world(_grow(plan), plan.centre, plan.angle)
             world.ground.append(GroundFeature("contact", rim))
-    if house is not None:
-        right = rng.random() < 0.5
-        x = width - rng.uniform(2.4, 4.0) if right else rng.uniform(2.4, 4.0)
-        end = rng.uniform(9, 16) if rng.random() < 0.75 else rng.uniform(18, depth - 6)
-        wide = rng.uniform(1.4, 2.7)
-        kind = "gravel" if rng.random() < 0.25 else "drive"
-        tint = concrete if kind == "drive" else np.array([146.0, 158, 166]) * rng.uniform(0.8, 1.1)
-        world.ground.append(
-            GroundFeature(
-                kind,
-                [at(x - wide, -0.4), at(x + wide, -0.4), at(x + wide, end), at(x - wide, end)],
-                tint,
-            )
-        )
-        if rng.random() < 0.55:
-            place = at(x, rng.uniform(3, max(end - 2, 4)))
-            _add_car(world, rng, appearance, light, place, street + np.pi / 2 + rng.normal(0, 0.08))
-        if rng.random() < 0.5:
-            middle = width / 2 + rng.uniform(-3, 3)
-            bend = rng.uniform(-1, 1)
-            pts = [
-                at(middle - 0.5, -0.3),
-                at(middle + 0.5, -0.3),
-                at(middle + 0.5 + bend, 8.5),
-                at(middle - 0.5 + bend, 8.5),
-            ]
-            world.ground.append(GroundFeature("path", pts, concrete * 0.95))
-        back = depth - rng.uniform(4.5, 8.5)
-        if rng.random() < 0.22:
-            _pool(world, rng, at, width, back, concrete)
-        elif rng.random() < 0.35:
-            x0, w = rng.uniform(3, width - 9), rng.uniform(3, 5.5)
-            world.ground.append(
-                GroundFeature(
-                    "patio",
-                    [at(x0, back - 3), at(x0 + w, back - 3), at(x0 + w, back), at(x0, back)],
-                    concrete,
-                )
-            )
-    blocked = [(p.centre, p.radius) for p in own]
 
-    def free(place: np.ndarray, gap: float) -> bool:
-        return all(np.hypot(*(place - c)) > r * 0.82 + gap for c, r in blocked)
 
-    for _ in range(rng.poisson(appearance.trees * width * depth / 1000)):
-        x = rng.uniform(0, width)
-        place = at(
-            x, depth * (rng.uniform(0.05, 1) if rng.random() < 0.4 else rng.uniform(0.62, 1.0))
-        )
-        if free(place, 1.5):
+def _drive(world: World, lot: Lot, appearance: Appearance, rng, concrete: np.ndarray) -> None:
+    """A drive from the road, and perhaps a car on it."""
+    right = rng.random() < 0.5
+    x = lot.width - rng.uniform(2.4, 4.0) if right else rng.uniform(2.4, 4.0)
+    end = rng.uniform(9, 16) if rng.random() < 0.75 else rng.uniform(18, lot.depth - 6)
+    wide = rng.uniform(1.4, 2.7)
+    kind = "gravel" if rng.random() < 0.25 else "drive"
+    tint = concrete if kind == "drive" else np.array([146.0, 158, 166]) * rng.uniform(0.8, 1.1)
+    world.ground.append(GroundFeature(kind, lot.rectangle(x - wide, -0.4, x + wide, end), tint))
+    if rng.random() < 0.55:
+        place = lot.at(x, rng.uniform(3, max(end - 2, 4)))
+        angle = lot.street_angle + np.pi / 2 + rng.normal(0, 0.08)
+        _add_car(world, rng, appearance, place, angle)
+
+
+def _path(world: World, lot: Lot, rng, concrete: np.ndarray) -> None:
+    """A footpath from the road to the door."""
+    if rng.random() < 0.5:
+        middle = lot.width / 2 + rng.uniform(-3, 3)
+        bend = rng.uniform(-1, 1)
+        points = [
+            lot.at(middle - 0.5, -0.3),
+            lot.at(middle + 0.5, -0.3),
+            lot.at(middle + 0.5 + bend, 8.5),
+            lot.at(middle - 0.5 + bend, 8.5),
+        ]
+        world.ground.append(GroundFeature("path", points, concrete * 0.95))
+
+
+def _back_yard(world: World, lot: Lot, rng, concrete: np.ndarray) -> None:
+    """A pool or a patio."""
+    back = lot.depth - rng.uniform(4.5, 8.5)
+    if rng.random() < 0.22:
+        _pool(world, lot, rng, back, concrete)
+    elif rng.random() < 0.35:
+        x0, w = rng.uniform(3, lot.width - 9), rng.uniform(3, 5.5)
+        patio = lot.rectangle(x0, back - 3, x0 + w, back)
+        world.ground.append(GroundFeature("patio", patio, concrete))
+
+
+def _plant_trees(world: World, lot: Lot, appearance: Appearance, rng, own, density: float) -> None:
+    """Single trees, ``density`` per 1,000 square metres, thickest at the back."""
+    for _ in range(rng.poisson(density * lot.width * lot.depth / 1000)):
+        x = rng.uniform(0, lot.width)
+        share = rng.uniform(0.05, 1) if rng.random() < 0.4 else rng.uniform(0.62, 1.0)
+        place = lot.at(x, lot.depth * share)
+        if _is_free(own, place, 1.5):
             _add_tree(world, rng, appearance, place)
-    if rng.random() < 0.22:  # a grove, with bare leaf-strewn ground below
-        middle = at(rng.uniform(0, width), depth * rng.uniform(0.6, 1.0))
+
+
+def _grove(world: World, lot: Lot, appearance: Appearance, rng, own) -> None:
+    """A few trees close together, with bare leaf-strewn ground below."""
+    if rng.random() < 0.22:
+        middle = lot.at(rng.uniform(0, lot.width), lot.depth * rng.uniform(0.6, 1.0))
         reach = rng.uniform(3, 7)
-        world.ground.append(
-            GroundFeature(
-                "mud",
-                _ragged(rng, middle, reach * 1.3),
-                np.array([72.0, 96, 108]) * rng.uniform(0.8, 1.15),
-            )
-        )
+        ground = _ragged(rng, middle, reach * 1.3)
+        soil = np.array([72.0, 96, 108]) * rng.uniform(0.8, 1.15)
+        world.ground.append(GroundFeature("mud", ground, soil))
         for _ in range(rng.integers(4, 11)):
             place = middle + rng.normal(0, 0.55 * reach, 2)
-            if free(place, 1.5):
+            if _is_free(own, place, 1.5):
                 _add_tree(world, rng, appearance, place)
+
+
+def _bushes(world: World, lot: Lot, appearance: Appearance, rng, own) -> None:
     for _ in range(rng.poisson(2.4)):
-        place = at(rng.uniform(0, width), rng.uniform(2, depth))
-        if free(place, 0.4):
+        place = lot.at(rng.uniform(0, lot.width), rng.uniform(2, lot.depth))
+        if _is_free(own, place, 0.4):
             world.trees.append(
                 Tree(
                     *place,
@@ -250,54 +265,59 @@ def furnish_lot(
                 )
             )
             _blob_shade(world, appearance, place, 0.8, 0.5)
-    if rng.random() < 0.28 * appearance.storm:
-        place, angle = at(rng.uniform(0, width), rng.uniform(2, depth)), rng.uniform(0, 2 * np.pi)
-        length = rng.uniform(6, 14)
-        tip = place + length * np.array([np.cos(angle), np.sin(angle)])
-        if free(place, 1) and free(tip, 1):
-            leaves = 0.2 if rng.random() < appearance.bare else 1.0
-            world.ground.append(
-                GroundFeature(
-                    "fallen", [place, tip], amount=leaves, seed=int(rng.integers(2**31)), order=5
-                )
-            )
-            for _ in range(rng.integers(1, 4)):
-                spot = place + (tip - place) * rng.uniform(0.5, 1.05) + rng.normal(0, 1, 2)
-                world.trees.append(
-                    Tree(*spot, rng.uniform(1.2, 2.4), "bush", int(rng.integers(4)), False, 0.85)
-                )
+
+
+def _fallen_tree(world: World, lot: Lot, appearance: Appearance, rng, own) -> None:
+    """A tree that lies on the ground, its crown in tufts."""
+    if rng.random() >= 0.28 * appearance.storm:
+        return
+    place = lot.at(rng.uniform(0, lot.width), rng.uniform(2, lot.depth))
+    angle = rng.uniform(0, 2 * np.pi)
+    length = rng.uniform(6, 14)
+    tip = place + length * np.array([np.cos(angle), np.sin(angle)])
+    if not (_is_free(own, place, 1) and _is_free(own, tip, 1)):
+        return
+    leaves = 0.2 if rng.random() < appearance.bare else 1.0
+    seed = int(rng.integers(2**31))
+    world.ground.append(GroundFeature("fallen", [place, tip], amount=leaves, seed=seed, order=5))
+    for _ in range(rng.integers(1, 4)):
+        spot = place + (tip - place) * rng.uniform(0.5, 1.05) + rng.normal(0, 1, 2)
+        world.trees.append(
+            Tree(*spot, rng.uniform(1.2, 2.4), "bush", int(rng.integers(4)), False, 0.85)
+        )
+
+
+def _large_things(world: World, lot: Lot, appearance: Appearance, rng, own) -> None:
+    """A fence, a container, a heap of boards at the kerb."""
     if rng.random() < 0.35:
-        _fence(world, rng, light, at, width, depth, appearance)
+        _fence(world, lot, rng, appearance)
     if rng.random() < 0.05:
-        place = at(rng.uniform(2, width - 2), rng.uniform(3, 7))
-        if free(place, 2.5):
-            angle = street + rng.choice([0, np.pi / 2]) + rng.normal(0, 0.1)
-            world.meshes.append(container(rng, *place, angle).lit(light))
+        place = lot.at(rng.uniform(2, lot.width - 2), rng.uniform(3, 7))
+        if _is_free(own, place, 2.5):
+            angle = lot.street_angle + rng.choice([0, np.pi / 2]) + rng.normal(0, 0.1)
+            world.meshes.append(container(rng, *place, angle).lit(_light(appearance)))
             _shade(world, appearance, _circle(*place, 3.2, 1.5, angle), 2.0, 1.0)
+    damage = max((p.level for p in own), default=0)
     if rng.random() < (0.45 if damage else 0.15) * appearance.storm:
-        place = at(rng.uniform(2, width - 2), rng.uniform(0.5, 4))
-        if free(place, 2):
-            _heap(world, rng, up, place, rng.uniform(0.9, 2.4))
+        place = lot.at(rng.uniform(2, lot.width - 2), rng.uniform(0.5, 4))
+        if _is_free(own, place, 2):
+            _heap(world, rng, _light(appearance)(np.array([0.0, 0, 1])), place)
+
+
+def _bare_ground(world: World, lot: Lot, rng) -> None:
+    """Mud and puddles."""
     if rng.random() < 0.15:
-        spot = at(rng.uniform(2, width - 2), rng.uniform(4, depth - 2))
+        spot = lot.at(rng.uniform(2, lot.width - 2), rng.uniform(4, lot.depth - 2))
         shape = _ragged(rng, spot, rng.uniform(2, 6))
         world.ground.append(
             GroundFeature("mud", shape, np.array([96.0, 126, 152]) * rng.uniform(0.75, 1.2))
         )
     for _ in range(rng.poisson(0.35)):
-        spot = at(rng.uniform(2, width - 2), rng.uniform(1, depth - 2))
+        spot = lot.at(rng.uniform(2, lot.width - 2), rng.uniform(1, lot.depth - 2))
+        shape = _ragged(rng, spot, rng.uniform(0.8, 3))
         world.ground.append(
-            GroundFeature(
-                "puddle",
-                _ragged(rng, spot, rng.uniform(0.8, 3)),
-                np.array([150.0, 152, 150]) * rng.uniform(0.75, 1.1),
-            )
+            GroundFeature("puddle", shape, np.array([150.0, 152, 150]) * rng.uniform(0.75, 1.1))
         )
-    if rng.random() < 0.12:
-        place = at(rng.uniform(3, width - 3), rng.uniform(4, depth))
-        if free(place, 2):
-            _add_car(world, rng, appearance, light, place, rng.uniform(0, np.pi))
-    strew_litter(world, rng, appearance, at, width, depth, own)
 
 
 def _grow(plan: BuildingPlan) -> np.ndarray:
@@ -315,14 +335,14 @@ def _grow(plan: BuildingPlan) -> np.ndarray:
     return points * 1.04
 
 
-def _add_car(world, rng, appearance, light, place, angle) -> None:
-    world.meshes.append(car(rng, *place, angle).lit(light))
+def _add_car(world: World, rng, appearance: Appearance, place: np.ndarray, angle: float) -> None:
+    world.meshes.append(car(rng, *place, angle).lit(_light(appearance)))
     _shade(world, appearance, _circle(*place, 2.5, 1.1, angle, 12), 1.1, 1.1)
     world.ground.append(GroundFeature("contact", _circle(*place, 2.5, 1.1, angle, 12)))
 
 
-def _pool(world, rng, at, width, back, concrete) -> None:
-    x = rng.uniform(4, max(width - 9, 5))
+def _pool(world: World, lot: Lot, rng, back: float, concrete: np.ndarray) -> None:
+    x = rng.uniform(4, max(lot.width - 9, 5))
     w, h = rng.uniform(4, 7), rng.uniform(3, 4.6)
     water = (
         np.array([172.0, 164, 66]) * rng.uniform(0.75, 1.15)
@@ -330,16 +350,11 @@ def _pool(world, rng, at, width, back, concrete) -> None:
         else np.array([96.0, 110, 58])
     )
     if rng.random() < 0.7:
-        deck = [
-            at(x - 1.6, back - h - 1.5),
-            at(x + w + 1.6, back - h - 1.5),
-            at(x + w + 1.6, back + 1.5),
-            at(x - 1.6, back + 1.5),
-        ]
+        deck = lot.rectangle(x - 1.6, back - h - 1.5, x + w + 1.6, back + 1.5)
         world.ground.append(GroundFeature("patio", deck, concrete * 0.95))
-        basin = [at(x, back - h), at(x + w, back - h), at(x + w, back), at(x, back)]
+        basin = lot.rectangle(x, back - h, x + w, back)
     else:
-        centre = at(x + w / 2, back - h / 2)
+        centre = lot.at(x + w / 2, back - h / 2)
         basin = _circle(*centre, h / 2, h / 2)
     world.ground.append(GroundFeature("pool", basin, water))
 
@@ -385,19 +400,17 @@ def _blob_shade(world, appearance, place, radius, amount) -> None:
     world.ground.append(GroundFeature("shade", _circle(*place, radius, radius), amount=amount))
 
 
-def _fence(world, rng, light, at, width, depth, appearance) -> None:
-    runs = [((0.2, depth * 0.5), (0.2, depth)), ((0.2, depth), (width - 0.2, depth))]
+def _fence(world: World, lot: Lot, rng, appearance: Appearance) -> None:
+    light = _light(appearance)
+    runs = [
+        ((0.2, lot.depth * 0.5), (0.2, lot.depth)),
+        ((0.2, lot.depth), (lot.width - 0.2, lot.depth)),
+    ]
     for p, q in runs:
-        start, end = at(*p), at(*q)
-        world.ground.append(
-            GroundFeature(
-                "shade",
-                np.array(
-                    [start, end, end - appearance.sun[:2] * 1.2, start - appearance.sun[:2] * 1.2]
-                ),
-                amount=0.6,
-            )
-        )
+        start, end = lot.at(*p), lot.at(*q)
+        away = appearance.sun[:2] * 1.2
+        shadow = np.array([start, end, end - away, start - away])
+        world.ground.append(GroundFeature("shade", shadow, amount=0.6))
         pieces = max(int(np.linalg.norm(end - start) / 7.2), 1)
         for i in range(pieces):
             mesh = fence(
@@ -406,10 +419,11 @@ def _fence(world, rng, light, at, width, depth, appearance) -> None:
             world.meshes.append(mesh.lit(lambda n: light(np.array([n[0], n[1], abs(n[2])]))))
 
 
-def _heap(world, rng, up, place, radius) -> None:
+def _heap(world: World, rng, light: np.ndarray, place: np.ndarray) -> None:
+    radius = rng.uniform(0.9, 2.4)
     world.ground.append(
         GroundFeature(
             "rubble", _ragged(rng, place, radius * 1.1), seed=int(rng.integers(2**31)), order=6
         )
     )
-    world.meshes.append(heap(rng, *place, radius, up))
+    world.meshes.append(heap(rng, *place, radius, light))

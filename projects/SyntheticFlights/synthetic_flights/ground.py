@@ -97,6 +97,11 @@ class Ground:
                         self._levels[k][y : y + side, x : x + side] = tile
         return self._levels, (i0 * size, (j1 + 1) * size)
 
+    def features_in(self, view: np.ndarray) -> list[GroundFeature]:
+        """What lies within the box of ``view`` (N, 2), in world metres."""
+        hits = (self._low < view.max(0)).all(1) & (self._high > view.min(0)).all(1)
+        return [self._features[k] for k in np.nonzero(hits)[0]]
+
     def _tile(self, i: int, j: int) -> list[np.ndarray]:
         tile = self._tiles.get((i, j))
         if tile is None:

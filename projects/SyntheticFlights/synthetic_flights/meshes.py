@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from synthetic_flights.materials import Material
+
 __all__ = ["Mesh", "box", "car", "container", "fence", "planks", "pole"]
 
 
@@ -15,12 +17,14 @@ __all__ = ["Mesh", "box", "car", "container", "fence", "planks", "pole"]
 class Mesh:
     """Quadrilaterals (N, 4, 3) in world metres with BGR colours (N, 3), drawn far to near.
 
-    ``part_index`` is 0, or the number of the damaged part that the mesh belongs to.
+    ``part_index`` is 0, or the number of the damaged part that the mesh belongs to; ``material``
+    one of :class:`.materials.Material`.
     """
 
     quads: np.ndarray
     colours: np.ndarray
     part_index: int = 0
+    material: int = Material.UNKNOWN
 
     def __post_init__(self):
         self.centre = self.quads.reshape(-1, 3).mean(0)
@@ -32,7 +36,7 @@ class Mesh:
         normal = np.cross(q[:, 1] - q[:, 0], q[:, 3] - q[:, 0])
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
         factor = np.stack([light(n) for n in normal])
-        return Mesh(q, np.clip(self.colours * factor, 0, 255), self.part_index)
+        return Mesh(q, np.clip(self.colours * factor, 0, 255), self.part_index, self.material)
 
 
 def _place(local: np.ndarray, x: float, y: float, angle: float) -> np.ndarray:
@@ -89,7 +93,7 @@ def car(rng: np.random.Generator, x: float, y: float, angle: float) -> Mesh:
             np.concatenate([quads, bed]),
             np.concatenate([colours, np.full((1, 3), 45.0)]),
         )
-    return Mesh(_place(quads, x, y, angle), colours)
+    return Mesh(_place(quads, x, y, angle), colours, material=Material.VEHICLE)
 
 
 def container(rng: np.random.Generator, x: float, y: float, angle: float) -> Mesh:
@@ -124,7 +128,7 @@ def container(rng: np.random.Generator, x: float, y: float, angle: float) -> Mes
             np.concatenate([quads, filling.quads]),
             np.concatenate([colours, filling.colours]),
         )
-    return Mesh(_place(quads, x, y, angle), colours)
+    return Mesh(_place(quads, x, y, angle), colours, material=Material.CONTAINER)
 
 
 def pole(x: float, y: float, angle: float, lean: np.ndarray, height: float = 9.5) -> Mesh:
@@ -137,7 +141,7 @@ def pole(x: float, y: float, angle: float, lean: np.ndarray, height: float = 9.5
     quads[..., :2] += quads[..., 2:] / height * lean + (x, y)
     colours = np.tile(np.array([62.0, 72, 82]), (len(quads), 1))
     colours[5:] += 25
-    return Mesh(quads, colours)
+    return Mesh(quads, colours, material=Material.POLE)
 
 
 def fence(rng: np.random.Generator, start: np.ndarray, end: np.ndarray) -> Mesh:
@@ -159,7 +163,7 @@ def fence(rng: np.random.Generator, start: np.ndarray, end: np.ndarray) -> Mesh:
         colours.append(tone * rng.uniform(0.88, 1.1))
     if not quads:
         quads, colours = [[[*start, 0]] * 4], [tone]
-    return Mesh(np.array(quads, np.float64), np.array(colours))
+    return Mesh(np.array(quads, np.float64), np.array(colours), material=Material.FENCE)
 
 
 def planks(

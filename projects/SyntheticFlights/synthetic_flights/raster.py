@@ -10,12 +10,13 @@ import numpy as np
 from synthetic_flights.buildings import Face
 from synthetic_flights.camera import Intrinsics, Pose, rotation_matrix
 from synthetic_flights.ground import TEXEL, Ground
+from synthetic_flights.materials import FACE_MATERIALS
 from synthetic_flights.meshes import Mesh
+from synthetic_flights.surfaces import SHIFT, SurfaceBuffers, affine
 from synthetic_flights.vegetation import Sprite
+from synthetic_flights.world import Tree
 
 __all__ = ["Raster"]
-
-SHIFT = 4  # fractional bits of polygon corners
 
 # Surfaces that lie on others win over them by so much of their depth.
 NEARER = {"trim": 1.0025, "roof": 1.002}
@@ -25,14 +26,24 @@ class Raster:
     """A frame being drawn, ``supersample`` times larger than ``intrinsics`` says.
 
     Attributes:
-        colour: (H, W, 3) uint8, BGR.
+        colour: (H, W, 3) uint8, BGR; None if not wanted.
         nearness: (H, W) float32, 1 / depth along the optical axis; the ground's is not written.
         part_ids: (H, W) uint16, 0 or the number of the damaged part seen; None if not wanted.
         building_ids: (H, W) uint16, 0 or the number of the building seen, trees left out; None
             likewise.
+        surfaces: materials, depth and trees; None if not wanted.
     """
 
-    def __init__(self, intrinsics: Intrinsics, pose: Pose, supersample: float, with_ids: bool):
+    def __init__(
+        self,
+        intrinsics: Intrinsics,
+        pose: Pose,
+        supersample: float,
+        with_ids: bool,
+        *,
+        with_colour: bool = True,
+        with_surfaces: bool = False,
+    ):
         self.width = round(intrinsics.width * supersample)
         self.height = round(intrinsics.height * supersample)
         self.scale = supersample
@@ -44,10 +55,15 @@ class Raster:
         self.rotation = rotation_matrix(pose)
         self.camera = enlarge @ intrinsics.matrix
         self.view = self.camera @ self.rotation
-        self.colour = np.empty((self.height, self.width, 3), np.uint8)
-        self.nearness = np.zeros((self.height, self.width), np.float32)
-        self.part_ids = np.zeros((self.height, self.width), np.uint16) if with_ids else None
-        self.building_ids = np.zeros((self.height, self.width), np.uint16) if with_ids else None
+        shape = (self.height, self.width)
+        self.colour = np.empty((*shape, 3), np.uint8) if with_colour else None
+        self.nearness = np.zeros(shape, np.float32)
+        self.part_ids = np.zeros(shape, np.uint16) if with_ids else None
+        self.building_ids = np.zeros(shape, np.uint16) if with_ids else None
+        self.surfaces = None
+        if with_surfaces:
+            back = np.linalg.inv(self.view)
+            self.surfaces = SurfaceBuffers(*shape, back, float(self.position[2]))
 
     def project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return raster pixel indices (..., 2) and depths (...) of world points (..., 3)."""
@@ -75,6 +91,11 @@ class Raster:
 
     def draw_ground(self, ground: Ground, footprint: np.ndarray) -> None:
         """Fill the frame with the ground; ``footprint`` (4, 2) is what of it the frame shows."""
+        if self.surfaces is not None:
+            features = ground.features_in(footprint)
+            self.surfaces.paint_ground(features, self.view, self.position)
+        if self.colour is None:
+            return
         levels, (west, north) = ground.window(footprint)
         place = np.array(
             [[1, 0, 0], [0, 1, 0], [0, 0, 0]], np.float64
@@ -149,13 +170,12 @@ class Raster:
         )
         # 1 / depth is affine in the picture: the last row of the inverse homography.
         gx, gy, g1 = np.linalg.inv(plane)[2]
-        near = (gx * np.arange(x0, x1) + g1).astype(np.float32)[None] + (
-            gy * np.arange(y0, y1)
-        ).astype(np.float32)[:, None]
         window = (slice(y0, y1), slice(x0, x1))
+        near = affine((gx, gy, g1), *window)
         # Beyond a polygon's edge a plane seen nearly edge on would run off towards the camera
         # within half a pixel.
         near = np.clip(near, float(1 / corners[2].max()), float(1 / corners[2].min()), out=near)
+        exact_near = near.copy() if self.surfaces is not None else None
         near *= NEARER.get(face.kind, 1.0)
         inside &= cv2.compare(near, self.nearness[window], cv2.CMP_GT)
         if not inside.any():
@@ -180,7 +200,9 @@ class Raster:
             )
         else:
             written = inside
-        if texture.shape[:2] == (1, 1):
+        if self.colour is None:
+            pass
+        elif texture.shape[:2] == (1, 1):
             self.colour[window][solid > 0] = texture[0, 0]
         else:
             patch = cv2.warpPerspective(
@@ -192,6 +214,9 @@ class Raster:
             )
             cv2.copyTo(patch, solid, self.colour[window])
         cv2.copyTo(near, written, self.nearness[window])
+        if self.surfaces is not None:
+            material = FACE_MATERIALS[face.kind]
+            self.surfaces.write_face(window, material, exact_near, written, solid)
         if self.part_ids is not None:
             chosen = written > 0
             self.building_ids[window][chosen] = building_id
@@ -232,27 +257,45 @@ class Raster:
             return
         x0, y0, x1, y1 = clip
         window = (slice(y0, y1), slice(x0, x1))
-        patch = self.colour[window].copy()
-        mask = np.zeros(patch.shape[:2], np.uint8)
+        patch = None if self.colour is None else self.colour[window].copy()
+        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+        front = None if self.surfaces is None else np.zeros(mask.shape, np.int16)
         fixed = np.round((pixels - (x0, y0)) * 2**SHIFT).astype(np.int32)
         colours = mesh.colours.tolist()
         for i in np.argsort(-depth.mean(1), kind="stable"):
-            cv2.fillConvexPoly(patch, fixed[i], colours[i], cv2.LINE_8, SHIFT)
+            if patch is not None:
+                cv2.fillConvexPoly(patch, fixed[i], colours[i], cv2.LINE_8, SHIFT)
+            if front is not None:
+                cv2.fillConvexPoly(front, fixed[i], int(i), cv2.LINE_8, SHIFT)
             cv2.fillConvexPoly(mask, fixed[i], 255, cv2.LINE_8, SHIFT)
         # A little nearer than its centre, so that boards do not sink into the heap they lie on.
         near = 1 / max(float(depth.mean()) - 0.5 * min(mesh.radius, 4.0), 1.0)
         mask &= _compare(self.nearness[window], near, cv2.CMP_LT)
-        cv2.copyTo(patch, mask, self.colour[window])
+        if patch is not None:
+            cv2.copyTo(patch, mask, self.colour[window])
+        if front is not None:
+            self.surfaces.write_mesh(window, mesh, front, pixels, depth, mask)
         chosen = mask > 0
         self.nearness[window][chosen] = near
         if self.part_ids is not None:
             self.part_ids[window][chosen] = mesh.part_index
             self.building_ids[window][chosen] = building_id
 
-    def draw_sprite(
-        self, sprite: Sprite, foot: np.ndarray, height: float, flip: bool, lean: float, tone: float
-    ) -> None:
-        """Blend a tree over the frame; it hides what is farther and clears the ids it covers."""
+    def draw_sprite(self, sprite: Sprite, tree: Tree, number: int, under_water: float = 0) -> None:
+        """Blend a tree over the frame; it hides what is farther and clears the ids it covers.
+
+        Args:
+            sprite: its picture.
+            tree: where it stands, and how.
+            number: from 1, by which it goes in :attr:`surfaces`.
+            under_water: metres of its foot that a flood hides.
+        """
+        foot, height, flip, lean = (
+            np.array([tree.x, tree.y, 0.0]),
+            tree.height,
+            tree.flip,
+            tree.lean,
+        )
         ends, depth = self.project(np.array([foot, foot + np.array([0, 0, height])]))
         if depth.min() < 1.0:
             return
@@ -261,24 +304,29 @@ class Raster:
         # end.
         length = max(float(np.hypot(*axis)), height * self.camera[0, 0] / depth[0] * 0.7)
         angle = np.arctan2(axis[0], -axis[1]) + lean
+        halvings = 0
         while sprite.smaller is not None and length / sprite.texels < 0.62:
-            sprite = sprite.smaller
+            sprite, halvings = sprite.smaller, halvings + 1
         zoom = length / sprite.texels
         c, s = zoom * np.cos(angle), zoom * np.sin(angle)
         mirror = -1.0 if flip else 1.0
         fx, fy = sprite.foot
         matrix = np.array([[c * mirror, -s, 0], [s * mirror, c, 0]])
         matrix[:, 2] = ends[0] - matrix[:, :2] @ (fx, fy)
+        if under_water > 0:
+            sprite = sprite.above(under_water / height)
         h, w = sprite.colour.shape[:2]
+        if not h:
+            return
         box = np.array([[0, 0], [w, 0], [w, h], [0, h]]) @ matrix[:, :2].T + matrix[:, 2]
         clip = self._clip(box.min(0), box.max(0))
         if clip is None:
             return
         x0, y0, x1, y1 = clip
+        to_raster = matrix * [1 / 2**halvings, 1 / 2**halvings, 1]
         matrix[:, 2] -= (x0, y0)
         size = (x1 - x0, y1 - y0)
         window = (slice(y0, y1), slice(x0, x1))
-        colour = cv2.warpAffine(sprite.colour, matrix, size, flags=cv2.INTER_LINEAR)
         clear = cv2.warpAffine(
             sprite.clear,
             matrix,
@@ -290,14 +338,19 @@ class Raster:
         near = 1 / max(float(depth.mean()), 1.0)
         hidden = _compare(self.nearness[window], near, cv2.CMP_GT)
         if cv2.countNonZero(hidden):
-            colour[hidden > 0] = 0
             clear[hidden > 0] = 255
-        target = self.colour[window]
-        kept = cv2.multiply(target, cv2.merge([clear] * 3), scale=1 / 255)
-        target[...] = cv2.addWeighted(kept, 1.0, colour, tone, 0.0)
+        if self.colour is not None:
+            colour = cv2.warpAffine(sprite.colour, matrix, size, flags=cv2.INTER_LINEAR)
+            if cv2.countNonZero(hidden):
+                colour[hidden > 0] = 0
+            target = self.colour[window]
+            kept = cv2.multiply(target, cv2.merge([clear] * 3), scale=1 / 255)
+            target[...] = cv2.addWeighted(kept, 1.0, colour, tree.tone, 0.0)
         if self.part_ids is not None:
             covers = cv2.warpAffine(sprite.covers, matrix, size, flags=cv2.INTER_NEAREST) & ~hidden
             self.part_ids[window][covers > 127] = 0
+            if self.surfaces is not None:
+                self.surfaces.write_tree(window, number, near, covers, clear, to_raster)
 
     def draw_wire(self, points: np.ndarray) -> None:
         """Draw a thin dark line (N, 3) over everything: wires hang above all that they cross."""
@@ -305,7 +358,10 @@ class Raster:
         if depth.min() < 1.0 or self._clip(pixels.min(0), pixels.max(0)) is None:
             return
         fixed = np.round(pixels * 2**SHIFT).astype(np.int32)
-        cv2.polylines(self.colour, [fixed], False, (58, 58, 60), 1, cv2.LINE_AA, SHIFT)
+        if self.colour is not None:
+            cv2.polylines(self.colour, [fixed], False, (58, 58, 60), 1, cv2.LINE_AA, SHIFT)
+        if self.surfaces is not None:
+            cv2.polylines(self.surfaces.wires, [fixed], False, 255, 1, cv2.LINE_AA, SHIFT)
 
 
 def _compare(values: np.ndarray, limit: float, how: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from synthetic_flights import textures as tx
 from synthetic_flights.buildings import BuildingPlan, Face, to_world
 from synthetic_flights.config import Appearance
+from synthetic_flights.materials import Material
 from synthetic_flights.meshes import Mesh, planks
 from synthetic_flights.noise import blob_field
 from synthetic_flights.rubble_texture import rubble
@@ -113,7 +114,7 @@ def rubble_building(
     c, s = np.cos(plan.angle), np.sin(plan.angle)
     quads = local.quads.copy()
     quads[..., :2] = local.quads[..., :2] @ np.array([[c, s], [-s, c]]) + centre
-    meshes.append(Mesh(quads, local.colours, part.part_index))
+    meshes.append(Mesh(quads, local.colours, part.part_index, Material.RUBBLE))
     if rng.random() < 0.7:
         meshes.append(_stumps(rng, plan, part, lighting, appearance))
     part.outlines = [_ground_outline(plan, cx, cy, hx + 1.0, hy + 1.0)]
@@ -141,7 +142,7 @@ def _stumps(rng, plan: BuildingPlan, part, lighting, appearance) -> Mesh:
     quads[..., :2] = to_world(quads[..., :2].reshape(-1, 2), plan.centre, plan.angle).reshape(
         -1, 4, 2
     )
-    return Mesh(quads, np.array(colours), part.part_index).lit(
+    return Mesh(quads, np.array(colours), part.part_index, Material.RUBBLE).lit(
         lambda n: lighting(n if n[2] >= 0 else -n, appearance)
     )
 
@@ -156,4 +157,4 @@ def heap(rng, x: float, y: float, radius: float, light: np.ndarray) -> Mesh:
     mesh = planks(
         rng, np.array([x, y]), (radius, radius * rng.uniform(0.5, 0.9)), int(26 * radius), 0.9
     )
-    return Mesh(mesh.quads, np.clip(mesh.colours * light, 0, 255))
+    return Mesh(mesh.quads, np.clip(mesh.colours * light, 0, 255), material=Material.HEAP)

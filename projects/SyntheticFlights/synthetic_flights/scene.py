@@ -12,11 +12,13 @@ import numpy as np
 from synthetic_flights.buildings import BuildingPlan
 from synthetic_flights.camera import FlightPath, Intrinsics, Pose, ground_footprint
 from synthetic_flights.config import Appearance, SceneConfig, scene_rng
+from synthetic_flights.flood import Flood, mirrored
 from synthetic_flights.ground import Ground
 from synthetic_flights.layout import build_world
 from synthetic_flights.painting import build
 from synthetic_flights.post import SensorModel
 from synthetic_flights.raster import Raster
+from synthetic_flights.surfaces import PixelTruth, nearest
 from synthetic_flights.vegetation import sprite_library
 
 __all__ = ["Flight", "Frame", "render_flight"]
@@ -31,18 +33,24 @@ class Frame:
     Attributes:
         index: number of the frame, from 0.
         pose: the camera's.
-        image: (H, W, 3) uint8, BGR.
+        image: (H, W, 3) uint8, BGR; None if it was not asked for.
         part_ids: (H, W) uint16: 0, or ``part_index`` of the damaged part seen there; None if it was
             not asked for.
         building_ids: (H, W) uint16: 0, or 1 + the index of the building seen there (trees left
             out); None likewise.
+        truth: materials, depth and trees; None likewise.
     """
 
     index: int
     pose: Pose
-    image: np.ndarray
+    image: np.ndarray | None
     part_ids: np.ndarray | None = None
     building_ids: np.ndarray | None = None
+    truth: PixelTruth | None = None
+
+    def building_mask(self, number: int) -> np.ndarray:
+        """Where building 1 + ``number`` is seen, not hidden by a tree: (H, W) bool."""
+        return (self.building_ids == number + 1) & (self.truth.tree_ids == 0)
 
 
 class Flight:
@@ -96,6 +104,16 @@ class Flight:
         """What the camera makes of a rendering."""
         return SensorModel(self.appearance, self.intrinsics, scene_rng(self.config, 5))
 
+    @cached_property
+    def flood(self) -> Flood | None:
+        """The water on the ground; None where it is dry."""
+        if not self.config.flood:
+            return None
+        times = np.arange(0, self.config.seconds + 0.5, 0.5)
+        views = [ground_footprint(self.path.pose(float(t)), self.intrinsics) for t in times]
+        rng = scene_rng(self.config, 6)
+        return Flood(self.config.flood, self.appearance, self.world.ground, views, rng)
+
     @property
     def buildings(self) -> list[BuildingPlan]:
         """All buildings of the scene."""
@@ -122,46 +140,105 @@ class Flight:
         entry[2] = now
         return entry
 
-    def frame(self, index: int, with_ids: bool = True) -> Frame:
-        """Render frame ``index``; ``with_ids`` False leaves out the id buffers."""
+    def frame(
+        self,
+        index: int,
+        with_ids: bool = True,
+        *,
+        with_truth: bool = False,
+        with_trees: bool = True,
+        with_image: bool = True,
+    ) -> Frame:
+        """Render a frame.
+
+        Args:
+            index: its number, from 0.
+            with_ids: also give the id buffers.
+            with_truth: also give materials, depth and trees, and the id buffers.
+            with_trees: False: the same frame, grain and all, as if no tree stood there. Their
+                shadows stay.
+            with_image: False: everything but the picture, in half the time.
+        """
         pose = self.pose(index)
-        raster = Raster(self.intrinsics, pose, self.config.supersample, with_ids)
-        raster.draw_ground(self.ground, ground_footprint(pose, self.intrinsics, 4))
+        raster = Raster(
+            self.intrinsics,
+            pose,
+            self.config.supersample,
+            with_ids or with_truth,
+            with_colour=with_image,
+            # A flood needs the depth of what it covers.
+            with_surfaces=with_truth or bool(self.config.flood),
+        )
+        self._draw(raster, index, with_trees)
+        size = (self.config.width, self.config.height)
+        frame = Frame(index, pose, self._expose(raster, index) if with_image else None)
+        if with_ids or with_truth:
+            frame.part_ids = nearest(raster.part_ids, size)
+            frame.building_ids = nearest(raster.building_ids, size)
+        if with_truth:
+            frame.truth = raster.surfaces.reduced(size)
+        return frame
+
+    def _draw(self, raster: Raster, index: int, with_trees: bool) -> None:
+        footprint = ground_footprint(self.pose(index), self.intrinsics, 4)
+        raster.draw_ground(self.ground, footprint)
         self._draw_buildings(raster, index)
-        for i in np.nonzero(raster.in_view(*self._balls["meshes"]))[0]:
-            raster.draw_mesh(self.world.meshes[i])
-        self._draw_trees(raster)
+        self._draw_meshes(raster)
+        if self.flood is not None:
+            reflection = self._reflection(raster, index, with_trees)
+            self.flood.draw(raster, self.ground.features_in(footprint), reflection)
+        if with_trees:
+            self._draw_trees(raster)
         for wire in self.world.wires:
             raster.draw_wire(wire)
-        size = (self.config.width, self.config.height)
+
+    def _reflection(self, raster: Raster, index: int, with_trees: bool) -> np.ndarray | None:
+        """What the water mirrors, (H, W, 3) uint8: the scene seen from below its surface."""
+        if raster.colour is None:
+            return None
+        pose = mirrored(self.pose(index), self.flood.surface_z)
+        mirror = Raster(self.intrinsics, pose, self.config.supersample / 2, with_ids=False)
+        self.flood.draw_sky(mirror.colour)
+        self._draw_buildings(mirror, index)
+        self._draw_meshes(mirror)
+        if with_trees:
+            self._draw_trees(mirror)
+        return cv2.resize(mirror.colour[::-1], (raster.width, raster.height))
+
+    def _expose(self, raster: Raster, index: int) -> np.ndarray:
+        """The picture that the camera takes of a raster."""
+        pose, size = self.pose(index), (self.config.width, self.config.height)
         image = raster.colour
         if image.shape[1::-1] != size:
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         before, after = (np.asarray(self.path.pose(pose.time + d).position) for d in (-0.05, 0.05))
-        image = self.sensor.expose(image, pose, (after - before) / 0.1, index)
-        part_ids = building_ids = None
-        if with_ids:
-            part_ids, building_ids = (
-                b
-                if b.shape[::-1] == size
-                else cv2.resize(b, size, interpolation=cv2.INTER_NEAREST_EXACT)
-                for b in (raster.part_ids, raster.building_ids)
-            )
-        return Frame(index, pose, image, part_ids, building_ids)
+        return self.sensor.expose(image, pose, (after - before) / 0.1, index)
 
-    def _draw_buildings(self, raster: Raster, index: int) -> None:
+    def visible_buildings(self, raster: Raster) -> list[int]:
+        """Numbers of the buildings that may be in view, the farthest first."""
         centres, radii = self._balls["buildings"]
         distance = np.linalg.norm(centres - raster.position, axis=1)
         seen = np.nonzero(raster.in_view(centres, radii))[0]
+        return seen[np.argsort(-distance[seen], kind="stable")].tolist()
+
+    def draw_building(self, raster: Raster, number: int, index: int) -> None:
+        """Draw one building as frame ``index`` shows it."""
+        faces, meshes, _, balls = self._build(number, index)
+        for i in raster.facing(*balls):
+            raster.draw_face(faces[i], number + 1)
+        for mesh in meshes:
+            raster.draw_mesh(mesh, number + 1)
+
+    def _draw_buildings(self, raster: Raster, index: int) -> None:
         # Far ones first: rubble is drawn without a test within itself.
-        for number in seen[np.argsort(-distance[seen], kind="stable")].tolist():
-            faces, meshes, _, balls = self._build(number, index)
-            for i in raster.facing(*balls):
-                raster.draw_face(faces[i], number + 1)
-            for mesh in meshes:
-                raster.draw_mesh(mesh, number + 1)
+        for number in self.visible_buildings(raster):
+            self.draw_building(raster, number, index)
         for number in [n for n, entry in self._built.items() if abs(entry[2] - index) > KEEP]:
             del self._built[number]
+
+    def _draw_meshes(self, raster: Raster) -> None:
+        for i in np.nonzero(raster.in_view(*self._balls["meshes"]))[0]:
+            raster.draw_mesh(self.world.meshes[i])
 
     def _draw_trees(self, raster: Raster) -> None:
         seen = np.nonzero(raster.in_view(*self._balls["trees"]))[0]
@@ -169,7 +246,8 @@ class Flight:
         for i in seen[np.argsort(-depth, kind="stable")]:
             tree = self.world.trees[i]
             sprite = self.sprites[tree.kind][tree.sprite]
-            raster.draw_sprite(sprite, self._feet[i], tree.height, tree.flip, tree.lean, tree.tone)
+            water = 0.0 if self.flood is None else float(self.flood.depth(self._feet[i, :2]))
+            raster.draw_sprite(sprite, tree, int(i) + 1, max(water, 0.0))
 
 
 def render_flight(config: SceneConfig, every: int = 1) -> Iterator[Frame]:

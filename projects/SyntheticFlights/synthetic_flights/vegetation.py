@@ -20,9 +20,9 @@ class Sprite:
         colour: (h, w, 3) uint8, premultiplied by the coverage.
         clear: (h, w) uint8, 255 where one sees through it: what remains of the background.
         covers: (h, w) uint8, 255 where it hides damage from a person who outlines it; lone twigs
-        do not. foot: (x, y) texel of the trunk's foot.
+            do not.
+        foot: (x, y) texel of the trunk's foot.
         texels: texels per unit of the tree's height, from the foot to the top.
-        aspect: width of the crown by its height.
         smaller: the same at half the size, or None.
     """
 
@@ -32,6 +32,12 @@ class Sprite:
     foot: tuple[float, float]
     texels: float
     smaller: Sprite | None = None
+
+    def above(self, share: float) -> Sprite:
+        """Return the sprite, at this size alone, without the lower ``share`` of its height."""
+        rows = max(0, round(self.foot[1] - share * self.texels))
+        colour, clear, covers = self.colour[:rows], self.clear[:rows], self.covers[:rows]
+        return Sprite(colour, clear, covers, self.foot, self.texels)
 
 
 def _finish(bgr: np.ndarray, alpha: np.ndarray, foot, texels: float, levels: int = 3) -> Sprite:

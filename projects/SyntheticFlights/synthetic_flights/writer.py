@@ -79,6 +79,10 @@ class DatasetPlan:
         scene = {k: v for k, v in asdict(self.scene).items() if k != "video"}
         # The name that data sets of generator version 1 hold it under.
         scene["ppm"] = scene.pop("texels_per_meter")
+        # Options that came later are told where they are used.
+        for key in ("trees", "flood"):
+            if scene[key] == getattr(SceneConfig, key):
+                del scene[key]
         own = {key: getattr(self, key) for key in ("videos", "every", "write_videos")}
         own["val_videos"] = sum(self.side(v) == "val" for v in range(1, self.videos + 1))
         return json.loads(json.dumps({"version": GENERATOR_VERSION, **own, "scene": scene}))
