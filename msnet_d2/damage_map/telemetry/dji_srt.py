@@ -7,14 +7,17 @@ Firmware writes several dialects, all read here:
   ``SrtCnt``) and a line with date and time; also ``longtitude``, ``latitude : 48.1`` and ``rel_alt
   57.2``. Many models leave out the gimbal angles. ``[altitude: …]`` is above sea level;
   ``[Drone: Yaw:-62.1, …]`` is the aircraft, not the camera.
-- ``GPS(11.5,48.1,14) BAROMETER:60.1`` with ``HOME(11.5,48.1)`` once a second; the third figure is
-  a count of satellites if it is whole, else an altitude. The Matrice 300 and the Avata 2 write the
-  latitude first.
+- The same with the gimbal in words: ``[Gimbal: Yaw:33.5, Pitch:-45.0, Roll:0.0]``.
+- ``GPS(11.5,48.1,14) BAROMETER:60.1`` (``Hb:60.1`` on the Phantom 3) with ``HOME(11.5,48.1)``
+  once a second; the third figure is a count of satellites if it is whole, else an altitude. The
+  Matrice 300 and the Avata 2 write the latitude first.
 - ``F/2.8, SS 400, …, GPS (11.5, 48.1, 15), D 75.36m, H 60.10m, …, F.PRY (…), G.PRY (-40.0°, 0.0°,
   28.2°)`` in one line (``RTK (…)`` on the Phantom 4 RTK); G.PRY is the gimbal's pitch, roll, yaw.
 
+Autel writes the same with letters: ``GPS(W: 94.79, N: 32.37, 50.09m)``.
+
 ``focal_len`` is the length equivalent on 35 mm film, as ``24.00`` or as tenths (``240``);
-``dzoom_ratio`` the digital zoom, as ``1.00`` or as ``10000``.
+``dzoom_ratio``, ``dzoom`` or ``DZOOM`` the digital zoom, as ``1.00`` or as ``10000``.
 """
 
 from __future__ import annotations
@@ -24,23 +27,40 @@ import re
 from datetime import datetime, timedelta
 
 from msnet_d2.damage_map.telemetry.flight_log import FlightLog
-from msnet_d2.damage_map.telemetry.log_text import NUMBER, decimals, parse_clock, parse_number
+from msnet_d2.damage_map.telemetry.log_text import NUMBER, parse_clock
+from msnet_d2.damage_map.telemetry.values import (
+    ANGLES,
+    LENGTHS,
+    decimals,
+    parse_measure,
+    parse_number,
+    parse_place,
+)
 from msnet_d2.errors import InputError
 
 _STAMP = r"(\d{1,3}):(\d{1,2}):(\d{1,2})[,.:](\d{1,3})"
 _CUE = re.compile(rf"{_STAMP}[ \t]*-->[ \t]*{_STAMP}")
 _CUE_NUMBER = re.compile(r"\n[ \t]{0,8}\d{1,9}$")
 _TAG = re.compile(r"<[^<>]{0,200}>")
+_DEGREES, _SECONDS = r"\d{1,3}\s?(?:°|º|deg)\s?", r"(?:\s?\d{1,2}(?:[.,]\d{1,9})?\s?[\"″])?"
+_DMS = rf"{_DEGREES}\d{{1,2}}(?:[.,]\d{{1,9}})?\s?['′]{_SECONDS}"
 _FIELD = re.compile(
     r"(?<![A-Za-z_])(latitude|long?titude|longitude|rel_alt|abs_alt|altitude|gb_yaw|gb_pitch|"
-    r"gb_roll|drone_yaw|flight_yaw|focal_len|dzoom_ratio|DiffTime|Yaw)"
-    rf"\s{{0,4}}[:=\s]\s{{0,4}}({NUMBER})",
+    r"gb_roll|drone_yaw|flight_yaw|focal_len|dzoom_ratio|dzoom|DiffTime|Yaw)"
+    rf"\s{{0,4}}[:=\s]\s{{0,4}}((?:[NSEW]\s?)?(?:{_DMS}|{NUMBER})(?:\s?°)?(?:\s?[NSEW](?![A-Za-z]))?)"
+    r"(?!\s?[°'′]\s?\d)",
     re.IGNORECASE,
 )
+_AXES = re.compile(r"(Gimbal|Drone|Camera|Aircraft)\s?:\s?([^\[\]()\n]{1,120})", re.IGNORECASE)
+_AXIS = re.compile(rf"(yaw|pitch|roll)\s?[:=]\s?({NUMBER})", re.IGNORECASE)
 _PLACE = re.compile(r"(GPS|RTK|HOME)(\s{0,4})\(([^()\n]{1,100})\)", re.IGNORECASE)
 _ANGLES = re.compile(r"([FG])\.PRY\s{0,4}\(([^()\n]{1,100})\)", re.IGNORECASE)
 _HEIGHT = re.compile(rf"(?<![A-Za-z.])H\s{{0,2}}[:=]?\s{{0,2}}({NUMBER})\s?m(?![A-Za-z/])")
-_BAROMETER = re.compile(rf"BAROMETER\s{{0,2}}[:(=\s]\s{{0,2}}({NUMBER})", re.IGNORECASE)
+_BAROMETER = re.compile(
+    rf"(?<![A-Za-z])(?:BAROMETER|Hb)\s{{0,2}}[:(=\s]\s{{0,2}}({NUMBER})", re.IGNORECASE
+)
+_DZOOM = re.compile(rf"DZOOM\s{{1,2}}({NUMBER})")
+_KEY = re.compile(r"[A-Za-z][A-Za-z_. -]{0,20}(?=\s{0,2}[:(=])")
 _COUNTER = re.compile(r"(?:FrameCnt|SrtCnt)\b", re.IGNORECASE)
 _LATITUDE = re.compile(r"(?<![A-Za-z_])latitude\b|(?:GPS|RTK)\s{0,4}\(", re.IGNORECASE)
 
@@ -53,6 +73,7 @@ def _seconds(hour: str, minute: str, second: str, fraction: str) -> float:
 
 def _split_tuple(text: str) -> list[str]:
     """The figures between parentheses, where the comma may also be the decimal sign."""
+    text = text.replace(": ", ":")
     if re.search(r";|,\s", text):
         parts = re.split(r";\s*|,\s+", text.strip())
     else:
@@ -76,22 +97,24 @@ def _zoom(text: str) -> float:
 def _read_frame(text: str) -> tuple[dict[str, float], dict[str, list[str]], float, int]:
     """Return the values of a frame's text, its places by name, DiffTime (s) and decimals."""
     row: dict[str, float] = {}
-    zoom, focal, difference, digits = 1.0, math.nan, math.nan, 0
+    zoom, focal, difference, digits = math.nan, math.nan, math.nan, 0
+    for owner, figures in _AXES.findall(text):
+        row.update(_angles_in_words(owner, figures))
+    text = _AXES.sub(" ", text)
     for key, value in _FIELD.findall(text):
         key = key.lower()
         if key == "latitude":
             digits = decimals(value)
-        if key == "focal_len":
+        if key in ("latitude", "longitude", "longtitude"):
+            row.setdefault(key[:3], parse_place(value, key[:3]))
+        elif key == "focal_len":
             focal = _focal_mm(value)
-        elif key == "dzoom_ratio":
-            zoom = _zoom(value)
+        elif key.startswith("dzoom"):
+            zoom = _zoom(value) if math.isnan(zoom) else zoom
         elif key == "difftime":
             difference = parse_number(value) / 1000
         else:
             name = {
-                "latitude": "lat",
-                "longitude": "lon",
-                "longtitude": "lon",
                 "rel_alt": "alt",
                 "altitude": "abs_alt",
                 "gb_yaw": "yaw",
@@ -101,14 +124,18 @@ def _read_frame(text: str) -> tuple[dict[str, float], dict[str, list[str]], floa
                 "yaw": "flight_yaw",
             }.get(key, key)
             row.setdefault(name, parse_number(value))
+    if match := _DZOOM.search(text):
+        zoom = _zoom(match.group(1))
     if focal > 0:
-        row["focal_mm"] = focal * zoom
+        row["focal_mm"] = focal * (1.0 if math.isnan(zoom) else zoom)
+    elif zoom > 0:
+        row["zoom"] = zoom
     for pattern in (_HEIGHT, _BAROMETER):
         match = pattern.search(text)
         if match:
             row.setdefault("alt", parse_number(match.group(1)))
     for letter, figures in _ANGLES.findall(text):
-        values = [parse_number(part) for part in _split_tuple(figures)]
+        values = [parse_measure(part, ANGLES) for part in _split_tuple(figures)]
         if len(values) == 3:
             if letter in "Gg":
                 row["pitch"], row["roll"], row["yaw"] = values
@@ -117,9 +144,23 @@ def _read_frame(text: str) -> tuple[dict[str, float], dict[str, list[str]], floa
     places = {}
     for name, space, figures in _PLACE.findall(text):
         parts = _split_tuple(figures)
-        if len(parts) >= 2 and not any(math.isnan(parse_number(part)) for part in parts[:2]):
+        if len(parts) >= 2 and not any(math.isnan(_coordinate(part)) for part in parts[:2]):
             places.setdefault(name.upper(), [*parts, "" if space else "tight"])
     return row, places, difference, digits
+
+
+def _angles_in_words(owner: str, figures: str) -> dict[str, float]:
+    """Angles of ``Gimbal: Yaw:33.5, Pitch:-45.0, Roll:0.0``; of the drone its yaw alone."""
+    angles = {name.lower(): parse_number(value) for name, value in _AXIS.findall(figures)}
+    if owner.lower() in ("gimbal", "camera"):
+        return angles
+    return {"flight_yaw": angles["yaw"]} if "yaw" in angles else {}
+
+
+def _coordinate(text: str) -> float:
+    """A latitude or longitude, which only a letter would tell apart."""
+    value = parse_place(text, "lat")
+    return parse_place(text, "lon") if math.isnan(value) else value
 
 
 def _frames_of(body: str) -> list[str]:
@@ -147,7 +188,11 @@ def _place_order(places: list[list[str]], given: str | None, notes: list[str]) -
     """Whether latitude or longitude comes first in GPS(…), from the whole log."""
     if given:
         return given
-    pairs = [(parse_number(p[0]), parse_number(p[1])) for p in places]
+    if any(re.match(r"[EW]", p[0], re.IGNORECASE) for p in places):
+        return "lon,lat"
+    if any(re.match(r"[NS]", p[0], re.IGNORECASE) for p in places):
+        return "lat,lon"
+    pairs = [(_coordinate(p[0]), _coordinate(p[1])) for p in places]
     if any(abs(first) > 90 for first, _ in pairs):
         return "lon,lat"
     if any(abs(second) > 90 for _, second in pairs):
@@ -165,7 +210,7 @@ def _altitude(parts: list[str]) -> float:
     """The third figure of a place if it is an altitude, and not a count of satellites."""
     if len(parts) < 4 or not (decimals(parts[2]) or parts[2][-1:] in "Mm"):
         return math.nan
-    return parse_number(parts[2])
+    return parse_measure(parts[2], LENGTHS)
 
 
 def parse_dji_srt(text: str, source: str, gps_order: str | None = None) -> FlightLog:
@@ -202,11 +247,15 @@ def parse_dji_srt(text: str, source: str, gps_order: str | None = None) -> Fligh
             row_places.append(places)
             clocks.append(frame)
     if not rows:
+        seen = sorted({key.strip() for key in _KEY.findall(_TAG.sub(" ", text[:4000]))})
+        held = f"; they hold {', '.join(seen[:12])}" if seen else ", nor any other value"
         raise InputError(
-            f"{source}: no position in any of its {len(cues)} subtitles; are they subtitles of "
-            "speech, or was the drone without a satellite fix?"
+            f"{source}: no position in any of its {len(cues)} subtitles was recognised{held}. Are "
+            "they subtitles of speech, or was the drone without a satellite fix?"
         )
     notes: list[str] = []
+    if len(rows) > 2 and len({row["time_s"] for row in rows}) == 1:
+        _time_by_clock(rows, clocks, notes)
     if empty:
         notes.append(f"{empty} of {empty + len(rows)} subtitles have no position")
     if crowded:
@@ -218,14 +267,14 @@ def parse_dji_srt(text: str, source: str, gps_order: str | None = None) -> Fligh
         lat, lon = (0, 1) if order == "lat,lon" else (1, 0)
         for row, place in zip(rows, positions):
             if place and "lat" not in row:
-                row["lat"], row["lon"] = parse_number(place[lat]), parse_number(place[lon])
+                row["lat"], row["lon"] = _coordinate(place[lat]), _coordinate(place[lon])
                 row.setdefault("abs_alt", _altitude(place))
                 digits = max(digits, decimals(place[0]), decimals(place[1]))
         homes = [places["HOME"] for places in row_places if "HOME" in places]
         # Until the first fix a drone writes HOME(0,0).
-        homes = [h for h in homes if parse_number(h[0]) or parse_number(h[1])]
+        homes = [h for h in homes if _coordinate(h[0]) or _coordinate(h[1])]
         if homes:
-            home = (parse_number(homes[-1][lat]), parse_number(homes[-1][lon]))
+            home = (_coordinate(homes[-1][lat]), _coordinate(homes[-1][lon]))
     tuples = any(positions)
     rtk = any("RTK" in places for places in row_places)
     return FlightLog.from_rows(
@@ -238,6 +287,17 @@ def parse_dji_srt(text: str, source: str, gps_order: str | None = None) -> Fligh
         position_decimals=digits,
         notes=notes,
     )
+
+
+def _time_by_clock(rows: list[dict[str, float]], texts: list[str], notes: list[str]) -> None:
+    """Times of subtitles that all have the same, by the clock that they show."""
+    clocks = [parse_clock(text) for text in texts]
+    if any(c is None for c in clocks) or len(set(clocks)) < len(rows) / 2:
+        notes.append("all subtitles have the same time; records are spread over it")
+        return
+    for row, clock in zip(rows, clocks):
+        row["time_s"] = (clock - clocks[0]).total_seconds()
+    notes.append("all subtitles have the same time; the clock in them was used")
 
 
 def _clock_start(rows: list[dict[str, float]], texts: list[str]) -> datetime | None:

@@ -1,48 +1,42 @@
-"""Flight logs in CSV: AirData, Litchi, Flight Reader and TXTlogToCSV by their own headers, any
-other by a mapping of columns."""
+"""Flight logs in CSV: AirData, Litchi, Flight Reader, Flytrex, open-dronelog, QGroundControl, PX4
+(ulog2csv), OpenTX and others by their headers, any other table by a mapping of columns."""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta, timezone
 
-from msnet_d2.damage_map.telemetry.flight_log import FlightLog
-from msnet_d2.damage_map.telemetry.log_text import decimals, parse_clock, parse_number
+import numpy as np
+
+from msnet_d2.damage_map.telemetry.csv_columns import (
+    FIELDS,
+    altitude_columns,
+    find_columns,
+    read_title,
+    scale_of,
+    titles_text,
+)
+from msnet_d2.damage_map.telemetry.csv_time import RowTimes
+from msnet_d2.damage_map.telemetry.flight_log import COLUMNS, FlightLog
+from msnet_d2.damage_map.telemetry.heights import choose_heights
+from msnet_d2.damage_map.telemetry.values import (
+    ANGLES,
+    LENGTHS,
+    decimals,
+    parse_measure,
+    parse_number,
+    parse_place,
+)
 from msnet_d2.errors import InputError
 
-# What a mapping may name, and the headers (lower case, no unit, no spaces) that are known. The
-# first header that a file has counts.
-FIELDS: dict[str, tuple[str, ...]] = {
-    "time": ("time", "times", "timeseconds", "osd.flytime", "elapsedtime", "elapsed"),
-    "datetime": ("datetime", "custom.updatetime", "date/time", "timestamp", "utc"),
-    "date": ("custom.date", "date"),
-    "lat": ("latitude", "lat", "osd.latitude", "aircraftlatitude"),
-    "lon": ("longitude", "lon", "lng", "longtitude", "osd.longitude", "aircraftlongitude"),
-    "alt": (
-        "heightabovetakeoff",
-        "osd.height",
-        "relalt",
-        "height",
-        "altitude",
-        "alt",
-        "aircraftbarometricaltitude",
-    ),
-    "abs_alt": ("altitudeabovesealevel", "absalt", "osd.altitude"),
-    "yaw": ("gimbalheading", "gimbal.yaw", "gimbalyaw", "gbyaw", "gimbalyawraw"),
-    "pitch": ("gimbalpitch", "gimbal.pitch", "gbpitch", "gimbalpitchraw"),
-    "roll": ("gimbalroll", "gimbal.roll", "gbroll", "gimbalrollraw"),
-    "flight_yaw": ("compassheading", "osd.yaw", "yaw", "heading", "aircraftheading"),
-    "focal_mm": ("focallen", "focallength", "focalmm"),
-    "hfov_deg": ("hfov", "hfovdeg"),
-    "recording": ("isvideo", "custom.isvideo", "camera.isvideo", "istakingvideo"),
-}
-_LENGTH = {"ft": 0.3048, "feet": 0.3048, "m": 1.0, "meters": 1.0, "metres": 1.0, "meter": 1.0}
-_TIME = {"ms": 1e-3, "millisecond": 1e-3, "milliseconds": 1e-3, "us": 1e-6, "s": 1.0, "sec": 1.0}
-_TRUE = {"1", "true", "yes", "recording", "starting"}
+__all__ = ["FIELDS", "parse_columns", "parse_flight_csv"]
+
+_TRUE = {"1", "1.0", "true", "yes", "recording", "starting", "on"}
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+# Integers this large are degrees times ten million, as satellite receivers write them.
+_E7_DEG = 1000.0
 
 
 def parse_columns(items: Iterable[str]) -> dict[str, str]:
@@ -64,71 +58,64 @@ def parse_columns(items: Iterable[str]) -> dict[str, str]:
     return mapping
 
 
-def _name_and_unit(header: str) -> tuple[str, str]:
-    match = re.match(r"\s*([^(\[]*?)\s*[(\[]([^)\]]*)[)\]]", header)
-    name, unit = match.groups() if match else (header, "")
-    return re.sub(r"[\s_]", "", name).lower(), unit.strip().lower()
+class _Table:
+    """Header and cells of a file."""
 
-
-def _titles(header: list[str]) -> str:
-    return ", ".join(" ".join(title.split()) for title in header)
-
-
-def _find_columns(header: list[str], mapping: Mapping[str, str], source: str) -> dict[str, int]:
-    known: dict[str, int] = {}
-    # "OSD.flyTime [formatted]" stands before "OSD.flyTime [s]": a unit that is known counts more.
-    for usable in (True, False):
-        for i, title in enumerate(header):
-            name, unit = _name_and_unit(title)
-            if not usable or unit in _LENGTH or unit in _TIME:
-                known.setdefault(name, i)
-    found = {}
-    for field_name, titles in FIELDS.items():
-        for title in titles:
-            if title in known:
-                found[field_name] = known[title]
-                break
-    exact = {title.strip().lower(): i for i, title in reversed(list(enumerate(header)))}
-    for field_name, title in mapping.items():
-        if title.strip().lower() not in exact:
+    def __init__(self, text: str, source: str) -> None:
+        lines = text.lstrip("\ufeff")
+        if lines[:4].lower() == "sep=":
+            lines = lines.partition("\n")[2]
+        first = lines.lstrip("\r\n").partition("\n")[0]
+        self.source = source
+        self.delimiter = max(",;\t", key=first.count)
+        try:
+            reader = csv.reader(io.StringIO(lines), delimiter=self.delimiter)
+            rows = [row for row in reader if any(row)]
+        except csv.Error as error:
             raise InputError(
-                f"{source}: no column {title!r} for {field_name}; there are: " + _titles(header)
+                f"{source}: not a table of comma-separated values ({error})"
+            ) from error
+        if len(rows) < 2:
+            raise InputError(f"{source}: no row below the header; is it a flight log in CSV?")
+        self.header, self.rows = rows[0], rows[1:]
+
+    def cells(self, column: int) -> list[str]:
+        return [row[column].strip() if column < len(row) else "" for row in self.rows]
+
+    def has_thousands(self, cells: list[str]) -> bool:
+        """Whether the commas in a column stand between thousands, as in "250,000"."""
+        with_comma = [c for c in cells if "," in c]
+        grouped = all(_THOUSANDS.fullmatch(c) for c in with_comma)
+        return self.delimiter == "," and bool(with_comma) and grouped
+
+    def numbers(self, field: str, column: int) -> np.ndarray:
+        """Values (N,) of a column in metres or degrees; NaN where a cell is empty.
+
+        Raises:
+            InputError: if most of its cells are something else than values of this kind.
+        """
+        cells = self.cells(column)
+        if field in ("lat", "lon"):
+            values = np.array([parse_place(c, field) for c in cells])
+        else:
+            units = LENGTHS if field.endswith("alt") else {} if field == "zoom" else ANGLES
+            units = {"mm": 1.0} if field == "focal_mm" else units
+            thousands = self.has_thousands(cells)
+            values = np.array([parse_measure(c, units, thousands=thousands) for c in cells])
+        self.check(column, cells, np.isfinite(values))
+        return values * scale_of(field, self.header[column], self.source)
+
+    def check(self, column: int, cells: list[str], understood: np.ndarray) -> None:
+        """Refuse a column most of whose cells are not understood, and show one of them."""
+        empty = ("", "nan", "n/a", "na", "null", "none", "-", "inf", "-inf")
+        filled = [c.lower() not in empty for c in cells]
+        bad = [c for c, f, u in zip(cells, filled, understood) if f and not u]
+        if bad and len(bad) > sum(filled) / 2 and len(bad) > 1:
+            raise InputError(
+                f"{self.source}: column {titles_text([self.header[column]])!r} holds values that "
+                f"are not understood, such as {titles_text(bad[:1])!r}; expected whole numbers "
+                "with one unit"
             )
-        found[field_name] = exact[title.strip().lower()]
-    missing = [name for name in ("lat", "lon") if name not in found]
-    if not {"time", "datetime"} & found.keys():
-        missing.append("time")
-    if missing:
-        raise InputError(
-            f"{source}: no column was recognised as {', '.join(missing)}; name it by --columns "
-            f"{missing[0]}=HEADER, where HEADER is one of: " + _titles(header)
-        )
-    return found
-
-
-def _scale(field_name: str, title: str) -> float:
-    name, unit = _name_and_unit(title)
-    if field_name in ("alt", "abs_alt"):
-        return _LENGTH.get(unit, 1.0)
-    if field_name == "time":
-        return _TIME.get(unit, 1.0)
-    # Litchi writes the gimbal's angles in tenths of a degree.
-    return 0.1 if name.startswith("gimbal") and name.endswith("raw") else 1.0
-
-
-def _read_table(text: str, source: str) -> tuple[list[str], list[list[str]]]:
-    lines = text.lstrip("\ufeff")
-    if lines[:4].lower() == "sep=":
-        lines = lines.partition("\n")[2]
-    first = lines.lstrip("\r\n").partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
-    try:
-        table = [row for row in csv.reader(io.StringIO(lines), delimiter=delimiter) if any(row)]
-    except csv.Error as error:
-        raise InputError(f"{source}: not a table of comma-separated values ({error})") from error
-    if len(table) < 2:
-        raise InputError(f"{source}: no row below the header; is it a flight log in CSV?")
-    return table[0], table[1:]
 
 
 def parse_flight_csv(text: str, source: str, columns: Mapping[str, str] | None = None) -> FlightLog:
@@ -138,83 +125,106 @@ def parse_flight_csv(text: str, source: str, columns: Mapping[str, str] | None =
         text: the whole file.
         source: its name, for messages.
         columns: field (see :data:`FIELDS`) to header, where the header is not known. Units come
-            from the header: ``(feet)``, ``[ft]``, ``(m)``, ``(millisecond)``.
+            from the header, ``(feet)``, ``[ft]``, ``_ft``, or from the cells, ``50.1 m``.
 
     Raises:
-        InputError: if columns are missing, or no row has a position and a time.
+        InputError: if columns are missing or not understood, or no row has a position and a time.
     """
-    header, table = _read_table(text, source)
-    found = _find_columns(header, columns or {}, source)
-    scales = {name: _scale(name, header[i]) for name, i in found.items()}
-    rows, clocks, digits, bad = [], [], 0, 0
-    for record in table:
-        cells = {name: record[i].strip() for name, i in found.items() if i < len(record)}
-        row = {
-            name: parse_number(cell) * scales[name]
-            for name, cell in cells.items()
-            if name not in ("time", "datetime", "date", "recording")
-        }
-        if "recording" in cells:
-            row["recording"] = float(cells["recording"].lower() in _TRUE)
-        clock = _clock(cells)
-        seconds = parse_number(cells.get("time")) * scales.get("time", 1.0)
-        if math.isnan(row.get("lat", math.nan)) or (clock is None and math.isnan(seconds)):
-            bad += 1
-            continue
-        digits = max(digits, decimals(cells["lat"]))
-        row["time_s"] = seconds
-        rows.append(row)
-        clocks.append(clock)
-    if not rows:
-        raise InputError(f"{source}: none of its {len(table)} rows has a position and a time")
-    is_utc = "utc" in header[found["datetime"]].lower() if "datetime" in found else False
-    start = _set_times(rows, clocks, is_utc)
-    return FlightLog.from_rows(
-        rows,
+    table = _Table(text, source)
+    mapping = dict(columns or {})
+    found = find_columns(table.header, mapping, source)
+    notes: list[str] = []
+    values = {
+        name: table.numbers(name, i)
+        for name, i in found.items()
+        if name not in ("time", "datetime", "date", "recording", "pair")
+    }
+    digits = _positions(table, found, values, notes)
+    given = {name for name in ("alt", "abs_alt") if name in mapping}
+    guesses = _heights(table, values, given, notes)
+    if "recording" in found:
+        cells = table.cells(found["recording"])
+        values["recording"] = np.array([float(c.lower() in _TRUE) for c in cells])
+    times = _times(table, found)
+    keep = np.isfinite(values["lat"]) & np.isfinite(values["lon"]) & times.known()
+    if not keep.any():
+        shown = {table.header[i]: table.rows[0][i] for n, i in found.items() if i < len(table.rows[0])
+                 and n in ("time", "datetime", "date", "lat", "lon", "pair")}  # fmt: skip
+        seen = titles_text([f"{k} {v!r}" for k, v in shown.items()])
+        raise InputError(
+            f"{source}: none of its {len(keep)} rows has a position and a time that are "
+            f"understood; the first has {seen}"
+        )
+    seconds, start = times.finish(keep)
+    if bad := int((~keep).sum()):
+        notes.append(f"{bad} of {len(keep)} rows have no position or no time")
+    empty = np.full(int(keep.sum()), np.nan)
+    data = {name: values[name][keep] if name in values else empty.copy() for name in COLUMNS}
+    data["time_s"] = seconds
+    return FlightLog(
+        data,
         dialect="csv",
         source=source,
         time_is_video=False,
         clock_start=start,
         position_decimals=digits,
-        notes=[f"{bad} of {len(table)} rows have no position or no time"] if bad else [],
+        notes=[*notes, *times.notes],
+        guesses=guesses,
     )
 
 
-def _clock(cells: dict[str, str]) -> datetime | None:
-    text = cells.get("datetime", "")
-    clock = parse_clock(text)
-    if clock is None and "date" in cells:
-        clock = parse_clock(f"{cells['date']} {text}")
-    return clock
+def _positions(table: _Table, found: dict, values: dict, notes: list[str]) -> int:
+    """Set "lat" and "lon" of ``values``; returns the digits behind their decimal point."""
+    if "pair" in found and not {"lat", "lon"} <= found.keys():
+        cells = table.cells(found["pair"])
+        pairs = [re.split(r"[,;]\s*|\s+", c) if c else ["", ""] for c in cells]
+        numbers = [[parse_number(p) for p in pair] if len(pair) == 2 else [np.nan] * 2
+                   for pair in pairs]  # fmt: skip
+        values["lat"], values["lon"] = np.array(numbers, dtype=float).reshape(-1, 2).T
+        table.check(found["pair"], cells, np.isfinite(values["lat"]))
+        return max((decimals(pair[0]) for pair in pairs), default=0)
+    lat, lon = values["lat"], values["lon"]
+    finite = np.isfinite(lat) & np.isfinite(lon)
+    both = np.concatenate([lat[finite], lon[finite]])
+    whole = both.size and (both == np.round(both)).all()
+    if whole and np.abs(both).max() > _E7_DEG and np.abs(both).max() <= 1.8e9:
+        values["lat"], values["lon"] = lat * 1e-7, lon * 1e-7
+        notes.append("whole numbers as positions are taken as degrees times 10,000,000")
+        return 7
+    cells = table.cells(found["lat"])[:2000]
+    places = max((decimals(c) for c in cells), default=0)
+    if any(re.search(r"\d\s*(?:°|º|d|:|\s)\s*\d", c) for c in cells[:5]):
+        # A second is 1/3600 of a degree: three and a half digits.
+        places += 4 if re.search(r"\d\D+\d+\D+\d", cells[0]) else 2
+    return places
 
 
-def _set_times(
-    rows: list[dict[str, float]], clocks: list[datetime | None], is_utc: bool
-) -> datetime | None:
-    """Make ``time_s`` seconds since the log's start; return the date and time of that."""
-    first = next((clock for clock in clocks if clock), None)
-    if first is not None:
-        same = [c if c and (c.tzinfo is None) == (first.tzinfo is None) else None for c in clocks]
-        elapsed = [(c - first).total_seconds() if c else math.nan for c in same]
-    else:
-        elapsed = [math.nan] * len(rows)
-    if all(math.isnan(row["time_s"]) for row in rows):
-        for row, seconds in zip(rows, elapsed):
-            row["time_s"] = seconds
-        offset = 0.0
-    else:
-        begin = next(row["time_s"] for row in rows if not math.isnan(row["time_s"]))
-        for row in rows:
-            row["time_s"] -= begin
-        pairs = [e - row["time_s"] for e, row in zip(elapsed, rows)]
-        pairs = [p for p in pairs if not math.isnan(p)]
-        # Clocks in whole seconds are cut off, not rounded: none of them is ahead, so the largest
-        # difference is nearest to the truth.
-        offset = max(pairs) if pairs else 0.0
-    if first is None:
-        return None
-    try:
-        start = first + timedelta(seconds=offset)
-    except OverflowError:
-        return None
-    return start.replace(tzinfo=timezone.utc) if is_utc and start.tzinfo is None else start
+def _heights(table: _Table, values: dict, given: set[str], notes: list[str]) -> dict[str, str]:
+    """Set "alt" and "abs_alt" of ``values``; returns what was guessed."""
+    kinds = altitude_columns(table.header)
+    if given:
+        kinds = {kind: [] if kind in given or kind == "either" else c for kind, c in kinds.items()}
+    candidates = {
+        kind: [(table.header[i], table.numbers("alt", i)) for i in columns]
+        for kind, columns in kinds.items()
+    }
+    for name in given:
+        candidates[name] = [(name, values[name])]
+    if any("10,000,000" in note for note in notes):
+        # Receivers that write positions as whole numbers write heights in millimetres.
+        for pairs in candidates.values():
+            for i, (title, heights) in enumerate(pairs):
+                if not read_title(title).unit and np.nanmax(np.abs(heights), initial=0) > 5000:
+                    pairs[i] = (title, heights / 1000)
+    values["alt"], values["abs_alt"], guesses = choose_heights(
+        candidates, len(table.rows), notes, bool(given)
+    )
+    return guesses
+
+
+def _times(table: _Table, found: dict[str, int]) -> RowTimes:
+    cells = {n: table.cells(found[n]) for n in ("time", "datetime", "date") if n in found}
+    unit = read_title(table.header[found["time"]]).unit if "time" in found else ""
+    titles = " ".join(table.header[i].lower() for n, i in found.items() if n in cells)
+    thousands = "time" in cells and table.has_thousands(cells["time"])
+    return RowTimes(cells, unit, "utc" in titles, thousands)

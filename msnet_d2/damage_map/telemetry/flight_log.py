@@ -16,6 +16,7 @@ import numpy as np
 #   flight_yaw      heading of the drone's nose, degrees
 #   focal_mm        focal length in millimetres, as of a 36 mm wide picture
 #   hfov_deg        horizontal field of view
+#   zoom            digital zoom where it is not in the focal length already; 1 is none
 #   recording       1 while the camera records a video, 0 while it does not
 COLUMNS = (
     "time_s",
@@ -29,6 +30,7 @@ COLUMNS = (
     "flight_yaw",
     "focal_mm",
     "hfov_deg",
+    "zoom",
     "recording",
 )
 
@@ -46,6 +48,8 @@ class FlightLog:
         home: (lat, lon) of the take-off point, where the log has it.
         position_decimals: digits behind the decimal point of positions.
         notes: what was odd, a line each.
+        guesses: meanings that the log does not state ("altitude", "yaw", "pitch", "units") to a
+            line about each. They count as doubts unless the picture's motion confirms them.
     """
 
     columns: dict[str, np.ndarray]
@@ -56,6 +60,7 @@ class FlightLog:
     home: tuple[float, float] | None = None
     position_decimals: int = 7
     notes: list[str] = field(default_factory=list)
+    guesses: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_rows(cls, rows: list[dict[str, float]], **kwargs) -> FlightLog:

@@ -1,26 +1,61 @@
-"""Text, numbers and clock times as flight logs write them."""
+"""The text of a flight log, and the clock times in it."""
 
 from __future__ import annotations
 
 import codecs
-import math
 import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from msnet_d2.damage_map.telemetry.values import decimals, parse_number
 from msnet_d2.errors import InputError
+
+__all__ = ["NUMBER", "decimals", "decode", "parse_clock", "parse_number", "read_text"]
 
 # An hour at 60 frames a second is about 150 MB in the wordiest dialect.
 MAX_BYTES = 1 << 30
-NUMBER = r"[-+]?\d{1,15}(?:[.,]\d{1,15})?"
+NUMBER = r"[-+]?\d{1,15}(?:[.,]\d{1,15})?(?![\d.,]*\d)"
 
+_ZONE = r"\s*(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?(?![\d:]))?"
 _YEAR_FIRST = re.compile(
-    r"(\d{4})[-./](\d{1,2})[-./](\d{1,2})[ T]+(\d{1,2}):(\d{2}):(\d{2})"
-    r"(?:[.,](\d{1,9}))?(?:[.,](\d{3})(?!\d))?\s*(Z|[+-]\d{2}:?\d{2})?"
+    r"(?<!\d)(\d{4})[-./:](\d{1,2})[-./:](\d{1,2})(?:[ T,]+|(?<=\d)T)(\d{1,2}):(\d{2})(?::(\d{2}))?"
+    rf"(?:[.,](\d{{1,9}}))?(?:[.,](\d{{3}})(?!\d))?{_ZONE}"
 )
-_US = re.compile(
-    r"(\d{1,2})/(\d{1,2})/(\d{4})[ T,]+(\d{1,2}):(\d{2}):(\d{2})(?:[.,](\d{1,9}))?\s*(AM|PM)?",
+_COMPACT = re.compile(
+    rf"(?<!\d)(\d{{4}})(\d{{2}})(\d{{2}})[T_ ](\d{{2}})(\d{{2}})(\d{{2}})(?:[.,](\d{{1,9}}))?{_ZONE}"
+)
+_YEAR_LAST = re.compile(
+    r"(?<!\d)(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})[ T,]+(\d{1,2}):(\d{2})(?::(\d{2}))?"
+    rf"(?:[.,](\d{{1,9}}))?\s*(AM|PM)?{_ZONE}",
     re.IGNORECASE,
+)
+
+# What a log that is not text begins with or is called, and which export makes text of it.
+_BINARY = (
+    (lambda name, raw: raw.startswith(b"ULog"), "a PX4 log (.ulg)", "ulog2csv of pyulog"),
+    (
+        lambda name, raw: raw[:2] == b"\xa3\x95",
+        "an ArduPilot log (.bin)",
+        "Mission Planner (Create KML + GPX) or mavlogdump.py --format csv",
+    ),
+    (
+        lambda name, raw: name.endswith((".tlog", ".rlog")),
+        "a MAVLink log (.tlog)",
+        "QGroundControl (CSV logging), Mission Planner (KML + GPX) or mavlogdump.py --format csv",
+    ),
+    (
+        lambda name, raw: "djiflightrecord" in name,
+        "an encrypted record of the DJI app",
+        "AirData, Flight Reader or open-dronelog (CSV)",
+    ),
+    (lambda name, raw: name.endswith(".dat"), "a DJI .DAT log", "CsvView or DatCon (CSV)"),
+    (
+        lambda name, raw: raw.startswith((b"PK\x03\x04", b"\x1f\x8b")),
+        "an archive (.kmz, .xlsx, .zip, .gz)",
+        "unpacking it, or saving the table as CSV",
+    ),
+    (lambda name, raw: raw.startswith(b"\xd0\xcf\x11\xe0"), "an Excel file", "saving it as CSV"),
+    (lambda name, raw: name.endswith(".fit"), "a Garmin .fit file", "Garmin Connect (GPX)"),
 )
 
 
@@ -32,6 +67,9 @@ def read_text(path: Path | str) -> str:
     """
     path = Path(path)
     try:
+        if not path.is_file():
+            what = "does not exist" if not path.exists() else "is not a regular file"
+            raise InputError(f"{path}: the flight log cannot be read (it {what})")
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"{path}: {path.stat().st_size} bytes is too large for a flight log")
         raw = path.read_bytes()
@@ -41,71 +79,84 @@ def read_text(path: Path | str) -> str:
 
 
 def decode(raw: bytes, where: str) -> str:
-    """Decode the bytes of a log; ``where`` names it in errors."""
+    """Decode the bytes of a log; ``where`` names it in errors.
+
+    Raises:
+        InputError: if they are no text; it names the kind of log and the export that works.
+    """
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    elif b"\0" in raw[:4096]:
+        return raw.decode("utf-16", errors="replace")
+    if b"\0" in raw[:4096]:
+        name = Path(where).name.lower()
+        for fits, what, export in _BINARY:
+            if fits(name, raw[:16]):
+                raise InputError(f"{where}: {what}, which is not read; export it by {export}")
         raise InputError(
-            f"{where}: not a text file, so no flight log; an encrypted log of the DJI app has to "
-            "be converted first (for example to CSV by AirData)"
+            f"{where}: not a text file, so no flight log that is read; export it as CSV or GPX by "
+            "the program that belongs to it"
         )
-    else:
-        encoding = "utf-8-sig"
     try:
-        return raw.decode(encoding)
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return raw.decode("latin-1" if encoding == "utf-8-sig" else "utf-16", errors="replace")
+        return raw.decode("latin-1", errors="replace")
 
 
-def parse_number(text: str | None) -> float:
-    """The number at the beginning of ``text``, with a decimal point or comma; NaN if none."""
-    match = re.match(rf"\s*({NUMBER}(?:[eE][-+]?\d{{1,3}})?)", text or "")
-    if not match:
-        return math.nan
-    value = float(match.group(1).replace(",", "."))
-    return value if math.isfinite(value) else math.nan
-
-
-def decimals(text: str) -> int:
-    """How many digits stand behind the decimal point or comma of a number."""
-    match = re.search(r"[.,](\d+)", text)
-    return len(match.group(1)) if match else 0
+def _zone(text: str | None) -> timezone | None:
+    if not text:
+        return None
+    if text.upper() in ("Z", "UTC", "GMT"):
+        return timezone.utc
+    minutes = int(text[1:3]) * 60 + (int(text[-2:]) if len(text) > 3 else 0)
+    if minutes >= 24 * 60:
+        raise ValueError
+    return timezone(timedelta(minutes=-minutes if text[0] == "-" else minutes))
 
 
 def _make(year, month, day, hour, minute, second, fraction, zone) -> datetime | None:
     microsecond = int((fraction or "0")[:6].ljust(6, "0"))
+    numbers = (int(n or 0) for n in (year, month, day, hour, minute, second))
     try:
-        return datetime(year, month, day, hour, minute, second, microsecond, tzinfo=zone)
+        return datetime(*numbers, microsecond, tzinfo=_zone(zone))
     except ValueError:
         return None
 
 
-def parse_clock(text: str) -> datetime | None:
+def parse_clock(text: str, *, day_first: bool = False) -> datetime | None:
     """The first date and time in ``text``; None if there is none.
 
     Reads ``2024-01-15 14:30:22.123``, ``2019-09-25 01:22:35,085,332`` (milliseconds and
-    microseconds), ``2017.07.29 15:18:50``, ISO 8601 with a zone, and ``8/29/2017 2:30:28.9 PM``.
-    The result is aware of its zone only where the text names one.
+    microseconds), ``2017.07.29 15:18:50``, ``2024:01:15 14:30:22``, ISO 8601 with a zone,
+    ``20240115T143022Z``, ``8/29/2017 2:30:28.9 PM`` and ``29.8.2017 14:30``. The result is aware of
+    its zone only where the text names one.
+
+    Args:
+        text: of a field, or of a subtitle.
+        day_first: whether ``1/2/2024`` is in February.
     """
     match = _YEAR_FIRST.search(text)
     if match:
         *fields, fraction, micro, zone = match.groups()
-        offset = None
-        if zone == "Z":
-            offset = timezone.utc
-        elif zone:
-            minutes = int(zone[1:3]) * 60 + int(zone[-2:])
-            if minutes >= 24 * 60:
-                return None
-            offset = timezone(timedelta(minutes=-minutes if zone[0] == "-" else minutes))
-        if micro and len(fraction) == 3:
+        if micro and fraction and len(fraction) == 3:
             fraction += micro
-        return _make(*map(int, fields), fraction, offset)
-    match = _US.search(text)
+        return _make(*fields, fraction, zone)
+    match = _COMPACT.search(text)
     if match:
-        month, day, year, hour, minute, second = map(int, match.groups()[:6])
-        fraction, half = match.group(7), (match.group(8) or "").upper()
+        return _make(*match.groups())
+    match = _YEAR_LAST.search(text)
+    if match:
+        first, other, year, hour, minute, second, fraction, half, zone = match.groups()
+        month, day = (other, first) if day_first or int(first) > 12 else (first, other)
         if half:
-            hour = hour % 12 + (12 if half == "PM" else 0)
-        return _make(year, month, day, hour, minute, second, fraction, None)
+            if int(hour) > 12:
+                return None
+            hour = int(hour) % 12 + (12 if half.upper() == "PM" else 0)
+        return _make(year, month, day, hour, minute, second, fraction, zone)
     return None
+
+
+def is_day_first(texts: list[str]) -> bool | None:
+    """Whether dates with the year last begin with the day; None where nothing tells."""
+    pairs = [m.groups()[:2] for m in map(_YEAR_LAST.search, texts) if m]
+    if any(int(first) > 12 for first, _ in pairs):
+        return True
+    return False if any(int(second) > 12 for _, second in pairs) or not pairs else None

@@ -7,7 +7,7 @@ time, :meth:`Telemetry.at` interpolates. ``Telemetry.notes`` says in plain lines
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import overload
 
 import numpy as np
 
-from msnet_d2.damage_map.telemetry import noise, time_sync
+from msnet_d2.damage_map.telemetry import noise
 from msnet_d2.damage_map.telemetry.cleaning import (
     clean_rows,
     describe_spans,
@@ -25,18 +25,29 @@ from msnet_d2.damage_map.telemetry.cleaning import (
 from msnet_d2.damage_map.telemetry.dji_srt import parse_dji_srt
 from msnet_d2.damage_map.telemetry.flight_csv import parse_flight_csv
 from msnet_d2.damage_map.telemetry.flight_log import FlightLog
-from msnet_d2.damage_map.telemetry.gpx import parse_gpx
 from msnet_d2.damage_map.telemetry.interpolation import Interpolator
 from msnet_d2.damage_map.telemetry.log_text import read_text
 from msnet_d2.damage_map.telemetry.noise import TelemetryNoise
+from msnet_d2.damage_map.telemetry.plausibility import check_log
 from msnet_d2.damage_map.telemetry.pose import TelemetrySample
+from msnet_d2.damage_map.telemetry.time_sync import (
+    TimeSync,
+    coverage_notes,
+    video_start_in_log,
+)
+from msnet_d2.damage_map.telemetry.tracks import parse_geojson, parse_gpx, parse_kml
 from msnet_d2.errors import InputError
 
 NO_HEIGHT = (
     "no height above take-off in the log, only above sea level; --takeoff-altitude says what the "
     "log would show on the ground"
 )
-SUFFIXES = (".srt", ".gpx", ".csv", ".tsv", ".txt")
+# Some drones write their height above take-off under a name that stands for one above sea level.
+LOW_ALTITUDE = (
+    "the log's only altitude, {:.0f} m, may be above take-off: if it is, give --takeoff-altitude 0; "
+    "else what the log would show on the ground"
+)
+SUFFIXES = (".srt", ".gpx", ".csv", ".tsv", ".txt", ".kml", ".geojson", ".json")
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,8 @@ class Telemetry:
         home: (lat, lon) of the take-off point: as logged, else the first fix.
         assumed: angles given by hand ("yaw", "pitch", "roll") where the log has none.
         notes: what is wrong with the log, a line each.
+        guesses: see :class:`.FlightLog`.
+        sync: where the video begins in the log, once that is known.
     """
 
     columns: dict[str, np.ndarray]
@@ -65,6 +78,8 @@ class Telemetry:
     home: tuple[float, float]
     assumed: Mapping[str, float]
     notes: tuple[str, ...]
+    guesses: Mapping[str, str] = field(default_factory=dict)
+    sync: TimeSync | None = None
 
     @classmethod
     def read(
@@ -74,7 +89,7 @@ class Telemetry:
         columns: Mapping[str, str] | None = None,
         gps_order: str | None = None,
     ) -> Telemetry:
-        """Read a flight log: DJI's subtitles (.srt), GPX or CSV, by its content.
+        """Read a flight log: DJI's or Autel's subtitles, GPX, KML, GeoJSON or CSV, by content.
 
         Args:
             path: the file.
@@ -98,9 +113,13 @@ class Telemetry:
         gps_order: str | None = None,
     ) -> Telemetry:
         """The same from the text of a log."""
-        suffix = Path(source).suffix.lower()
-        if "<gpx" in text[:5000].lower() or suffix == ".gpx":
+        suffix, start = Path(source).suffix.lower(), text[:5000].lower()
+        if "<gpx" in start or suffix == ".gpx":
             log = parse_gpx(text, source)
+        elif "<kml" in start or suffix == ".kml":
+            log = parse_kml(text, source)
+        elif suffix == ".geojson" or start.lstrip().startswith("{"):
+            log = parse_geojson(text, source)
         elif suffix in (".csv", ".tsv") or columns:
             log = parse_flight_csv(text, source, columns)
         elif "-->" in text:
@@ -108,10 +127,13 @@ class Telemetry:
         elif suffix != ".srt" and any(sign in text.partition("\n")[0] for sign in ",;\t"):
             log = parse_flight_csv(text, source, columns)
         else:
+            line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+            begins = f"it begins with {line[:60]!a}" if line else "it is empty"
             raise InputError(
-                f"{source}: not a flight log that is known; DJI subtitles (.srt), GPX and CSV are"
+                f"{source}: not a flight log that is known ({begins}); DJI's and Autel's subtitles "
+                "(.srt), GPX, KML with gx:Track, GeoJSON and CSV are"
             )
-        return cls.from_log(log)
+        return cls.from_log(check_log(log))
 
     @classmethod
     def from_log(cls, log: FlightLog) -> Telemetry:
@@ -132,16 +154,14 @@ class Telemetry:
             home = (float(columns["lat"][fixes[0]]), float(columns["lon"][fixes[0]]))
         notes += describe_spans(find_spans(columns))
         if not np.isfinite(columns["alt"]).any():
-            notes.append(
-                NO_HEIGHT if np.isfinite(columns["abs_alt"]).any() else "no altitude in the log"
-            )
+            notes.append(_no_height(columns["abs_alt"]))
         elif np.nanmax(columns["alt"]) < 2:
             notes.append("the drone never rises above 2 m over take-off")
         missing = [a for a in ("pitch", "yaw") if not np.isfinite(columns[a]).any()]
         if missing == ["yaw"] and np.isfinite(columns["flight_yaw"]).any():
             missing = []
         if missing:
-            notes.append(f"no gimbal {' and '.join(missing)} in the log")
+            notes.append(f"no gimbal {' and '.join(missing)} was recognised in the log")
         base = noise.DIALECT_NOISE[log.dialect]
         step_m = 111_000 * 10.0**-log.position_decimals
         return cls(
@@ -154,6 +174,7 @@ class Telemetry:
             home=home,
             assumed={},
             notes=tuple(notes),
+            guesses=dict(log.guesses),
         )
 
     def __len__(self) -> int:
@@ -190,13 +211,20 @@ class Telemetry:
             InputError: if the log does not overlap with the video, hence belongs to another
                 flight, or if nothing says when the video began.
         """
-        shift, notes = time_sync.video_start_in_log(
-            self, float(duration_s), start=start, offset_s=offset_s
-        )
-        columns = {**self.columns, "time_s": self.columns["time_s"] - shift}
-        moved = replace(self, columns=columns, time_is_video=True)
-        notes += time_sync.coverage_notes(moved.span, float(duration_s))
-        return replace(moved, notes=(*self.notes, *notes))
+        sync = video_start_in_log(self, float(duration_s), start=start, offset_s=offset_s)
+        moved = self.moved(sync.shift_s)
+        notes = (*sync.notes, *coverage_notes(moved.span, float(duration_s)))
+        guesses = {**self.guesses, **({"time": sync.guess} if sync.guess else {})}
+        return replace(moved, notes=(*self.notes, *notes), guesses=guesses, sync=sync)
+
+    def moved(self, shift_s: float, rate: float = 1.0) -> Telemetry:
+        """The log on a time that is 0 at its second ``shift_s`` and runs ``rate`` times as fast.
+
+        A video that was slowed to half speed shows half a second of flight in each second of its
+        own: its rate is 0.5.
+        """
+        columns = {**self.columns, "time_s": (self.columns["time_s"] - shift_s) / rate}
+        return replace(self, columns=columns, time_is_video=True)
 
     def with_angles(
         self,
@@ -237,6 +265,9 @@ class Telemetry:
         if not (np.isfinite(abs_alt_m) and abs(abs_alt_m) < 10_000):
             raise InputError(f"--takeoff-altitude {abs_alt_m}: expected metres above sea level")
         alt, abs_alt = self.columns["alt"], self.columns["abs_alt"]
+        if "altitude" in self.guesses:
+            # What was guessed to be above take-off is above sea level after all.
+            alt, abs_alt = np.full_like(alt, np.nan), alt
         columns = {**self.columns, "alt": np.where(np.isfinite(alt), alt, abs_alt - abs_alt_m)}
         vague = float(np.hypot(self.noise.altitude_m, noise.SEA_LEVEL_M))
         return replace(
@@ -245,7 +276,8 @@ class Telemetry:
             noise=replace(
                 self.noise, altitude_m=vague if np.isnan(alt).any() else self.noise.altitude_m
             ),
-            notes=tuple(note for note in self.notes if note != NO_HEIGHT),
+            notes=tuple(n for n in self.notes if n not in (NO_HEIGHT, _no_height(abs_alt))),
+            guesses={name: text for name, text in self.guesses.items() if name != "altitude"},
         )
 
     @overload
@@ -267,6 +299,15 @@ class Telemetry:
     @cached_property
     def _interpolator(self) -> Interpolator:
         return Interpolator(self.columns, self.noise, self.home, self.assumed)
+
+
+def _no_height(abs_alt: np.ndarray) -> str:
+    """What to say of a log without heights above take-off."""
+    known = abs_alt[np.isfinite(abs_alt)]
+    if not known.size:
+        return "no altitude was recognised in the log"
+    height = float(np.median(known))
+    return LOW_ALTITUDE.format(height) if 2 < height < 500 else NO_HEIGHT
 
 
 def find_telemetry(video: Path | str) -> Path | None:

@@ -7,7 +7,7 @@ import pytest
 
 from msnet_d2.damage_map import Telemetry, parse_columns
 from msnet_d2.damage_map.telemetry.flight_csv import parse_flight_csv
-from msnet_d2.damage_map.telemetry.gpx import parse_gpx
+from msnet_d2.damage_map.telemetry.tracks import parse_gpx
 from msnet_d2.errors import InputError
 
 AIRDATA = """time(millisecond),datetime(utc),latitude,longitude,height_above_takeoff(feet),\

@@ -134,7 +134,10 @@ def test_repeated_fixes_do_not_make_the_drone_move_in_steps():
     _, distance = geodesy.azimuth_and_distance(30.0, -90.0, telemetry.at(0.3).lat, -90.0)
     assert distance == pytest.approx(3.0, abs=0.02)
     assert telemetry.at(0.3).speed_mps == pytest.approx(10, abs=0.1)
-    assert telemetry.notes == ("no altitude in the log", "no gimbal pitch and yaw in the log")
+    assert telemetry.notes == (
+        "no altitude was recognised in the log",
+        "no gimbal pitch and yaw was recognised in the log",
+    )
 
 
 def test_a_hover_of_seconds_is_kept():
@@ -229,8 +232,13 @@ def test_log_by_the_clock_is_placed_on_the_video():
 @pytest.mark.parametrize(
     ("kwargs", "video", "match"),
     [
-        # An hour after the log of ten minutes ended.
-        ({"start": NOON.replace(hour=14)}, False, "log of another flight.*7200 to 7260 s"),
+        # Neither by the clock nor any time zone aside: 7920 s are 120 s more than 7800, the last
+        # second of ten minutes that begin 2 h after noon, and 180 s less than 2 h 15 min.
+        (
+            {"start": NOON.replace(hour=14, minute=12)},
+            False,
+            "log of another flight.*7920 to 7980 s",
+        ),
         ({"offset_s": -100.0}, False, "log of another flight"),
         # Subtitles written a day before the video.
         ({"start": NOON.replace(day=4)}, True, "log of another flight.*48 hours before"),
