@@ -59,7 +59,7 @@ _OWNERS = re.compile(
     r"globalposition\.?|location\.?|sensor\.?|platform\.?|gpslocation\.?)+"
 )
 _ALTITUDE = re.compile(
-    r"altitude|height|ascent|(?<![a-z])alt|(?:gps|rel|abs|baro)alt|^ele(?:vation)?$"
+    r"altitude|height|ascent|(?<![a-z])alt|(?:gps|rel|relative|abs|baro)alt|^ele(?:vation)?$"
 )
 # Heights of something else, or changes of a height.
 _NOT_ALTITUDE = re.compile(

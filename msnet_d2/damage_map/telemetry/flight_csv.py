@@ -148,9 +148,9 @@ def parse_flight_csv(text: str, source: str, columns: Mapping[str, str] | None =
     times = _times(table, found)
     keep = np.isfinite(values["lat"]) & np.isfinite(values["lon"]) & times.known()
     if not keep.any():
-        shown = {table.header[i]: table.rows[0][i] for n, i in found.items() if i < len(table.rows[0])
-                 and n in ("time", "datetime", "date", "lat", "lon", "pair")}  # fmt: skip
-        seen = titles_text([f"{k} {v!r}" for k, v in shown.items()])
+        used = ("time", "datetime", "date", "lat", "lon", "pair")
+        cells = [(table.header[i], table.rows[0][i : i + 1]) for n, i in found.items() if n in used]
+        seen = titles_text([f"{title} {cell}" for title, cell in cells])
         raise InputError(
             f"{source}: none of its {len(keep)} rows has a position and a time that are "
             f"understood; the first has {seen}"

@@ -44,8 +44,8 @@ NO_HEIGHT = (
 )
 # Some drones write their height above take-off under a name that stands for one above sea level.
 LOW_ALTITUDE = (
-    "the log's only altitude, {:.0f} m, may be above take-off: if it is, give --takeoff-altitude 0; "
-    "else what the log would show on the ground"
+    "the log's only altitude, {:.0f} m, may be above take-off: if it is, give --takeoff-altitude "
+    "0; else what the log would show on the ground"
 )
 SUFFIXES = (".srt", ".gpx", ".csv", ".tsv", ".txt", ".kml", ".geojson", ".json")
 

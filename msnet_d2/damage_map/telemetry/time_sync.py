@@ -146,7 +146,8 @@ def _by_clock(apart: float, span: tuple[float, float], duration_s: float) -> Tim
     other = shift - duration_s
     guess = (
         "when recording began rests on the file's time of creation alone, which some programs set "
-        "at its end or when it is copied; --telemetry-offset names the log's time at the first frame"
+        "at its end or when it is copied; --telemetry-offset names the log's time at the first "
+        "frame"
     )
     notes.append("the video was found in the log by the file's time of creation")
     windows = ((shift - CLOCK_S, shift + CLOCK_S), (other - CLOCK_S, other + CLOCK_S))

@@ -122,7 +122,7 @@ def _kml_points(root) -> Iterator[Point]:
             row = {"lon": values[0], "lat": values[1], height: values[2]}
             if i < len(turns) and turns[i]:
                 row["flight_yaw"] = parse_number(turns[i][0])
-            yield row, whens[i] if i < len(whens) else None, decimals((coord + ["", ""])[1])
+            yield row, whens[i] if i < len(whens) else None, decimals([*coord, "", ""][1])
 
 
 def parse_geojson(text: str, source: str) -> FlightLog:

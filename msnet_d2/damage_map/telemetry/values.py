@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-_PLAIN = re.compile(r"[-+]?(?:\d{1,18}(?:[.,]\d{0,18})?|[.,]\d{1,18})(?:[eE][-+]?\d{1,3})?")
+_PLAIN = re.compile(r"[-+]?(?:\d{1,18}(?:[.,]\d{0,40})?|[.,]\d{1,40})(?:[eE][-+]?\d{1,3})?")
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:([,.' \u00a0\u202f])\d{3})(?:\1\d{3}){0,4}(?:[.,]\d{1,18})?")
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d{1,18})?")
 _MEASURE = re.compile(
