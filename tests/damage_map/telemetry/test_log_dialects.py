@@ -1,7 +1,7 @@
 """One flight in the words of many programs: made-up values, the right meaning each time.
 
 The flight: from 47.5 N, 8.25 W northwards at 10 m/s (0.00009 degrees a second), 50 m above
-take-off, 450 m above the sea, camera 45 degrees down and to the north-east; a record every half second.
+take-off, 450 m above the sea; a record every half second.
 """
 
 import math
