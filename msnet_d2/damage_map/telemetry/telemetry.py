@@ -47,7 +47,7 @@ LOW_ALTITUDE = (
     "the log's only altitude, {:.0f} m, may be above take-off: if it is, give --takeoff-altitude "
     "0; else what the log would show on the ground"
 )
-SUFFIXES = (".srt", ".gpx", ".csv", ".tsv", ".txt", ".kml", ".geojson", ".json")
+SUFFIXES = (".srt", ".gpx", ".csv", ".tsv", ".txt", ".kml", ".geojson")
 
 
 @dataclass(frozen=True)
