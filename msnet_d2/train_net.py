@@ -9,6 +9,7 @@ import argparse
 import logging
 import sys
 from collections import OrderedDict
+from contextlib import nullcontext
 from typing import NoReturn
 
 from msnet_d2.utils.third_party_warnings import silence_third_party_warnings
@@ -26,6 +27,7 @@ from msnet_d2.checkpoint import checkpoint_to_resume, trained_weights
 from msnet_d2.config import find_config, load_config
 from msnet_d2.engine import evaluate, train
 from msnet_d2.errors import ConfigError, MSNetError, explain_os_error
+from msnet_d2.utils.locks import hold
 from msnet_d2.utils.worker_errors import error_of_worker
 
 
@@ -36,6 +38,12 @@ def main(args: argparse.Namespace) -> OrderedDict:
     args.config_file = str(find_config(args.config_file))
     if args.resume:
         checkpoint_to_resume(cfg)  # before a wrong OUTPUT_DIR is made
+    what = "an evaluation" if args.eval_only else "a training"
+    with hold(cfg.OUTPUT_DIR, what) if comm.is_main_process() else nullcontext():
+        return _train_or_evaluate(cfg, args)
+
+
+def _train_or_evaluate(cfg, args: argparse.Namespace) -> OrderedDict:
     _set_up_logging(cfg, args)
     partial = getattr(args, "allow_partial_weights", False)
     if not args.eval_only:

@@ -31,6 +31,7 @@ from msnet_d2.errors import DependencyError, OutputError, WeightsError
 from msnet_d2.modeling.proposal_generator.hierarchical_rpn import parent_head_sources
 from msnet_d2.modeling.roi_heads.parent_heads import parent_roi_sources
 from msnet_d2.utils.file_io import replacing, write_text
+from msnet_d2.utils.locks import is_unowned
 from msnet_d2.utils.safe_pickle import load_pickle
 from msnet_d2.utils.weight_files import fetch_weights, read_safetensors
 
@@ -98,7 +99,8 @@ class MSNetCheckpointer(DetectionCheckpointer):
             raise OutputError(f"a checkpoint's name is a file name, got {name!r}")
         for pattern in (".*.pth.*.tmp", ".last_checkpoint.*.tmp"):
             for rest in path.parent.glob(pattern):  # of a run that was killed while saving
-                rest.unlink(missing_ok=True)
+                if is_unowned(rest):
+                    rest.unlink(missing_ok=True)
         logger.info("Saving checkpoint to %s", path)
         with replacing(path) as file:
             keeper = _ErrorKeeper(file)

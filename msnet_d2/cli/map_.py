@@ -136,12 +136,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the map and say what is in it."""
+    from contextlib import nullcontext
+
     from msnet_d2.damage_map.buildings.assessment import Rules
     from msnet_d2.damage_map.geometry.flight import FlightOptions
     from msnet_d2.damage_map.output.folder import check_folder
     from msnet_d2.damage_map.pipeline import find_videos, make_map
     from msnet_d2.damage_map.telemetry.flight_csv import parse_columns
     from msnet_d2.errors import InputError
+    from msnet_d2.utils.locks import hold
 
     for option in ("min_score", "min_confidence"):
         if not 0 <= getattr(args, option) <= 1:
@@ -165,7 +168,7 @@ def run(args: argparse.Namespace) -> int:
                 raise InputError(f"--{option.replace('_', '-')} needs --workers ray")
     elif args.results is not None:
         raise InputError("--workers and --results contradict each other; give one")
-    check_folder(Path(args.out))
+    check_folder(Path(args.out), [p for p in (args.config_file, args.weights) if p])
     videos = find_videos(args.videos)
     if len(videos) == 1 and not videos[0].exists():
         raise InputError(f"the video {videos[0]} does not exist")
@@ -185,7 +188,9 @@ def run(args: argparse.Namespace) -> int:
         building_height=args.building_height,
         roof_height=args.roof_height,
     )
-    with _detector(args, videos) as detect:
+    # Ray keeps what it detects beside the map.
+    kept = hold(_detections(args), "a map") if args.workers else nullcontext()
+    with kept, _detector(args, videos) as detect:
         summary = make_map(
             videos,
             args.results,
@@ -240,7 +245,6 @@ def _ray_detector(args: argparse.Namespace, videos: list[Path]):
     if not cfg.MODEL.WEIGHTS:
         raise WeightsError("no weights: MODEL.WEIGHTS is empty; name a checkpoint by --weights")
     weights = fetch_weights(cfg.MODEL.WEIGHTS)
-    out = Path(args.out)
     settings = DetectorSettings(
         config=cfg.dump(),
         weights=str(Path(weights.path).resolve()),
@@ -252,7 +256,7 @@ def _ray_detector(args: argparse.Namespace, videos: list[Path]):
     return RayDetection(
         videos,
         settings,
-        out.with_name(out.name + ".detections"),
+        _detections(args),
         weights_sha256=weights.sha256,
         address=args.ray_address,
         workers=args.num_workers,
@@ -260,6 +264,11 @@ def _ray_detector(args: argparse.Namespace, videos: list[Path]):
         min_score=args.min_score,
         progress=not args.no_progress,
     )
+
+
+def _detections(args: argparse.Namespace) -> Path:
+    out = Path(args.out).absolute()
+    return out.with_name(out.name + ".detections")
 
 
 def _own_detector(args: argparse.Namespace):

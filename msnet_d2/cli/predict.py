@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from msnet_d2.checkpoint import trained_weights
+    from msnet_d2.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_PROBLEMS
     from msnet_d2.config import find_config, load_config
     from msnet_d2.errors import InputError
     from msnet_d2.inference.images import find_pictures, predict_pictures
@@ -89,4 +90,7 @@ def run(args: argparse.Namespace) -> int:
         logger.error("not read: %s: %s", problem["file"], problem["reason"])
     for name in summary["damaged"]:
         logger.error("damaged: %s: parts of it are missing, and nothing is found there", name)
-    return 1 if summary["unreadable"] or summary["damaged"] else 0
+    if summary["status"] == "interrupted":
+        logger.error("interrupted: what was done so far is written")
+        return EXIT_INTERRUPTED
+    return EXIT_PROBLEMS if summary["unreadable"] or summary["damaged"] else EXIT_OK

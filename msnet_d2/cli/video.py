@@ -84,12 +84,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Process the video and say what became of it."""
     _check(args)
-    # Before the model is built: a wrong file name is the likelier mistake, and found at once.
+    from contextlib import ExitStack
+
+    from msnet_d2.utils.locks import hold
     from msnet_d2.video.reader import VideoReader
 
-    with VideoReader(
-        args.input, fps=args.fps, stride=args.stride, keep_damaged=args.keep_damaged
-    ) as reader:
+    with ExitStack() as stack:
+        # Before the model is built: a wrong file name is the likelier mistake, and found at once.
+        reader = stack.enter_context(
+            VideoReader(
+                args.input, fps=args.fps, stride=args.stride, keep_damaged=args.keep_damaged
+            )
+        )
+        for path in (args.out, args.results):
+            if path is not None:
+                stack.enter_context(hold(path, "results of a video"))
         return _process(args, reader)
 
 

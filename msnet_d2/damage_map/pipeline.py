@@ -147,9 +147,10 @@ def make_map(
     logs = _check_arguments(videos, results, telemetry, options, min_score, detect)
     import_pyogrio()
     out = Path(out)
-    check_folder(out)
+    inputs = [*videos, *(results or []), *(telemetry or []), *options.files()]
+    check_folder(out, inputs)
     seconds: dict[str, float] = {}
-    with whole_folder(out) as folder:
+    with whole_folder(out, inputs) as folder:
         clock = _Clock(seconds)
         sources, problems = [], []
         for k, video in enumerate(videos):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +18,17 @@ from msnet_d2 import __version__
 from msnet_d2.errors import InputError, WeightsError
 from msnet_d2.evaluation.results import instances_to_results, parents_to_results
 from msnet_d2.inference.predictor import Predictor
-from msnet_d2.utils.file_io import write_bytes, write_json
+from msnet_d2.utils.file_io import read_regular_file, write_bytes, write_json
 from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, decodes_strictly, read_bgr
+from msnet_d2.utils.locks import hold
 from msnet_d2.utils.redact import without_folders
+from msnet_d2.utils.stop_signals import stop_signals
 from msnet_d2.visualization.draw import draw_instances
 
 __all__ = ["PICTURE_SUFFIXES", "Picture", "find_pictures", "predict_pictures", "read_picture"]
 
 PREDICTIONS_FILE = "predictions.json"
+_MAX_PREDICTIONS_BYTES = 1 << 30
 PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
@@ -103,7 +108,9 @@ def predict_pictures(
 ) -> dict[str, Any]:
     """Look at pictures one by one, draw and write what is found.
 
-    Pictures that cannot be read are listed, and the rest goes on.
+    Pictures that cannot be read are listed, and the rest goes on. Ctrl-C and SIGTERM end the work
+    after the picture in hand, and what is done is listed. Files in ``folder`` that were not drawn
+    by a run before are not touched.
 
     Args:
         predictor: the model.
@@ -117,15 +124,32 @@ def predict_pictures(
         ``instances`` (``level``, ``score``, ``bbox`` XYWH, ``segmentation`` RLE, ``parent_bbox``,
         ``parent_score``) and ``parents`` (``bbox``, ``score``), best first; ``unreadable`` with
         ``file`` and ``reason``; ``damaged``, names of pictures of which parts are missing, where
-        nothing can be found; ``levels``, ``min_score``, ``weights_sha256``, ``about``'s items.
+        nothing can be found; ``status``, "complete" or "interrupted"; ``levels``, ``min_score``,
+        ``weights_sha256``, ``about``'s items.
+
+    Raises:
+        InputError: if ``folder`` holds a ``predictions.json`` of somebody else.
+        OutputError: if another run writes to it.
     """
-    folder = Path(folder)
-    pictures = list(pictures)
+    with hold(folder, "predictions"), stop_signals() as stop:
+        return _predict_pictures(predictor, list(pictures), Path(folder), min_score, about, stop)
+
+
+def _predict_pictures(
+    predictor: Predictor,
+    pictures: list[Picture],
+    folder: Path,
+    min_score: float,
+    about: dict[str, Any] | None,
+    stop: threading.Event,
+) -> dict[str, Any]:
     names = _output_names(pictures, folder)
     images, unreadable, damaged = [], [], []
     limits = Limits(predictor.cfg.INPUT.MAX_PIXELS, predictor.cfg.INPUT.MAX_BYTES)
     bar = tqdm(pictures, desc="predicting", unit="picture", disable=None, dynamic_ncols=True)
     for picture, name in zip(bar, names):
+        if stop.is_set():
+            break
         try:
             image = read_picture(picture.path, limits)
         except InputError as error:
@@ -151,6 +175,7 @@ def predict_pictures(
         )
     summary = {
         "msnet_d2": __version__,
+        "status": "complete" if len(images) + len(unreadable) == len(pictures) else "interrupted",
         **(about or {}),
         "weights_sha256": predictor.weights_sha256,
         "min_score": min_score,
@@ -164,8 +189,11 @@ def predict_pictures(
 
 
 def _output_names(pictures: list[Picture], folder: Path) -> list[str]:
-    """A JPEG's name for each picture; none is taken twice, and none is a picture to look at."""
+    """A JPEG's name for each picture; none is taken twice, and none is somebody else's file."""
+    drawn = _drawn_before(folder)
     taken = {picture.path.resolve() for picture in pictures}
+    if folder.is_dir():
+        taken |= {path.resolve() for path in folder.iterdir() if path.name not in drawn}
     names = []
     for picture in pictures:
         stem = picture.path.stem
@@ -176,6 +204,22 @@ def _output_names(pictures: list[Picture], folder: Path) -> list[str]:
         taken.add((folder / name).resolve())
         names.append(name)
     return names
+
+
+def _drawn_before(folder: Path) -> set[str]:
+    """Names of pictures that an earlier run drew, which may be replaced.
+
+    Raises:
+        InputError: if the predictions there are not ours.
+    """
+    path = folder / PREDICTIONS_FILE
+    try:
+        content = json.loads(read_regular_file(path, _MAX_PREDICTIONS_BYTES))
+        return {image["drawn"] for image in content["images"] if content["msnet_d2"]}
+    except FileNotFoundError:
+        return set()
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} was not written by msnet predict; name another folder") from error
 
 
 def _at_least(output: dict[str, Any], min_score: float) -> dict[str, Any]:

@@ -1,26 +1,90 @@
-"""Writing files that are never half there."""
+"""Reading files that are files and end, and writing files that are never half there."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from msnet_d2.errors import OutputError
+from msnet_d2.errors import InputError, OutputError
+from msnet_d2.utils.locks import hidden_name, is_unowned, own
 
 __all__ = [
     "PendingFile",
+    "check_regular_file",
     "hidden_beside",
+    "read_regular_file",
     "replacing",
     "replacing_path",
+    "sync_folder",
     "write_bytes",
     "write_json",
     "write_text",
 ]
+
+
+# The name that :func:`hidden_beside` gives to temporary files, and its prefix.
+_TEMPORARY = re.compile(r"(\..+\.)[0-9a-f]{8}\.(?:tmp|part)")
+
+
+def check_regular_file(path: str | Path, max_bytes: int) -> int:
+    """See that ``path`` can be read to its end: no folder, pipe, device or socket, and not huge.
+
+    Links are followed. Call it before anything opens the file: opening a pipe waits for ever.
+
+    Args:
+        path: of the file.
+        max_bytes: that it may have.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        InputError: if it is no regular file, or larger.
+        OSError: if it is not there, or may not be looked at.
+    """
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{path} is a folder; expected a file")
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{path} is no regular file but a pipe or a device")
+    _check_size(path, found.st_size, max_bytes)
+    return found.st_size
+
+
+def read_regular_file(path: str | Path, max_bytes: int) -> bytes:
+    """Read a file that somebody else made, see :func:`check_regular_file`.
+
+    Memory is bounded by ``max_bytes``, also if the file grows meanwhile.
+
+    Raises:
+        InputError: if it is no regular file, or larger than ``max_bytes``.
+        OSError: if it cannot be read.
+    """
+    check_regular_file(path, max_bytes)
+    # It may have become another one by now; a pipe would block here, if not for O_NONBLOCK.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise InputError(f"{path} is no regular file but a pipe or a device")
+        content = file.read(max_bytes + 1)
+    _check_size(path, len(content), max_bytes)
+    return content
+
+
+def _check_size(path: str | Path, size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise InputError(
+            f"{path} has {size / 1e6:,.1f} MB or more; files of its kind may have "
+            f"{max_bytes / 1e6:,.1f} MB"
+        )
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -51,7 +115,8 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 class PendingFile:
     """A file under a temporary name, which takes the place of ``target`` by :meth:`commit`.
 
-    If the process is killed the temporary file stays behind, and ``target`` is as it was.
+    If the process is killed the temporary file stays behind until ``target`` is written again, and
+    ``target`` is as it was.
 
     Attributes:
         target: the path to be replaced.
@@ -69,10 +134,16 @@ class PendingFile:
             OSError: if it cannot be created.
         """
         self.target = Path(target)
+        prefix = f"{hidden_name(self.target.name)}."
+        for left in _leftovers(os.path.abspath(self.target.parent)).pop(prefix, ()):
+            if is_unowned(left):
+                with suppress(OSError):
+                    os.unlink(left)
         self.path = hidden_beside(self.target, suffix)
-        self._pending = True
-        # With the permissions of any new file; mkstemp's are the owner's alone.
-        os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        # With the permissions of any new file; mkstemp's are the owner's alone. As long as it is
+        # open, others see that somebody owns it.
+        self._handle: int | None = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        own(self._handle)
 
     def commit(self) -> None:
         """Put the content on the disk and give it its name; the writer has closed the file.
@@ -83,15 +154,19 @@ class PendingFile:
         with open(self.path, "rb") as file:
             os.fsync(file.fileno())
         os.replace(self.path, self.target)
-        self._pending = False
-        _sync_folder(self.target.parent)
+        self._close()
+        sync_folder(self.target.parent)
 
     def discard(self) -> None:
         """Remove the temporary file; without effect after :meth:`commit`, harmless to repeat."""
-        if self._pending:
-            self._pending = False
+        if self._handle is not None:
             with suppress(OSError):
                 os.unlink(self.path)
+            self._close()
+
+    def _close(self) -> None:
+        os.close(self._handle)
+        self._handle = None
 
 
 @contextmanager
@@ -137,10 +212,21 @@ def replacing(path: str | Path) -> Iterator[BinaryIO]:
 
 def hidden_beside(path: Path, suffix: str) -> Path:
     """A hidden name that nothing beside ``path`` has, such as ``.a.json.3f9c.tmp``."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
+    return path.with_name(f"{hidden_name(path.name)}.{secrets.token_hex(4)}{suffix}")
 
 
-def _sync_folder(folder: Path) -> None:
+@lru_cache(maxsize=64)
+def _leftovers(folder: str) -> dict[str, list[str]]:
+    """Temporary files of earlier runs by their prefix; a folder is looked through once."""
+    found: dict[str, list[str]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if match := _TEMPORARY.fullmatch(entry.name):
+                found.setdefault(match[1], []).append(entry.path)
+    return found
+
+
+def sync_folder(folder: Path) -> None:
     """Put a new name on the disk, where the system can (Windows opens no folders)."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

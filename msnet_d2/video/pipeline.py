@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from msnet_d2.errors import InputError, VideoError, WeightsError
+from msnet_d2.utils.stop_signals import stop_signals
 from msnet_d2.video.detections import Detections, FrameDetector
 from msnet_d2.video.reader import VideoReader
 from msnet_d2.video.results import ResultsWriter, detections_to_json
@@ -220,7 +218,7 @@ def process_video(
     source = Prefetch(reader, batch_size + _SLACK, "decode")
     stopped = False
     try:
-        with _stop_signals() as stop:
+        with stop_signals() as stop:
             try:
                 for frames in _batches(source, batch_size, max_frames):
                     for frame, found in _detect(detector, frames, reader.info.name):
@@ -282,31 +280,6 @@ def _batches(source: Prefetch, batch_size: int, max_frames: int | None) -> Itera
             return
     if frames:
         yield frames
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; the second raises KeyboardInterrupt.
-
-    A signal so never falls between taking a frame and handing it on. Outside the main thread, where
-    Python delivers no signals, nothing changes.
-    """
-    stop = threading.Event()
-
-    def on_signal(number: int, _: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _progress_bar(reader: VideoReader, stride: int, max_frames: int | None, show: bool) -> Any:

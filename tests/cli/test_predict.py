@@ -1,7 +1,9 @@
 """``msnet predict`` in this process."""
 
 import json
+import os
 import shutil
+import signal
 
 import pytest
 from PIL import Image
@@ -78,6 +80,39 @@ def test_options_of_the_model(predict, run, tiny_data, tmp_path, config_file):
     assert main([*command, "--min-score", "0", "--out", str(tmp_path / "one"), *arguments]) == 0
     result = json.loads((tmp_path / "one" / "predictions.json").read_text())
     assert len(result["images"][0]["instances"]) == 1
+
+
+def test_pictures_that_it_did_not_draw_are_not_drawn_over(predict, tiny_data, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "0_1.jpg").write_text("precious")
+    for _ in range(2):  # the second run draws over the first one's
+        assert predict(tiny_data / "val" / "0_1.png") == 0
+        assert (out / "0_1.jpg").read_text() == "precious"
+        names = ["0_1.jpg", "0_1_2.jpg", "predictions.json"]
+        assert sorted(p.name for p in out.iterdir()) == names
+    (out / "predictions.json").write_text("[]")
+    assert predict(tiny_data / "val" / "0_1.png") == 2
+    assert "was not written by msnet predict" in capsys.readouterr().err
+    assert (out / "predictions.json").read_text() == "[]"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_work_after_the_picture_in_hand(
+    predict, tiny_data, tmp_path, number, monkeypatch, capsys
+):
+    from msnet_d2.inference import images
+
+    def interrupted(path, limits):
+        os.kill(os.getpid(), number)
+        return read(path, limits)
+
+    read = images.read_picture
+    monkeypatch.setattr(images, "read_picture", interrupted)
+    assert predict(tiny_data / "val") == 130
+    result = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert result["status"] == "interrupted"
+    assert [image["file"] for image in result["images"]] == ["0_1.png"]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,11 @@ class FlightOptions:
                 option = name.replace("_", "-")
                 raise InputError(f"--{option} {value}: expected metres from 0 to 500")
 
+    def files(self) -> list[str | Path]:
+        """The files that are read."""
+        named = (self.elevation, self.camera_file, self.control)
+        return [path for path in named if path is not None]
+
 
 class Flight:
     """Where a video's pixels lie on the ground.

@@ -12,7 +12,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from msnet_d2.data.isbda.catalog import dataset_files, resolve_dataset
@@ -20,6 +20,8 @@ from msnet_d2.data.isbda.reading import read_and_validate
 from msnet_d2.data.isbda.validation import raise_fatal
 from msnet_d2.errors import DatasetError, InputError
 from msnet_d2.utils.file_io import write_json
+from msnet_d2.utils.locks import hold
+from msnet_d2.utils.output_folder import replaced_folder
 
 __all__ = ["Split", "choose_train_scenes", "write_splits"]
 
@@ -112,14 +114,18 @@ def write_splits(
     Raises:
         DatasetError: if the data set has fatal issues, fewer than two scenes, images that belong to
             no video, or pictures in folders that have nothing in common.
-        InputError: if ``out`` holds something in place of the links to the pictures.
+        InputError: if ``out/seed_N`` holds other files than an earlier split, or the data set.
     """
     source = _Source(resolve_dataset(spec))
     counts = Counter(image["video_id"] for image in source.images)
     splits = []
-    for seed in dict.fromkeys(seeds):
-        train = choose_train_scenes(counts, ratio, seed)
-        splits.append(_write_split(source, Path(out) / f"seed_{seed}", set(train), ratio, seed))
+    with hold(out, "splits"):
+        for seed in dict.fromkeys(seeds):
+            train = choose_train_scenes(counts, ratio, seed)
+            place = Path(out) / f"seed_{seed}"
+            with replaced_folder(place, "split", inputs=source.files) as folder:
+                split = _write_split(source, folder, set(train), ratio, seed)
+            splits.append(replace(split, folder=place))
     if len({tuple(split.scenes[0]) for split in splits}) < len(splits):
         logger.warning(
             "%d scenes allow so few balanced splits that some seeds gave the same one", len(counts)
@@ -131,6 +137,7 @@ class _Source:
     """Images, annotations and categories of one or several JSON files put together.
 
     Attributes:
+        files: of annotations.
         root: folder that contains all pictures.
         images: of the JSON, with ``file_name`` relative to ``root``, and ``video_id``.
         annotations: of the JSON, by image id.
@@ -139,6 +146,7 @@ class _Source:
 
     def __init__(self, names: Sequence[str]):
         files = [dataset_files(name) for name in names]
+        self.files = [json_file for json_file, _ in files]
         self.root = _common_folder([root for _, root in files])
         self.images: list[dict] = []
         self.annotations: dict[int, list[dict]] = {}

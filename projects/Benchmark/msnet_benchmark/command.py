@@ -244,8 +244,14 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command that was asked for."""
-    return {"accuracy": _accuracy, "ablation": _ablation, "speed": _speed}[args.bench](args)
+    """Run the command that was asked for; nobody else writes to its folder meanwhile."""
+    from contextlib import nullcontext
+
+    from msnet_d2.utils.locks import hold
+
+    command = {"accuracy": _accuracy, "ablation": _ablation, "speed": _speed}[args.bench]
+    with hold(args.out, "the benchmark") if args.out else nullcontext():
+        return command(args)
 
 
 def _settings(args: argparse.Namespace):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +18,8 @@ from typing import Any
 from msnet_d2 import __version__
 from msnet_d2.errors import InputError
 from msnet_d2.utils.file_io import write_json, write_text
+from msnet_d2.utils.locks import hold
+from msnet_d2.utils.output_folder import keep_aside
 
 __all__ = ["Demo", "DemoSettings"]
 
@@ -79,7 +80,12 @@ class Demo:
 
         Raises:
             InputError: if ``out`` holds something else.
+            OutputError: if another run writes to it.
         """
+        with hold(self.out, "the demo"):
+            return self._run()
+
+    def _run(self) -> dict[str, Any]:
         self._claim_folder()
         self._step("flights", "Synthesising flights", self._synthesise)
         self._step("detector", "Training MSNet", self._train)
@@ -137,7 +143,7 @@ class Demo:
     def _train(self) -> None:
         from msnet_d2.engine import train
 
-        shutil.rmtree(self.model, ignore_errors=True)
+        keep_aside(self.model, self.model)
         train(self._config(self.settings.config, self.model, **{"DATASETS.TEST": ()}))
 
     def _evaluate(self) -> None:
@@ -148,7 +154,7 @@ class Demo:
     def _train_srn(self) -> None:
         from msnet_d2.engine import train
 
-        shutil.rmtree(self.srn, ignore_errors=True)
+        keep_aside(self.srn, self.srn)
         videos = sorted((self.clips / "videos").glob("*.mp4"))[:-1]
         overrides = {
             "MODEL.WEIGHTS": str(self._weights(self.model)),
@@ -186,7 +192,7 @@ class Demo:
             metadata=metadata,
         )
         folder = self.out / "pictures"
-        shutil.rmtree(folder, ignore_errors=True)
+        keep_aside(folder, folder)
         folder.mkdir(parents=True)
         pairs = []
         for frame in _spread(frames, self.settings.pictures):

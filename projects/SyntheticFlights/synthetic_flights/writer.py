@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ import cv2
 
 from msnet_d2.errors import InputError
 from msnet_d2.utils.file_io import write_text
+from msnet_d2.utils.output_folder import replaced_folder
 from synthetic_flights.config import GENERATOR_VERSION, SceneConfig
 from synthetic_flights.encode import VideoSink, write_json, write_picture
 from synthetic_flights.labels import CATEGORIES, annotate
@@ -24,8 +24,8 @@ from synthetic_flights.truth import flight_truth
 
 __all__ = ["DatasetPlan", "default_val_videos", "write_dataset"]
 
-MARKER = ".msnet-synth.json"  # says that a folder is ours, from the first moment
-OURS = ("train", "val", "annotations", "videos", "ground_truth.json", MARKER)
+MARKER = ".msnet-synth.json"  # says that a folder is ours, and by which settings
+_KIND = "synthetic data set"
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ class DatasetPlan:
         write_videos: whether ``videos/`` is written.
         workers: processes. The files do not depend on it.
         overwrite: replace what is in ``out`` even if another program wrote it, or this one with
-            other settings.
+            other settings. What others wrote is kept: in ``out`` where its name is free, else in
+            ``OUT.before``.
     """
 
     out: Path
@@ -94,7 +95,7 @@ class DatasetPlan:
 
 
 def write_dataset(plan: DatasetPlan, progress: Callable[[int], None] | None = None) -> dict:
-    """Render all flights and write the data set.
+    """Render all flights and write the data set, whole or not at all.
 
     Args:
         plan: what to write.
@@ -107,8 +108,22 @@ def write_dataset(plan: DatasetPlan, progress: Callable[[int], None] | None = No
     Raises:
         InputError: if the folder holds something else, or a whole data set of other settings, and
             ``plan.overwrite`` is not set.
+        OutputError: if another run writes to it.
     """
-    _prepare(plan)
+    _check(plan)
+    with replaced_folder(plan.out, _KIND, overwrite=plan.overwrite) as folder:
+        return _write(replace(plan, out=folder), progress)
+
+
+def _write(plan: DatasetPlan, progress: Callable[[int], None] | None) -> dict:
+    write_json(
+        plan.out / MARKER,
+        {
+            "generator": "msnet synth",
+            "generator_version": GENERATOR_VERSION,
+            "settings": plan.settings(),
+        },
+    )
     jobs = [(plan, video) for video in range(1, plan.videos + 1)]
     if plan.workers == 1:
         results = [_write_flight(*job, progress) for job in jobs]
@@ -165,41 +180,24 @@ def write_dataset(plan: DatasetPlan, progress: Callable[[int], None] | None = No
     return summary
 
 
-def _prepare(plan: DatasetPlan) -> None:
+def _check(plan: DatasetPlan) -> None:
+    """Say what a folder is that is not to be replaced; what is not ours in it is found later."""
     out = plan.out
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; expected a folder, or a name that is free")
-    try:
-        taken = out.is_dir() and any(out.iterdir())
-        if taken and not (out / MARKER).is_file() and not plan.overwrite:
-            raise InputError(
-                f"{out} is not empty and was not written by `msnet synth`; choose another folder, "
-                f"or let it replace train, val, annotations, videos and ground_truth.json "
-                "in there with --overwrite"
-            )
-        whole = taken and (out / "ground_truth.json").exists()
-        if whole and not plan.overwrite and _settings_of(out) != plan.settings():
-            raise InputError(
-                f"{out} holds a data set that was made with other settings; choose another "
-                "folder, or replace it with --overwrite"
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        for name in OURS:
-            path = out / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        write_json(
-            out / MARKER,
-            {
-                "generator": "msnet synth",
-                "generator_version": GENERATOR_VERSION,
-                "settings": plan.settings(),
-            },
+    taken = out.is_dir() and any(out.iterdir())
+    if taken and not (out / MARKER).is_file() and not plan.overwrite:
+        raise InputError(
+            f"{out} is not empty and was not written by `msnet synth`; choose another folder, or "
+            "let it put train, val, annotations, videos and ground_truth.json in there with "
+            "--overwrite"
         )
-    except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}") from error
+    whole = taken and (out / "ground_truth.json").exists()
+    if whole and not plan.overwrite and _settings_of(out) != plan.settings():
+        raise InputError(
+            f"{out} holds a data set that was made with other settings; choose another folder, or "
+            "replace it with --overwrite"
+        )
 
 
 def _settings_of(out: Path) -> dict | None:

@@ -40,7 +40,8 @@ def written(tmp_path_factory) -> Path:
 def test_layout_is_isbdas(written):
     names = set(_digests(written))
     assert names == {
-        ".msnet-synth.json", "ground_truth.json", "annotations/instances_train.json",
+        ".msnet-files.json", ".msnet-synth.json",
+        "ground_truth.json", "annotations/instances_train.json",
         "annotations/instances_val.json",
         "train/1_0.jpg", "train/1_2.jpg", "val/2_0.jpg", "val/2_2.jpg",
         "videos/1.mp4", "videos/1.srt", "videos/2.mp4", "videos/2.srt",
@@ -88,10 +89,9 @@ def test_pictures_without_videos_are_the_same(written, tmp_path):
     write_dataset(DatasetPlan(tmp_path / "stills", SCENE, 2, every=2, write_videos=False))
     full = _digests(written)
     stills = _digests(tmp_path / "stills")
-    stills.pop(".msnet-synth.json")  # which tells that there are no videos
-    assert stills == {
-        k: v for k, v in full.items() if not k.startswith(("videos/", ".msnet-synth"))
-    }
+    for name in (".msnet-synth.json", ".msnet-files.json"):  # which tell that there are no videos
+        del stills[name], full[name]
+    assert stills == {k: v for k, v in full.items() if not k.startswith("videos/")}
 
 
 def test_video_has_all_frames_and_telemetry_agrees_with_the_truth(written):
@@ -168,9 +168,24 @@ def test_our_own_folder_is_replaced_whole(tmp_path):
     plan = DatasetPlan(tmp_path / "d", scene, 1, every=1, write_videos=False)
     write_dataset(plan)
     before = _digests(plan.out)
-    (plan.out / "train" / "stray.jpg").write_bytes(b"left from an earlier run")
+    (plan.out / "train" / "1_0.jpg").unlink()
     write_dataset(plan)
     assert _digests(plan.out) == before
+
+
+@pytest.mark.parametrize("place", ["train/stray.jpg", "annotations/mine.json"])
+def test_what_others_put_into_our_folder_is_neither_removed_nor_mixed_up(tmp_path, place):
+    scene = SceneConfig(64, 36, 2.0, 0.5, supersample=1.0)
+    plan = DatasetPlan(tmp_path / "d", scene, 1, every=1, write_videos=False)
+    write_dataset(plan)
+    before = _digests(plan.out)
+    (plan.out / place).write_bytes(b"precious")
+    with pytest.raises(InputError, match=f"holds other files .{place}"):
+        write_dataset(plan)
+    assert (plan.out / place).read_bytes() == b"precious"
+    write_dataset(replace(plan, overwrite=True))
+    assert _digests(plan.out) == before
+    assert (tmp_path / "d.before" / place).read_bytes() == b"precious"
 
 
 class Rendered(Exception):
@@ -287,6 +302,4 @@ def test_a_failure_leaves_no_half_written_file(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "flight_truth", fail)
     with pytest.raises(RuntimeError, match="broken"):
         write_dataset(DatasetPlan(tmp_path / "d", SCENE, 1, every=2))
-    assert not (tmp_path / "d" / "ground_truth.json").exists()
-    hidden = [p.name for p in (tmp_path / "d").rglob(".*") if p.is_file()]
-    assert hidden == [".msnet-synth.json"]
+    assert list(tmp_path.iterdir()) == []
