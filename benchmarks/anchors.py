@@ -40,8 +40,8 @@ def make_proposals(count: int, height: int, width: int, seed: int = 0) -> torch.
     """Boxes of 2 to 50% of the frame's height, clipped to the frame."""
     generator = torch.Generator().manual_seed(seed)
     sides = height * torch.exp(torch.empty(count, 2).uniform_(-3.9, -0.7, generator=generator))
-    centres = torch.rand(count, 2, generator=generator) * torch.tensor([width, height])
-    boxes = torch.cat([centres - sides / 2, centres + sides / 2], dim=1)
+    centers = torch.rand(count, 2, generator=generator) * torch.tensor([width, height])
+    boxes = torch.cat([centers - sides / 2, centers + sides / 2], dim=1)
     return boxes.clamp_(min=0).minimum(torch.tensor([width, height, width, height]))
 
 

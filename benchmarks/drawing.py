@@ -38,9 +38,9 @@ def make_frame(height: int, width: int, count: int, seed: int = 0) -> tuple:
     boxes = []
     for mask in masks:
         radii = (rng.uniform(0.015, 0.075, 2) * height).astype(int) + 2
-        centre = rng.uniform([0, 0], [width, height]).astype(int)
+        center = rng.uniform([0, 0], [width, height]).astype(int)
         points = cv2.ellipse2Poly(
-            centre.tolist(), radii.tolist(), int(rng.integers(180)), 0, 360, 12
+            center.tolist(), radii.tolist(), int(rng.integers(180)), 0, 360, 12
         )
         points = points + rng.integers(-radii.min() // 3, radii.min() // 3 + 1, points.shape)
         cv2.fillPoly(mask, [points.astype(np.int32)], 1)

@@ -25,7 +25,7 @@ from anchors import make_anchors, make_proposals
 from drawing import make_frame, our_way
 from memory import peak_mib, resident_mib
 from msnet_benchmark.contestants import InferenceSide, make_pictures
-from msnet_benchmark.plots import COLOURS, drawing, tidy
+from msnet_benchmark.plots import COLORS, drawing, tidy
 from video_memory import FPS, HEIGHT, WIDTH, StandIn
 
 from msnet_d2.config import load_config
@@ -174,11 +174,11 @@ def main() -> None:
         for (what, found), (upper, lower) in zip(growth.items(), axes.T):
             x, figures = list(found), np.asarray(list(found.values()))
             is_video = what in ("frames of a video", "videos")
-            upper.loglog(x, figures[:, 0], "o-", color=COLOURS[0], markersize=4)
+            upper.loglog(x, figures[:, 0], "o-", color=COLORS[0], markersize=4)
             linear = figures[-1, 0] * np.asarray(x) / x[-1]
-            upper.loglog(x, linear, "--", color=COLOURS[4], linewidth=1)
+            upper.loglog(x, linear, "--", color=COLORS[4], linewidth=1)
             tidy(upper, f"{what}: time ∝ n^{slope(found):.2f}", grid="both")
-            lower.semilogx(x, figures[:, 1], "o-", color=COLOURS[1], markersize=4)
+            lower.semilogx(x, figures[:, 1], "o-", color=COLORS[1], markersize=4)
             lower.set_ylim(0, 1.25 * max(figures[:, 1].max(), 1))
             tidy(lower, x=what, grid="both")
             for axis in (upper, lower):

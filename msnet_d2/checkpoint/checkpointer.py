@@ -217,14 +217,14 @@ class MSNetCheckpointer(DetectionCheckpointer):
             state = checkpoint["model"] = _with_names_of(own, given)
 
         # HierarchicalRPN does this on loading, whoever loads it; here it is done for the report.
-        initialised = {}
+        initialized = {}
         if any(name.startswith(PARENT_HEAD) for name in own):
-            initialised = parent_head_sources(state, PROPOSALS)
+            initialized = parent_head_sources(state, PROPOSALS)
             if any(name.startswith(PARENT_ROI_HEADS) for name in own):
-                initialised |= parent_roi_sources(state, PARENT_ROI_HEADS)
-            state.update({name: state[source] for name, source in initialised.items()})
+                initialized |= parent_roi_sources(state, PARENT_ROI_HEADS)
+            state.update({name: state[source] for name, source in initialized.items()})
 
-        self.report = compare(self._path, own, state, initialised)
+        self.report = compare(self._path, own, state, initialized)
         self._refuse_if_unrelated()
         return super()._load_model(checkpoint)
 

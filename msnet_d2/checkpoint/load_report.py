@@ -59,22 +59,22 @@ class LoadReport:
     backbone_only: bool = False
     total: int = 0
     loaded: list[str] = field(default_factory=list)
-    initialised: dict[str, str] = field(default_factory=dict)
+    initialized: dict[str, str] = field(default_factory=dict)
     expected: list[Difference] = field(default_factory=list)
     suspicious: list[Difference] = field(default_factory=list)
 
     @property
     def share(self) -> float:
         """Share of these tensors that have a value from the checkpoint, in [0, 1]."""
-        return (len(self.loaded) + len(self.initialised)) / max(self.total, 1)
+        return (len(self.loaded) + len(self.initialized)) / max(self.total, 1)
 
     def summary(self) -> str:
         """One line."""
         text = f"{self.path}: {len(self.loaded)} of {self.total} tensors loaded"
         if self.backbone_only:
             text += " (a backbone's weights)"
-        if self.initialised:
-            text += f", {len(self.initialised)} initialised from others"
+        if self.initialized:
+            text += f", {len(self.initialized)} initialised from others"
         text += f"; {len(self.expected)} differ as expected"
         return f"{text}, {len(self.suspicious)} SUSPICIOUSLY" if self.suspicious else text
 
@@ -84,8 +84,8 @@ class LoadReport:
             ("loaded", module, count, "")
             for module, count in Counter(module_of(n, 2) for n in self.loaded).items()
         ]
-        initialised = Counter((module_of(n), module_of(s)) for n, s in self.initialised.items())
-        rows += [("initialised", m, n, f"from {source}") for (m, source), n in initialised.items()]
+        initialized = Counter((module_of(n), module_of(s)) for n, s in self.initialized.items())
+        rows += [("initialised", m, n, f"from {source}") for (m, source), n in initialized.items()]
         for status, differences in (("expected", self.expected), ("SUSPICIOUS", self.suspicious)):
             groups = Counter((module_of(d.name), d.what, d.why) for d in differences)
             rows += [(status, m, n, f"{what}: {why}") for (m, what, why), n in groups.items()]
@@ -96,7 +96,7 @@ def compare(
     path: str,
     own: dict[str, torch.Tensor],
     given: dict[str, torch.Tensor],
-    initialised: dict[str, str],
+    initialized: dict[str, str],
 ) -> LoadReport:
     """Compare the names and shapes of the model's tensors with those given.
 
@@ -115,10 +115,10 @@ def compare(
     report.loaded = [
         k
         for k, v in own.items()
-        if k in given and v.shape == given[k].shape and k not in initialised
+        if k in given and v.shape == given[k].shape and k not in initialized
     ]
-    report.initialised = {
-        k: s for k, s in initialised.items() if k in own and own[k].shape == given[k].shape
+    report.initialized = {
+        k: s for k, s in initialized.items() if k in own and own[k].shape == given[k].shape
     }
     # The part of the model that the checkpoint is about, such as "backbone.bottom_up.".
     trunk = _commonmodule_of(report.loaded)
@@ -134,7 +134,7 @@ def compare(
         (report.expected if expected else report.suspicious).append(Difference(name, what, why))
 
     no_parent_roi_heads = not any(
-        k.startswith(PARENT_ROI_HEADS) and k not in initialised for k in given
+        k.startswith(PARENT_ROI_HEADS) and k not in initialized for k in given
     )
     for name, tensor in own.items():
         if name not in given:

@@ -60,7 +60,7 @@ def load_trained_weights(
         for difference in (*report.suspicious, *report.expected)
         if difference.what != "unused"
     ]
-    names = [*(f"{d.name} ({d.what})" for d in lacking), *report.initialised]
+    names = [*(f"{d.name} ({d.what})" for d in lacking), *report.initialized]
     if names and not allow_partial:
         raise WeightsError(
             f"{path} lacks {len(names)} of the model's {report.total} tensors, {names[0]} for one; "

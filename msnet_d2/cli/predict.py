@@ -55,13 +55,13 @@ def run(args: argparse.Namespace) -> int:
     from msnet_d2.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_PROBLEMS
     from msnet_d2.config import find_config, load_config
     from msnet_d2.errors import InputError
-    from msnet_d2.inference.images import find_pictures, predict_pictures
+    from msnet_d2.inference.images import find_images, predict_images
     from msnet_d2.inference.predictor import Predictor
 
     if not 0 <= args.min_score <= 1:
         raise InputError(f"--min-score is a probability from 0 to 1, got {args.min_score}")
     # Before the model, which takes seconds to load.
-    pictures = find_pictures(args.pictures, leave_out=args.out)
+    pictures = find_images(args.pictures, leave_out=args.out)
     opts = [*args.opts, *(["MODEL.WEIGHTS", args.weights] if args.weights else [])]
     cfg = load_config(args.config_file, opts, device=args.device)
     cfg.defrost()
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         allow_partial_weights=args.allow_partial_weights,
         acceleration=acceleration_of(args),
     )
-    summary = predict_pictures(
+    summary = predict_images(
         predictor,
         pictures,
         args.out,

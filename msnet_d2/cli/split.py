@@ -8,8 +8,9 @@ is on both sides. The published results are means over three such splits.
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
+
+from msnet_d2.utils.text import natural_key
 
 HELP = "split a data set by scene"
 
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             split.folder,
             *split.images,
             f"{split.images[0] / sum(split.images):.1%}",
-            *(", ".join(sorted(scenes, key=_natural)) for scenes in split.scenes),
+            *(", ".join(sorted(scenes, key=natural_key)) for scenes in split.scenes),
         ]
         for split in splits
     ]
@@ -62,8 +63,3 @@ def run(args: argparse.Namespace) -> int:
         tabulate(rows, head, disable_numparse=True, maxcolwidths=[None, None, None, None, 40, 40])
     )
     return 0
-
-
-def _natural(name: str) -> list:
-    """Key that sorts 2 before 10."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

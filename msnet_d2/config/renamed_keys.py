@@ -16,7 +16,8 @@ from msnet_d2.errors import ConfigError
 
 __all__ = ["RENAMED_KEYS", "RENAMED_VALUES", "rename_in_file", "rename_in_opts"]
 
-# Old key -> new key. Several new keys: the old value is a tuple with one item for each.
+# Old key -> new key; projects add theirs when they add their keys. Several new keys: the old value
+# is a tuple with one item for each.
 RENAMED_KEYS: dict[str, str | tuple[str, ...]] = {
     "MODEL.HRPN.MIN_PARENT_OBJECTNESS": "MODEL.HRPN.PARENT_OBJECTNESS_THRESH",
     "MODEL.HRPN.MAX_PARENT_PROPOSALS": (

@@ -36,15 +36,14 @@ from msnet_d2.damage_map.output.table import write_csv, write_geojson
 from msnet_d2.damage_map.telemetry.telemetry import find_telemetry
 from msnet_d2.errors import InputError, VideoError
 from msnet_d2.utils.file_io import write_json, write_text
-from msnet_d2.utils.redact import without_folders
-from msnet_d2.utils.video_io import open_video
-from msnet_d2.video.reader import natural_key
+from msnet_d2.utils.redact import redact_paths
+from msnet_d2.utils.text import natural_key
+from msnet_d2.utils.video_io import VIDEO_SUFFIXES, open_video
 
 __all__ = ["MapSummary", "find_videos", "make_map"]
 
 logger = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts"})
 
 # Detects in a video (first) and writes its results (second) and, marked, the video itself (third).
 Detect = Callable[[Path, Path, Path], None]
@@ -166,7 +165,7 @@ def make_map(
                 if len(videos) == 1:
                     raise
                 logger.warning("%s is left out: %s", video.name, error)
-                reason = without_folders(str(error), video)
+                reason = redact_paths(str(error), video)
                 problems.append(f"{video.name} is left out: {reason}")
         if not sources:
             raise InputError(f"none of the {len(videos)} videos can be used; {problems[0]}")

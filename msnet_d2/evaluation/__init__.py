@@ -4,7 +4,7 @@ from msnet_d2.evaluation.build import EVALUATOR_REGISTRY
 from msnet_d2.evaluation.ground_truth import GroundTruth, build_ground_truth, load_ground_truth
 from msnet_d2.evaluation.isbda_evaluation import ISBDAEvaluator
 from msnet_d2.evaluation.match_rate import MatchRate, match_rates
-from msnet_d2.evaluation.protocol import COCO_PROTOCOL, ISBDA_PROTOCOL, Protocol, summarise
+from msnet_d2.evaluation.protocol import COCO_PROTOCOL, ISBDA_PROTOCOL, Protocol, summarize
 from msnet_d2.evaluation.refining import RefiningEvaluator
 from msnet_d2.evaluation.results import read_parents, read_results
 from msnet_d2.evaluation.scoring import (
@@ -35,6 +35,6 @@ __all__ = [
     "results_table",
     "score_file",
     "score_results",
-    "summarise",
+    "summarize",
     "undefined_as_none",
 ]

@@ -19,7 +19,7 @@ __all__ = [
     "MAX_DETECTIONS",
     "RECALL_LEVELS",
     "Protocol",
-    "summarise",
+    "summarize",
     "union_of_thresholds",
 ]
 
@@ -70,7 +70,7 @@ def union_of_thresholds(protocols: Sequence[Protocol]) -> list[float]:
     return sorted({threshold for protocol in protocols for threshold in protocol.iou_thresholds})
 
 
-def summarise(
+def summarize(
     precision: np.ndarray,
     iou_thresholds: Sequence[float],
     protocol: Protocol,

@@ -20,7 +20,7 @@ from msnet_d2.evaluation.protocol import (
     ISBDA_PROTOCOL,
     MAX_DETECTIONS,
     Protocol,
-    summarise,
+    summarize,
     union_of_thresholds,
 )
 from msnet_d2.evaluation.results import (
@@ -141,7 +141,7 @@ def score_results(
             backend=backend,
         )
         for name in names:
-            figures[name] = summarise(table, thresholds, TASKS[name].protocol, class_names)
+            figures[name] = summarize(table, thresholds, TASKS[name].protocol, class_names)
         logger.debug("%s: %.2f s with %s", subject, time.perf_counter() - start, backend)
     return OrderedDict((name, figures[name]) for name in tasks)
 

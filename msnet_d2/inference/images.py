@@ -19,21 +19,26 @@ from msnet_d2.errors import InputError, WeightsError
 from msnet_d2.evaluation.results import instances_to_results, parents_to_results
 from msnet_d2.inference.predictor import Predictor
 from msnet_d2.utils.file_io import read_regular_file, write_bytes, write_json
-from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, decodes_strictly, read_bgr
+from msnet_d2.utils.image_io import (
+    DEFAULT_LIMITS,
+    IMAGE_SUFFIXES,
+    Limits,
+    decodes_strictly,
+    read_bgr,
+)
 from msnet_d2.utils.locks import hold
-from msnet_d2.utils.redact import without_folders
+from msnet_d2.utils.redact import redact_paths
 from msnet_d2.utils.stop_signals import stop_signals
 from msnet_d2.visualization.draw import draw_instances
 
-__all__ = ["PICTURE_SUFFIXES", "Picture", "find_pictures", "predict_pictures", "read_picture"]
+__all__ = ["ImageFile", "find_images", "predict_images", "read_image"]
 
 PREDICTIONS_FILE = "predictions.json"
 _MAX_PREDICTIONS_BYTES = 1 << 30
-PICTURE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFile:
     """A picture to look at.
 
     Attributes:
@@ -45,37 +50,37 @@ class Picture:
     name: str
 
 
-def find_pictures(
+def find_images(
     sources: Sequence[str | Path], *, leave_out: str | Path | None = None
-) -> list[Picture]:
+) -> list[ImageFile]:
     """The pictures that files and folders stand for, each once, those of a folder by name.
 
     Args:
         sources: files of any name, and folders, which are searched with their subfolders for
-            :data:`PICTURE_SUFFIXES`.
+            :data:`IMAGE_SUFFIXES`.
         leave_out: a folder below them that is not searched: that of the results, which a run
             before may have filled with drawings.
 
     Raises:
         InputError: if one does not exist, or a folder holds no picture.
     """
-    pictures: dict[Path, Picture] = {}
+    pictures: dict[Path, ImageFile] = {}
     drawings = None if leave_out is None else Path(leave_out).resolve()
     for source in map(Path, sources):
         if source.is_dir():
             found = [
-                Picture(path, path.relative_to(source).as_posix())
+                ImageFile(path, path.relative_to(source).as_posix())
                 for path in sorted(source.rglob("*"))
-                if path.suffix.lower() in PICTURE_SUFFIXES
+                if path.suffix.lower() in IMAGE_SUFFIXES
                 and path.is_file()
                 and (source.resolve() == drawings or drawings not in path.resolve().parents)
             ]
             if not found:
                 raise InputError(
-                    f"the folder {source} holds no picture ({', '.join(PICTURE_SUFFIXES)})"
+                    f"the folder {source} holds no picture ({', '.join(IMAGE_SUFFIXES)})"
                 )
         elif source.exists():
-            found = [Picture(source, source.name)]
+            found = [ImageFile(source, source.name)]
         else:
             raise InputError(f"there is no picture or folder {source}")
         for picture in found:
@@ -83,7 +88,7 @@ def find_pictures(
     return list(pictures.values())
 
 
-def read_picture(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
+def read_image(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
     """Read a picture as its viewer sees it; see :func:`msnet_d2.utils.image_io.read_bgr`.
 
     Raises:
@@ -98,9 +103,9 @@ def read_picture(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarra
         raise InputError(reason.replace(f" {str(path)!r}", "")) from error
 
 
-def predict_pictures(
+def predict_images(
     predictor: Predictor,
-    pictures: Iterable[Picture],
+    pictures: Iterable[ImageFile],
     folder: str | Path,
     *,
     min_score: float = 0.5,
@@ -114,7 +119,7 @@ def predict_pictures(
 
     Args:
         predictor: the model.
-        pictures: which; see :func:`find_pictures`.
+        pictures: which; see :func:`find_images`.
         folder: receives a JPEG for each picture, and ``predictions.json`` at the end.
         min_score: parts and buildings of a lower score are left out.
         about: more to say about the run in the JSON.
@@ -132,12 +137,12 @@ def predict_pictures(
         OutputError: if another run writes to it.
     """
     with hold(folder, "predictions"), stop_signals() as stop:
-        return _predict_pictures(predictor, list(pictures), Path(folder), min_score, about, stop)
+        return _predict_images(predictor, list(pictures), Path(folder), min_score, about, stop)
 
 
-def _predict_pictures(
+def _predict_images(
     predictor: Predictor,
-    pictures: list[Picture],
+    pictures: list[ImageFile],
     folder: Path,
     min_score: float,
     about: dict[str, Any] | None,
@@ -151,9 +156,9 @@ def _predict_pictures(
         if stop.is_set():
             break
         try:
-            image = read_picture(picture.path, limits)
+            image = read_image(picture.path, limits)
         except InputError as error:
-            reason = without_folders(str(error), picture.path)
+            reason = redact_paths(str(error), picture.path)
             unreadable.append({"file": picture.name, "reason": reason})
             continue
         if not decodes_strictly(picture.path):
@@ -188,7 +193,7 @@ def _predict_pictures(
     return summary
 
 
-def _output_names(pictures: list[Picture], folder: Path) -> list[str]:
+def _output_names(pictures: list[ImageFile], folder: Path) -> list[str]:
     """A JPEG's name for each picture; none is taken twice, and none is somebody else's file."""
     drawn = _drawn_before(folder)
     taken = {picture.path.resolve() for picture in pictures}

@@ -13,8 +13,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["DEFAULT_LIMITS", "Limits", "decodes_strictly", "open_picture", "read_bgr"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "IMAGE_SUFFIXES",
+    "Limits",
+    "decodes_strictly",
+    "open_image",
+    "read_bgr",
+]
 
+# Files of a folder that are taken for images. A file that is named is opened whatever its suffix.
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Pillow knows forty more; the one for EPS starts Ghostscript, whatever the file is called.
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 
@@ -37,7 +46,7 @@ DEFAULT_LIMITS = Limits()
 
 
 @contextmanager
-def open_picture(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Image.Image]:
+def open_image(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Image.Image]:
     """Open a picture; only its header is read yet.
 
     Args:
@@ -84,9 +93,9 @@ def read_bgr(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
 
     Raises:
         OSError, SyntaxError, ValueError, MemoryError: what Pillow raises for broken files, and
-            :func:`open_picture`.
+            :func:`open_image`.
     """
-    with open_picture(path, limits) as opened:
+    with open_image(path, limits) as opened:
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I") or image.mode == "F":
             pixels = _to_8_bits(np.asarray(image), image.mode)
@@ -111,7 +120,7 @@ def decodes_strictly(path: str | Path) -> bool:
         import av
     except ImportError:
         return True
-    with open_picture(path, Limits(1 << 62, 1 << 62)) as image:
+    with open_image(path, Limits(1 << 62, 1 << 62)) as image:
         if image.format != "JPEG" or image.mode not in ("RGB", "L"):
             return True
     try:

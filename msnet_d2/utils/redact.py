@@ -6,14 +6,14 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["without_folders"]
+__all__ = ["redact_paths"]
 
 # Folders of an absolute path, before the last name; not those of a URL or behind a relative name.
 _POSIX = re.compile(r"(?<![\w.:/~-])/(?:[^/\s'\"]+/)+(?=[^/\s])")
 _WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\\\s'\"]+\\)+(?=[^\\\s])")
 
 
-def without_folders(text: str, *paths: str | Path) -> str:
+def redact_paths(text: str, *paths: str | Path) -> str:
     """Take out of a message where files lie; their names stay.
 
     Args:

@@ -1,12 +1,13 @@
-"""Showing what others wrote: bounded, on one line, and without commands to a terminal."""
+"""Text: what others wrote, safe to show, and names in natural order."""
 
 from __future__ import annotations
 
 import re
 import reprlib
 from collections.abc import Sequence
+from pathlib import Path
 
-__all__ = ["brief", "listing", "printable"]
+__all__ = ["brief", "listing", "natural_key", "printable"]
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 60
@@ -36,3 +37,10 @@ def listing(names: Sequence[str], most: int = 3) -> str:
     """The first names of a list, comma separated, with an ellipsis if there are more."""
     shown = [printable(name if len(name) <= 60 else f"{name[:57]}...") for name in names[:most]]
     return ", ".join(shown) + (", …" if len(names) > most else "")
+
+
+def natural_key(path: str | Path) -> tuple:
+    """Key that sorts names with ``frame_9`` before ``frame_10``, whatever their case."""
+    name = Path(path).name
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)], name

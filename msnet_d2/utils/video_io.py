@@ -7,7 +7,10 @@ from typing import Any
 
 from msnet_d2.errors import DependencyError
 
-__all__ = ["import_av", "open_video"]
+__all__ = ["VIDEO_SUFFIXES", "import_av", "open_video"]
+
+# Files of a folder that are taken for videos. A file that is named is opened whatever its suffix.
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mts", ".ts", ".webm")
 
 # Containers that hold their own pictures. Playlists and concatenations (m3u8, concat, …) open
 # further files at the will of whoever made them, and are refused by FFmpeg itself with this list.

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 from msnet_d2.errors import VideoError
-from msnet_d2.utils.image_io import Limits, decodes_strictly, read_bgr
+from msnet_d2.utils.image_io import IMAGE_SUFFIXES, Limits, decodes_strictly, read_bgr
+from msnet_d2.utils.text import natural_key
 from msnet_d2.video.decode import FileDecoder
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 
-__all__ = ["CameraReader", "FolderReader", "VideoReader", "natural_key"]
+__all__ = ["CameraReader", "FolderReader", "VideoReader"]
 
-_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 _DEFAULT_FOLDER_FPS = Fraction(25)
 # A camera that gives no frame so often in a row has gone.
 _MAX_CAMERA_FAILURES = 100
-
-
-def natural_key(path: Path) -> tuple:
-    """Sort key by name in which ``frame_10`` comes after ``frame_9``."""
-    parts = re.split(r"(\d+)", path.name)
-    return tuple((1, int(p), "") if p.isdigit() else (0, 0, p.lower()) for p in parts), path.name
 
 
 class VideoReader:
@@ -136,14 +129,12 @@ class FolderReader:
             (
                 p
                 for p in path.iterdir()
-                if p.suffix.lower() in _PICTURES and not p.name.startswith(".") and p.is_file()
+                if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
             ),
             key=natural_key,
         )
         if not self._files:
-            raise VideoError(
-                f"the folder {path} holds no pictures ({', '.join(sorted(_PICTURES))})"
-            )
+            raise VideoError(f"the folder {path} holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
         self._path = path
         self._stride = stride
         self._start = start

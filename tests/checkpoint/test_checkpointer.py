@@ -89,7 +89,7 @@ def test_stock_mask_rcnn(make_model, tmp_path, layout):
     for head in heads:
         assert torch.equal(after[PART + head], given[PART + head])
         assert torch.equal(after[PARENT + head], given[PART + head])
-    assert report.initialised == {PARENT + head: PART + head for head in heads}
+    assert report.initialized == {PARENT + head: PART + head for head in heads}
     assert names(report.expected) == CLASS_HEADS
     assert {d.why for d in report.expected} == {
         "80 classes in the checkpoint, 3 here; starts at random"
@@ -123,11 +123,11 @@ def test_own_checkpoint_keeps_its_parent_head(make_model, tmp_path):
     for name, tensor in saved.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
     report = checkpointer.report
-    assert (report.share, report.initialised) == (1.0, {})
+    assert (report.share, report.initialized) == (1.0, {})
     assert report.expected == report.suspicious == []
 
 
-def test_optimiser_and_numpy_numbers_are_resumed(make_model, tmp_path):
+def test_optimizer_and_numpy_numbers_are_resumed(make_model, tmp_path):
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
     MSNetCheckpointer(model, str(tmp_path), optimizer=optimizer).save(
@@ -200,7 +200,7 @@ def test_imagenet_backbone(make_model, tmp_path, layout):
     report = checkpointer.report
     assert report.backbone_only
     assert report.suspicious == []
-    assert report.initialised == {}
+    assert report.initialized == {}
     for name, tensor in given.items():
         assert torch.equal(model.state_dict()[f"backbone.bottom_up.{name}"], tensor), name
     untouched = [k for k in before if not k.startswith("backbone.bottom_up.")]
@@ -264,7 +264,7 @@ def test_equal_number_of_classes_explains_no_other_shape(make_model, tmp_path):
 def test_summary_and_share():
     """3 of 8 loaded and 1 initialised: a share of 4 / 8."""
     difference = Difference("a.b", "missing", "why")
-    report = LoadReport("x.pth", total=8, loaded=["a", "b", "c"], initialised={"d": "a"})
+    report = LoadReport("x.pth", total=8, loaded=["a", "b", "c"], initialized={"d": "a"})
     assert report.share == 0.5
     assert report.summary() == (
         "x.pth: 3 of 8 tensors loaded, 1 initialised from others; 0 differ as expected"

@@ -107,8 +107,8 @@ def test_a_signal_ends_the_work_after_the_picture_in_hand(
         os.kill(os.getpid(), number)
         return read(path, limits)
 
-    read = images.read_picture
-    monkeypatch.setattr(images, "read_picture", interrupted)
+    read = images.read_image
+    monkeypatch.setattr(images, "read_image", interrupted)
     assert predict(tiny_data / "val") == 130
     result = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert result["status"] == "interrupted"

@@ -270,7 +270,7 @@ def test_what_is_not_its_business_passes_through(record, tiny_cfg, is_train):
     assert output["image"].shape == (3, 96, 120)  # short side 80 -> 96
 
 
-def test_colour_jitter_changes_colours_alone(record, tiny_cfg):
+def test_color_jitter_changes_colors_alone(record, tiny_cfg):
     tiny_cfg.INPUT.RANDOM_FLIP = "none"
     plain = ISBDADatasetMapper(tiny_cfg, is_train=True)(record)
     tiny_cfg.INPUT.COLOR_JITTER = 0.4
@@ -284,7 +284,7 @@ def test_colour_jitter_changes_colours_alone(record, tiny_cfg):
 
 
 @pytest.mark.parametrize("jitter", [-0.1, 1.0, float("nan")])
-def test_colour_jitter_out_of_range_is_an_error(tiny_cfg, jitter):
+def test_color_jitter_out_of_range_is_an_error(tiny_cfg, jitter):
     tiny_cfg.INPUT.COLOR_JITTER = jitter
     with pytest.raises(ConfigError, match="COLOR_JITTER"):
         ISBDADatasetMapper(tiny_cfg, is_train=True)

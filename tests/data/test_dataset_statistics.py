@@ -83,7 +83,7 @@ def test_sums(statistics):
     assert (total.images, total.videos, total.parents) == (8, 4, 10)
 
 
-def test_histogram_has_the_colours_of_the_levels(statistics, tmp_path):
+def test_histogram_has_the_colors_of_the_levels(statistics, tmp_path):
     colors = [[10, 200, 30], [250, 170, 0], [200, 30, 40]]
     path = tmp_path / "deep" / "h.png"
     draw_area_histogram(statistics, path, colors)

@@ -208,7 +208,7 @@ class TestVideo:
         source.read([42, 45, 48])  # one group, decoded once
         assert source.frames_decoded <= 10
 
-    def test_colours_are_bgr(self, tmp_path):
+    def test_colors_are_bgr(self, tmp_path):
         av = pytest.importorskip("av")
         path = tmp_path / "blue.mp4"
         with av.open(str(path), "w") as container:

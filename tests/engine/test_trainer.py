@@ -134,7 +134,7 @@ def test_weights_that_are_not_finite_are_not_saved(train_cfg):
     ("name", "kind"),
     [("SGD", torch.optim.SGD), ("Adam", torch.optim.Adam), ("ADAMW", torch.optim.AdamW)],
 )
-def test_optimiser_of_the_config(tiny_cfg, name, kind):
+def test_optimizer_of_the_config(tiny_cfg, name, kind):
     tiny_cfg.SOLVER.OPTIMIZER = name
     tiny_cfg.SOLVER.BASE_LR = 0.0125
     tiny_cfg.SOLVER.WEIGHT_DECAY = 0.05
@@ -153,7 +153,7 @@ def test_optimiser_of_the_config(tiny_cfg, name, kind):
     assert {group["lr"] for group in optimizer.param_groups} == {0.0125}
 
 
-def test_gradients_are_clipped_for_every_optimiser(tiny_cfg):
+def test_gradients_are_clipped_for_every_optimizer(tiny_cfg):
     tiny_cfg.SOLVER.OPTIMIZER = "ADAM"
     tiny_cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
     tiny_cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = "value"
@@ -165,7 +165,7 @@ def test_gradients_are_clipped_for_every_optimiser(tiny_cfg):
     assert model.weight.grad.item() == 0.5
 
 
-def test_optimisers_that_cannot_be(tiny_cfg):
+def test_optimizers_that_cannot_be(tiny_cfg):
     tiny_cfg.SOLVER.OPTIMIZER = "LION"
     with pytest.raises(ConfigError, match="'LION'; there are: SGD, ADAM, ADAMW"):
         build_optimizer(tiny_cfg, torch.nn.Linear(1, 1))

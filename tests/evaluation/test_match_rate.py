@@ -77,7 +77,7 @@ def data_set(tmp_path):
     return tmp_path
 
 
-class Colours(torch.nn.Module):
+class Colors(torch.nn.Module):
     """A model whose features are the colours, averaged over what a position covers."""
 
     device = torch.device("cpu")
@@ -97,7 +97,7 @@ class Colours(torch.nn.Module):
 
 
 def test_parts_that_changed_places_are_found_by_their_look(data_set, tiny_cfg):
-    model = Colours()
+    model = Colors()
     tiny_cfg.INPUT.MIN_SIZE_TEST = 128
     (name,) = resolve_dataset(f"{data_set}:train")
     tiny_cfg.MODEL.SRN.FC_DIMS = [32]

@@ -15,7 +15,7 @@ from msnet_d2.evaluation.protocol import (
     AREA_RANGES,
     COCO_PROTOCOL,
     ISBDA_PROTOCOL,
-    summarise,
+    summarize,
     union_of_thresholds,
 )
 
@@ -47,7 +47,7 @@ def figures(truth, found, protocol=ISBDA_PROTOCOL, names=("Slight", "Severe"), *
         iou_thresholds=thresholds,
         **options,
     )
-    return summarise(table, thresholds, protocol, names)
+    return summarize(table, thresholds, protocol, names)
 
 
 def test_the_thresholds_are_the_published_codes():
@@ -198,7 +198,7 @@ def test_backends_agree(seed, iou_type):
     assert np.abs(rows["pycocotools"] - rows["faster_coco_eval"]).max() < 1e-6
     names = ("a", "b", "c", "d")
     for protocol in (ISBDA_PROTOCOL, COCO_PROTOCOL):
-        one, other = (summarise(rows[backend], thresholds, protocol, names) for backend in BACKENDS)
+        one, other = (summarize(rows[backend], thresholds, protocol, names) for backend in BACKENDS)
         assert one == pytest.approx(other, abs=1e-6, nan_ok=True)
         assert 0 < one["AP"] < 100
 
@@ -238,7 +238,7 @@ def test_equals_pycocotools_used_in_the_ordinary_way(protocol, thresholds, iou_t
         found = [{**entry, "area": entry["bbox"][2] * entry["bbox"][3]} for entry in found]
     union = union_of_thresholds([ISBDA_PROTOCOL, COCO_PROTOCOL])
     table = precision_table(sizes, [1, 2, 3], truth, found, iou_type=iou_type, iou_thresholds=union)
-    result = summarise(table, union, protocol, ("a", "b", "c"))
+    result = summarize(table, union, protocol, ("a", "b", "c"))
     assert result["AP"] == pytest.approx(mean(precision[..., 0]), abs=1e-6)
     for index, name in enumerate(list(AREA_RANGES)[1:], start=1):
         assert result[f"AP{name}"] == pytest.approx(mean(precision[..., index]), abs=1e-6)

@@ -13,7 +13,7 @@ from detectron2.modeling import build_model
 from PIL import Image
 
 from msnet_d2.errors import ConfigError, InputError, WeightsError
-from msnet_d2.inference.images import find_pictures, predict_pictures, read_picture
+from msnet_d2.inference.images import find_images, predict_images, read_image
 from msnet_d2.inference.predictor import Predictor, metadata_for
 from msnet_d2.utils.image_io import Limits
 
@@ -154,20 +154,20 @@ def test_pictures_are_read_as_people_see_them(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     stored.save(tmp_path / "turned.png", exif=exif)
-    assert (read_picture(tmp_path / "turned.png") == upright[:, :, ::-1]).all()
+    assert (read_image(tmp_path / "turned.png") == upright[:, :, ::-1]).all()
     # 16 bits: 65535 is white, 32896 = 128 · 257.
-    grey = np.array([[0, 32896, 65535]], np.uint16)
-    Image.fromarray(grey).save(tmp_path / "deep.png")
-    assert read_picture(tmp_path / "deep.png")[0].tolist() == [[0] * 3, [128] * 3, [255] * 3]
+    gray = np.array([[0, 32896, 65535]], np.uint16)
+    Image.fromarray(gray).save(tmp_path / "deep.png")
+    assert read_image(tmp_path / "deep.png")[0].tolist() == [[0] * 3, [128] * 3, [255] * 3]
     # Dark pictures stay dark.
     Image.fromarray(np.array([[0, 257]], np.uint16)).save(tmp_path / "dark.png")
-    assert read_picture(tmp_path / "dark.png")[0].tolist() == [[0] * 3, [1] * 3]
+    assert read_image(tmp_path / "dark.png")[0].tolist() == [[0] * 3, [1] * 3]
     Image.new("RGBA", (3, 2), (1, 2, 3, 0)).save(tmp_path / "clear.png")
-    assert read_picture(tmp_path / "clear.png").tolist() == [[[3, 2, 1]] * 3] * 2
+    assert read_image(tmp_path / "clear.png").tolist() == [[[3, 2, 1]] * 3] * 2
     Image.new("L", (3, 2), 7).save(tmp_path / "grey.png")
-    assert read_picture(tmp_path / "grey.png").shape == (2, 3, 3)
+    assert read_image(tmp_path / "grey.png").shape == (2, 3, 3)
     Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)).save(tmp_path / "f.tif")
-    assert read_picture(tmp_path / "f.tif")[0, :, 0].tolist() == [0, 128, 255]
+    assert read_image(tmp_path / "f.tif")[0, :, 0].tolist() == [0, 128, 255]
 
 
 def test_pictures_that_are_none(tmp_path):
@@ -182,29 +182,29 @@ def test_pictures_that_are_none(tmp_path):
     Image.fromarray(np.array([[np.nan]], np.float32)).save(nan)
     for path in (cut, text, empty, nan, tmp_path):
         with pytest.raises(InputError) as caught:
-            read_picture(path)
+            read_image(path)
         assert str(caught.value)
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="110x80 pixels, over the limit of 8799"):
-        read_picture(tmp_path / "a.png", Limits(max_pixels=80 * 110 - 1))
+        read_image(tmp_path / "a.png", Limits(max_pixels=80 * 110 - 1))
 
 
 def test_finds_pictures_once(tmp_path):
     for name in ("b/2.PNG", "b/1.jpg", "a.tif", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = find_pictures([tmp_path / "b", tmp_path / "b" / "1.jpg", tmp_path])
+    found = find_images([tmp_path / "b", tmp_path / "b" / "1.jpg", tmp_path])
     assert [p.name for p in found] == ["1.jpg", "2.PNG", "a.tif"]
     # Results below the pictures are no pictures to look at, unless they are what was asked for.
-    assert [p.name for p in find_pictures([tmp_path], leave_out=tmp_path / "b")] == ["a.tif"]
-    assert len(find_pictures([tmp_path / "b"], leave_out=tmp_path / "b")) == 2
+    assert [p.name for p in find_images([tmp_path], leave_out=tmp_path / "b")] == ["a.tif"]
+    assert len(find_images([tmp_path / "b"], leave_out=tmp_path / "b")) == 2
     # A file that was named is taken whatever it is called.
-    assert [p.name for p in find_pictures([tmp_path / "b" / "notes.txt"])] == ["notes.txt"]
+    assert [p.name for p in find_images([tmp_path / "b" / "notes.txt"])] == ["notes.txt"]
     with pytest.raises(InputError, match="there is no picture or folder .*c.jpg"):
-        find_pictures([tmp_path / "c.jpg"])
+        find_images([tmp_path / "c.jpg"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty holds no picture"):
-        find_pictures([tmp_path / "empty"])
+        find_images([tmp_path / "empty"])
 
 
 def test_writes_drawings_and_one_json(tiny_cfg, weights, tmp_path):
@@ -215,8 +215,8 @@ def test_writes_drawings_and_one_json(tiny_cfg, weights, tmp_path):
     (tmp_path / "b" / "broken.png").write_text("no picture")
     out = tmp_path / "a"  # among the pictures themselves, which must not be overwritten
     before = (tmp_path / "a" / "x.jpg").read_bytes()
-    pictures = find_pictures([tmp_path / "a", tmp_path / "b"])
-    predict_pictures(predictor, pictures, out, min_score=0.0, about={"config": "c.yaml"})
+    pictures = find_images([tmp_path / "a", tmp_path / "b"])
+    predict_images(predictor, pictures, out, min_score=0.0, about={"config": "c.yaml"})
 
     assert (tmp_path / "a" / "x.jpg").read_bytes() == before
     result = json.loads((out / "predictions.json").read_text())
@@ -230,7 +230,7 @@ def test_writes_drawings_and_one_json(tiny_cfg, weights, tmp_path):
     assert [entry["file"] for entry in result["unreadable"]] == ["broken.png"]
     assert str(tmp_path) not in (out / "predictions.json").read_text()
 
-    found = predictor(read_picture(tmp_path / "a" / "x.png"))["instances"]
+    found = predictor(read_image(tmp_path / "a" / "x.png"))["instances"]
     # The first picture is a lossy JPEG, the second is x.png.
     instances = result["images"][1]["instances"]
     assert len(instances) == len(found) > 0
@@ -252,11 +252,11 @@ def test_writes_drawings_and_one_json(tiny_cfg, weights, tmp_path):
 def test_what_scores_too_little_is_left_out(tiny_cfg, weights, tmp_path):
     predictor = Predictor(tiny_cfg)
     Image.fromarray(picture()).save(tmp_path / "x.png")
-    pictures = find_pictures([tmp_path / "x.png"])
-    everything = predict_pictures(predictor, pictures, tmp_path / "all", min_score=0.0)
+    pictures = find_images([tmp_path / "x.png"])
+    everything = predict_images(predictor, pictures, tmp_path / "all", min_score=0.0)
     scores = [entry["score"] for entry in everything["images"][0]["instances"]]
     middle = sorted(scores)[len(scores) // 2]
-    half = predict_pictures(predictor, pictures, tmp_path / "half", min_score=middle)
+    half = predict_images(predictor, pictures, tmp_path / "half", min_score=middle)
     kept = [entry["score"] for entry in half["images"][0]["instances"]]
     assert kept == [score for score in scores if score >= middle]
     assert 0 < len(kept) < len(scores)

@@ -43,8 +43,8 @@ def test_exposure_and_haze_do_not_count():
 
 
 def test_pictures_without_texture():
-    black, grey = torch.zeros(3, 48, 64), torch.full((3, 48, 64), 128.0)
-    assert shot_difference(thumbnail(black), thumbnail(grey)) == 0
+    black, gray = torch.zeros(3, 48, 64), torch.full((3, 48, 64), 128.0)
+    assert shot_difference(thumbnail(black), thumbnail(gray)) == 0
     assert shot_difference(thumbnail(black), view(0, 0)) == 1
 
 

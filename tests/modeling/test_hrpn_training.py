@@ -26,11 +26,11 @@ def test_labels_are_sampled_after_the_filter(
     seen = record_labels(hrpn)
     images, features = make_inputs(1)
     hrpn(images, features, [factories.two_parts_one_parent()])
-    labelled = seen["labels"][0] >= 0
+    labeled = seen["labels"][0] >= 0
     kept = anchor_sampling_scores(seen["anchors"], torch.tensor([parent])) > 0.5
     assert 64 < kept.sum() < 0.3 * len(kept)
-    assert labelled.sum() == 64
-    assert not (labelled & ~kept).any()
+    assert labeled.sum() == 64
+    assert not (labeled & ~kept).any()
     assert storage.latest()["hrpn/kept_anchors"][0] == pytest.approx(kept.float().mean().item())
 
 

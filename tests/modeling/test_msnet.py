@@ -289,7 +289,7 @@ def test_training_learns(tiny_cfg, factories, storage):
         assert history[-1][name] < share * history[0][name], name
 
 
-def test_visualisation_of_training(tiny_cfg, factories, storage):
+def test_visualization_of_training(tiny_cfg, factories, storage):
     """VIS_PERIOD works as in Detectron2."""
     tiny_cfg.VIS_PERIOD = 1
     build_model(tiny_cfg)(factories.make_batch(factories.two_parts_one_parent()))

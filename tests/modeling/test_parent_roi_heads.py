@@ -173,7 +173,7 @@ def test_its_own_checkpoint_comes_back_and_a_plain_model_does_without(make_model
     model = make_model(2)
     checkpointer = MSNetCheckpointer(model)
     checkpointer.load(str(tmp_path / "a.pth"))
-    assert checkpointer.report.initialised == {}
+    assert checkpointer.report.initialized == {}
     assert checkpointer.report.expected == checkpointer.report.suspicious == []
     for name, tensor in given.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name

@@ -99,8 +99,8 @@ def test_sparse_equals_dense(first, second, resolution):
 def test_sparse_equals_dense_at_ordinary_boxes_of_all_levels():
     net, features = network(), pyramid(seed=3)
     sides = torch.tensor([3.0, 20, 60, 100, 150, 230, 320, 900])
-    centres = torch.rand(8, 2, generator=torch.Generator().manual_seed(1)) * 256
-    boxes = Boxes(torch.cat([centres - sides[:, None] / 2, centres + sides[:, None] / 2], dim=1))
+    centers = torch.rand(8, 2, generator=torch.Generator().manual_seed(1)) * 256
+    boxes = Boxes(torch.cat([centers - sides[:, None] / 2, centers + sides[:, None] / 2], dim=1))
     got, expected = net.embed_boxes(features, [boxes]), dense(net, features, [boxes])
     assert (got - expected).abs().max() < 1e-5
     assert got.flatten(1).abs().sum(1).gt(0).all()  # the comparison was not one of zeros

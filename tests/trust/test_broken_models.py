@@ -11,7 +11,7 @@ import torch
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
 from msnet_d2.engine import evaluate
 from msnet_d2.errors import MSNetError, WeightsError
-from msnet_d2.inference.images import Picture, predict_pictures
+from msnet_d2.inference.images import ImageFile, predict_images
 from msnet_d2.inference.predictor import Predictor
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
@@ -61,7 +61,7 @@ def test_numbers_that_overflow_are_an_error_at_the_frame(
 
     picture = next((data_folder / "val").glob("*.png"))
     with pytest.raises(WeightsError, match=rf"{picture.name}: .*not finite"):
-        predict_pictures(predictor, [Picture(picture, picture.name)], tmp_path / "out")
+        predict_images(predictor, [ImageFile(picture, picture.name)], tmp_path / "out")
 
     cfg.DATASETS.TEST = (f"{data_folder}:val",)
     cfg.OUTPUT_DIR = str(tmp_path / "run")

@@ -18,7 +18,7 @@ from PIL import Image
 from msnet_d2.data import ISBDADatasetMapper, find_issues, load_isbda_json
 from msnet_d2.data.loading.frame_sources import FrameFiles
 from msnet_d2.errors import DatasetError, InputError
-from msnet_d2.inference.images import read_picture
+from msnet_d2.inference.images import read_image
 
 
 def bomb(path, side=13_000):
@@ -59,7 +59,7 @@ def write_json(folder, content):
 
 
 READERS = {
-    "predict": lambda path, cfg: read_picture(path),
+    "predict": lambda path, cfg: read_image(path),
     "mapper": lambda path, cfg: ISBDADatasetMapper(cfg, is_train=False)(
         {"file_name": str(path), "image_id": 1}
     ),
@@ -78,12 +78,12 @@ def test_the_bombs_memory_is_never_taken(bomb_file):
     code = (
         "import resource, sys\n"
         "from msnet_d2.data.isbda.image_checks import check_image\n"
-        "from msnet_d2.inference.images import read_picture\n"
+        "from msnet_d2.inference.images import read_image\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "issues = check_image({'file_name': sys.argv[1], 'image_id': 1, 'width': 1, 'height': 1})\n"
         "assert [f.kind for f in issues] == ['unreadable-image'], issues\n"
         "try:\n"
-        "    read_picture(sys.argv[1])\n"
+        "    read_image(sys.argv[1])\n"
         "except ValueError as error:\n"
         "    assert 'limit' in str(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
@@ -115,7 +115,7 @@ def test_limits_can_be_set(tmp_path, tiny_cfg):
     from msnet_d2.utils.image_io import Limits
 
     with pytest.raises(InputError, match="limit of 7999"):
-        read_picture(path, Limits(max_pixels=7999))
+        read_image(path, Limits(max_pixels=7999))
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 80\n%%EndComments\n(x) run\n%%EOF\n"
@@ -183,7 +183,7 @@ def test_a_damaged_picture_is_an_error(tmp_path, tiny_cfg, reader, suffix, kind)
 def test_a_jpeg_that_ends_early_is_not_taken_for_whole(tmp_path, tiny_cfg):
     """Pillow makes the rest grey without a word, and in grey nothing is damaged."""
     pytest.importorskip("av")
-    from msnet_d2.inference.images import find_pictures, predict_pictures
+    from msnet_d2.inference.images import find_images, predict_images
     from msnet_d2.inference.predictor import Predictor
     from msnet_d2.video.reader import VideoReader
 
@@ -193,7 +193,7 @@ def test_a_jpeg_that_ends_early_is_not_taken_for_whole(tmp_path, tiny_cfg):
     (folder / "2.jpg").write_bytes(damaged(".jpg", "ends early"))
 
     predictor = Predictor(tiny_cfg, allow_random_weights=True)
-    summary = predict_pictures(predictor, find_pictures([folder]), tmp_path / "out")
+    summary = predict_images(predictor, find_images([folder]), tmp_path / "out")
     assert summary["damaged"] == ["2.jpg"]
     assert [image["file"] for image in summary["images"]] == ["1.jpg", "2.jpg"]
     with VideoReader(folder) as reader:
@@ -210,10 +210,10 @@ def encoded(array, suffix=".png"):
 
 def test_sixteen_bits_and_exif_come_out_right_everywhere(tmp_path, tiny_cfg):
     """Scaled (or refused by the mapper), and turned with their boxes, whoever reads."""
-    grey = np.linspace(0, 65535, 8000, dtype=np.uint16).reshape(80, 100)
+    gray = np.linspace(0, 65535, 8000, dtype=np.uint16).reshape(80, 100)
     deep = tmp_path / "deep.png"
-    deep.write_bytes(encoded(grey))
-    wanted = np.repeat(np.rint(grey / 257).astype(np.uint8)[:, :, None], 3, axis=2)
+    deep.write_bytes(encoded(gray))
+    wanted = np.repeat(np.rint(gray / 257).astype(np.uint8)[:, :, None], 3, axis=2)
     for name in ("predict", "frames of triplets"):
         image = READERS[name](deep, tiny_cfg)
         image = image[0] if isinstance(image, list) else image

@@ -14,9 +14,9 @@ from PIL import Image
 
 from msnet_d2.engine import evaluate
 from msnet_d2.errors import VideoError
-from msnet_d2.inference.images import find_pictures, predict_pictures
+from msnet_d2.inference.images import find_images, predict_images
 from msnet_d2.inference.predictor import Predictor
-from msnet_d2.utils.redact import without_folders
+from msnet_d2.utils.redact import redact_paths
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
 METADATA = SimpleNamespace(
@@ -78,8 +78,8 @@ def test_predictions_of_pictures(cfg_with_weights, home):
     (home / "pictures").mkdir()
     Image.fromarray(PICTURE).save(home / "pictures" / "a.png")
     (home / "pictures" / "b.png").write_bytes(b"no picture")
-    summary = predict_pictures(
-        Predictor(cfg_with_weights), find_pictures([home / "pictures"]), home / "out", min_score=0
+    summary = predict_images(
+        Predictor(cfg_with_weights), find_images([home / "pictures"]), home / "out", min_score=0
     )
     assert [entry["file"] for entry in summary["unreadable"]] == ["b.png"]
     assert summary["weights_sha256"] == cfg_with_weights.digest
@@ -158,7 +158,7 @@ def test_what_a_map_says_of_a_video_that_it_leaves_out(flight, home):
 )
 def test_folders_in_messages(home, text, expected):
     text = text.replace("HOME", str(home))
-    assert without_folders(text, "/home/jane.doe/a b/v.mp4") == expected
+    assert redact_paths(text, "/home/jane.doe/a b/v.mp4") == expected
 
 
 def test_the_command_in_a_report_names_files_alone(monkeypatch):

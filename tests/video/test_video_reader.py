@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from msnet_d2.errors import VideoError
+from msnet_d2.utils.text import natural_key
 from msnet_d2.video.integrity import FrameTracker
-from msnet_d2.video.reader import VideoReader, natural_key
+from msnet_d2.video.reader import VideoReader
 from msnet_d2.video.stream import ReadReport
 
 av = pytest.importorskip("av")

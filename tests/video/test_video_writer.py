@@ -73,7 +73,7 @@ def test_odd_sizes_are_padded_at_the_right_and_lower_edge(tmp_path):
 
 
 @pytest.mark.parametrize("color", [(0, 0, 255), (0, 255, 0), (255, 0, 0), (30, 90, 200)])
-def test_colours_survive(tmp_path, color):
+def test_colors_survive(tmp_path, color):
     image = np.full((720, 1280, 3), color, np.uint8)  # of a size where players assume BT.709
     with VideoWriter(tmp_path / "v.mp4", width=1280, height=720, fps=10) as writer:
         writer.write(image)

@@ -55,7 +55,7 @@ def changed(before, after):
 
 
 @pytest.mark.parametrize("level", [0, 1, 2])
-def test_a_mask_is_blended_with_the_colour_of_its_level(level):
+def test_a_mask_is_blended_with_the_color_of_its_level(level):
     box = [100, 100, 180, 180]
     found = instances([box], [0.9], [level], masks=full_masks([box]))
     result = draw_instances(image(), found, metadata=METADATA, legend=False)
@@ -304,11 +304,11 @@ def test_boxes_that_are_not_finite_and_unknown_classes_are_refused():
         draw_instances(image(), found, metadata=METADATA)
 
 
-def test_classes_without_colours_get_fixed_ones():
+def test_classes_without_colors_get_fixed_ones():
     plain = SimpleNamespace(thing_classes=["a", "b", "c"])
-    colours = level_colors(plain)
-    assert len(set(colours)) == 3
-    assert level_colors(plain) == colours
+    colors = level_colors(plain)
+    assert len(set(colors)) == 3
+    assert level_colors(plain) == colors
     assert level_colors(METADATA) == [BLUE_FIRST[k] for k in range(3)]
 
 

@@ -17,7 +17,7 @@ from msnet_d2.damage_map.geometry.flight import Flight
 from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.output.records import building_id
 from msnet_d2.errors import VideoError
-from msnet_d2.utils.redact import without_folders
+from msnet_d2.utils.redact import redact_paths
 
 CROP_WIDTH = 400
 # With more buildings than this crops become smaller, so that the page stays usable.
@@ -169,7 +169,7 @@ def take_pictures(
                     if frame.index >= last:
                         break
         except VideoError as error:
-            reason = without_folders(str(error), source)
+            reason = redact_paths(str(error), source)
             problems.append(f"{videos[number].name}: no pictures of it ({reason})")
     return crops
 

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from msnet_d2.data.isbda.issues import Issue
-from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, decodes_strictly, open_picture
+from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, decodes_strictly, open_image
 
 __all__ = ["check_image", "find_image_issues", "unsupported_mode"]
 
@@ -77,7 +77,7 @@ def check_image(record: dict, limits: Limits = DEFAULT_LIMITS) -> list[Issue]:
         report("fatal", "missing-image", f"there is no file {path}")
         return issues
     try:
-        with open_picture(path, limits) as image:
+        with open_image(path, limits) as image:
             image.load()
             turned = image.getexif().get(_EXIF_ORIENTATION, 1)
     # Decoders meet damaged files with almost any exception (SyntaxError, struct.error, KeyError …).

@@ -14,7 +14,7 @@ from msnet_d2.data.isbda.image_checks import unsupported_mode
 from msnet_d2.data.loading.parents_as_class import add_parents_as_class
 from msnet_d2.data.loading.resizing import with_quick_resizing
 from msnet_d2.errors import ConfigError, DatasetError, DependencyError, MSNetError
-from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, open_picture
+from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, open_image
 
 __all__ = ["ISBDADatasetMapper"]
 
@@ -96,7 +96,7 @@ class ISBDADatasetMapper(DatasetMapper):
         decoding and goes on with half a picture.
         """
         try:
-            with open_picture(path, self.limits) as image:
+            with open_image(path, self.limits) as image:
                 mode = image.mode
                 image.verify()
         except ValueError as error:

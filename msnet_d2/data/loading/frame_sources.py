@@ -8,7 +8,6 @@ a data loader as it is. (The streaming reader that follows a video from start to
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,20 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from msnet_d2.errors import DatasetError, VideoError
-from msnet_d2.utils.image_io import read_bgr
-from msnet_d2.utils.video_io import import_av, open_video
+from msnet_d2.utils.image_io import IMAGE_SUFFIXES, read_bgr
+from msnet_d2.utils.text import natural_key
+from msnet_d2.utils.video_io import VIDEO_SUFFIXES, import_av, open_video
 
 __all__ = [
-    "PICTURE_SUFFIXES",
-    "VIDEO_SUFFIXES",
     "FrameFiles",
     "FrameSource",
     "VideoFile",
     "find_frame_sources",
 ]
-
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi")
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 class FrameSource:
@@ -232,12 +227,12 @@ def _find(spec: str, frame_rate: float) -> list[FrameSource]:
             videos = _files(folder, VIDEO_SUFFIXES)
             if videos:
                 return [VideoFile(video) for video in videos]
-        pictures = _files(path, PICTURE_SUFFIXES)
+        pictures = _files(path, IMAGE_SUFFIXES)
         if pictures:
             return [FrameFiles(str(path), pictures, frame_rate)]
         if not (path / "annotations").is_dir():
-            folders = [p for p in sorted(path.iterdir(), key=_natural) if p.is_dir()]
-            groups = [(folder, _files(folder, PICTURE_SUFFIXES)) for folder in folders]
+            folders = [p for p in sorted(path.iterdir(), key=natural_key) if p.is_dir()]
+            groups = [(folder, _files(folder, IMAGE_SUFFIXES)) for folder in folders]
             sources = [FrameFiles(str(f), files, frame_rate) for f, files in groups if files]
             if sources:
                 return sources
@@ -261,7 +256,7 @@ def _from_data_set(spec: str, frame_rate: float) -> list[FrameSource]:
         for record in DatasetCatalog.get(name):
             if record.get("video_id") is not None and record.get("frame_index") is not None:
                 videos.setdefault(str(record["video_id"]), []).append(record)
-        for video_id, records in sorted(videos.items(), key=lambda item: _natural(item[0])):
+        for video_id, records in sorted(videos.items(), key=lambda item: natural_key(item[0])):
             by_number = {r["frame_index"]: r for r in records}
             numbers = sorted(by_number)
             sources.append(
@@ -284,10 +279,4 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if not folder.is_dir():
         return []
     files = (p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
-    return sorted((p for p in files if not p.name.startswith(".")), key=_natural)
-
-
-def _natural(name: str | Path) -> list:
-    """Sort key by which "frame 9" comes before "frame 10"."""
-    parts = re.split(r"(\d+)", Path(str(name)).name)
-    return [int(part) if i % 2 else part.lower() for i, part in enumerate(parts)]
+    return sorted((p for p in files if not p.name.startswith(".")), key=natural_key)

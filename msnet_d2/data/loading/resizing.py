@@ -27,13 +27,13 @@ class QuickResizeTransform(T.ResizeTransform):
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
         """Resize (H, W, 3) uint8 to (new_h, new_w, 3), values within 1 of the base class's."""
         method = self.interp if interp is None else interp
-        colours = img.dtype == np.uint8 and img.ndim == 3 and img.shape[2] == 3
-        if method != Image.BILINEAR or not colours or img.shape[:2] != (self.h, self.w):
+        colors = img.dtype == np.uint8 and img.ndim == 3 and img.shape[2] == 3
+        if method != Image.BILINEAR or not colors or img.shape[:2] != (self.h, self.w):
             return super().apply_image(img, interp)
         # Detectron2 gives BGR as a view of RGB from behind, which torch does not take. The order of
         # the colours is put right afterwards, when there are fewer pixels.
-        reversed_colours = img.strides[2] < 0
-        pixels = np.ascontiguousarray(img[:, :, ::-1] if reversed_colours else img)
+        reversed_colors = img.strides[2] < 0
+        pixels = np.ascontiguousarray(img[:, :, ::-1] if reversed_colors else img)
         if not pixels.flags.writeable:  # Pillow's own memory, which torch does not take
             pixels = pixels.copy()
         with torch.no_grad():
@@ -45,7 +45,7 @@ class QuickResizeTransform(T.ResizeTransform):
                 align_corners=False,
             )
         result = np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
-        return cv2.cvtColor(result, cv2.COLOR_RGB2BGR) if reversed_colours else result
+        return cv2.cvtColor(result, cv2.COLOR_RGB2BGR) if reversed_colors else result
 
 
 class QuickResizeShortestEdge(T.ResizeShortestEdge):

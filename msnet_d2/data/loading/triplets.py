@@ -203,8 +203,8 @@ class TripletDataset(Dataset):
 
 def _most_alike(frame: np.ndarray, patch: np.ndarray) -> np.ndarray:
     """The part of a frame (H, W, 3) that correlates best with a patch (h, w, 3), of its size."""
-    grey = [cv2.cvtColor(np.ascontiguousarray(x), cv2.COLOR_BGR2GRAY) for x in (frame, patch)]
-    _, _, _, (x0, y0) = cv2.minMaxLoc(cv2.matchTemplate(*grey, cv2.TM_CCOEFF_NORMED))
+    gray = [cv2.cvtColor(np.ascontiguousarray(x), cv2.COLOR_BGR2GRAY) for x in (frame, patch)]
+    _, _, _, (x0, y0) = cv2.minMaxLoc(cv2.matchTemplate(*gray, cv2.TM_CCOEFF_NORMED))
     return frame[y0 : y0 + patch.shape[0], x0 : x0 + patch.shape[1]]
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from msnet_d2.errors import DatasetError, InputError, MSNetError, VideoError
 from msnet_d2.utils.file_io import write_json
-from msnet_d2.utils.redact import without_folders
+from msnet_d2.utils.redact import redact_paths
 
 __all__ = ["MAX_TRIES", "Outcome", "read_outcomes", "run_batch"]
 
@@ -299,7 +299,7 @@ def _serve(
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     # Results are shared: names of files, not where somebody keeps them.
-    text = without_folders(text)
+    text = redact_paths(text)
     if not isinstance(error, MSNetError):
         text = f"{type(error).__name__}: {text}"
     return text[:_LONGEST_REASON]

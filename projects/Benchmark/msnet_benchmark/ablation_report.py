@@ -233,7 +233,7 @@ def _plot_diagnostics(run: Run, diagnoses: Diagnoses, titles: Mapping[str, str])
                 label = f"{_METRIC_TITLES[metric]}, {choice}"
                 for axis, what in ((kept, "kept"), (covered, "covered")):
                     values = [_over(of_splits, what, metric, choice, str(s)) for s in THRESHOLDS]
-                    axis.plot(THRESHOLDS, values, style, color=plots.COLOURS[index], label=label)
+                    axis.plot(THRESHOLDS, values, style, color=plots.COLORS[index], label=label)
         for axis in (kept, covered):
             axis.set_ylim(-3, 103)
             axis.legend(fontsize=7, frameon=False)
@@ -246,7 +246,7 @@ def _plot_diagnostics(run: Run, diagnoses: Diagnoses, titles: Mapping[str, str])
             grid="both",
         )
         for index, (name, of_splits) in enumerate(diagnoses.items()):
-            colour = plots.COLOURS[index % len(plots.COLOURS)]
+            color = plots.COLORS[index % len(plots.COLORS)]
             for what, style in (("part_recall", "o-"), ("parent_recall", "s:")):
                 if any(what in d for d in of_splits.values()):
                     numbers = list(next(d[what] for d in of_splits.values() if what in d))
@@ -254,9 +254,9 @@ def _plot_diagnostics(run: Run, diagnoses: Diagnoses, titles: Mapping[str, str])
                     kind = "parts" if what == "part_recall" else "buildings"
                     label = f"{titles[name]}, {kind}"
                     recall.plot(
-                        [int(n) for n in numbers], values, style, ms=3, color=colour, label=label
+                        [int(n) for n in numbers], values, style, ms=3, color=color, label=label
                     )
-            _plot_reliability(scores, of_splits, titles[name], colour)
+            _plot_reliability(scores, of_splits, titles[name], color)
         recall.set_xscale("log")
         recall.set_ylim(-3, 103)
         scores.plot([0, 1], [0, 1], color="#d5d5d5", lw=1)
@@ -267,7 +267,7 @@ def _plot_diagnostics(run: Run, diagnoses: Diagnoses, titles: Mapping[str, str])
         plots.tidy(scores, "what scores are worth", "score", "share that is right", grid="both")
 
 
-def _plot_reliability(axis, of_splits: Mapping[str, dict], title: str, colour: str) -> None:
+def _plot_reliability(axis, of_splits: Mapping[str, dict], title: str, color: str) -> None:
     """Precision by score, over the detections of all splits."""
     there = [d["calibration"] for d in of_splits.values() if d.get("calibration")]
     if not there:
@@ -280,7 +280,7 @@ def _plot_reliability(axis, of_splits: Mapping[str, dict], title: str, colour: s
     shown = count >= 5  # fewer say nothing
     if shown.any():
         x, y = (total[shown] / count[shown] for total in sums)
-        axis.plot(x, y, "o-", ms=3, color=colour, label=title)
+        axis.plot(x, y, "o-", ms=3, color=color, label=title)
 
 
 def _over(of_splits: Mapping[str, dict], *keys: str) -> float:

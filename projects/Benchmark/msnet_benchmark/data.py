@@ -15,8 +15,8 @@ from msnet_benchmark.methods import Method
 from msnet_d2.data import resolve_dataset
 from msnet_d2.data.isbda.catalog import dataset_files
 from msnet_d2.data.isbda.splits import write_splits
-from msnet_d2.data.loading.frame_sources import VIDEO_SUFFIXES
 from msnet_d2.errors import DatasetError, InputError
+from msnet_d2.utils.video_io import VIDEO_SUFFIXES
 
 __all__ = ["GIVEN", "SplitData", "check_parents", "prepare_splits"]
 

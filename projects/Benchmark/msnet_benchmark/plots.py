@@ -20,7 +20,7 @@ from msnet_benchmark.summary import Spread, spread_of
 from msnet_d2.utils.file_io import write_bytes
 
 __all__ = [
-    "COLOURS",
+    "COLORS",
     "drawing",
     "plot_accuracy",
     "plot_differences",
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 # Of different lightness too; the first is for what the eye should find.
-COLOURS = ("#1f5fa8", "#d9730d", "#5a8f3c", "#8a4f9e", "#7a7a7a", "#b0383d", "#2a9d9d", "#c9a227")
+COLORS = ("#1f5fa8", "#d9730d", "#5a8f3c", "#8a4f9e", "#7a7a7a", "#b0383d", "#2a9d9d", "#c9a227")
 _INK, _FAINT = "#222222", "#d5d5d5"
 _SHOWN_TASKS = {"isbda_segm": "mask AP", "isbda_bbox": "box AP"}
 
@@ -82,7 +82,7 @@ def plot_figures(path: Path, panels: Mapping[str, Mapping[str, Spread]]) -> None
     with drawing(path, 1, len(panels), (3.6 * len(panels) + 1, height), sharey=True) as (_, axes):
         for axis, (title, rows) in zip(axes[0], panels.items()):
             for position, name in enumerate(names):
-                _draw_spread(axis, position, rows.get(name), COLOURS[0])
+                _draw_spread(axis, position, rows.get(name), COLORS[0])
             axis.set_yticks(range(len(names)), names)
             axis.set_ylim(len(names) - 0.5, -0.5)
             axis.margins(x=0.16)
@@ -111,7 +111,7 @@ def plot_levels(path: Path, cells: Sequence[Cell], methods: Sequence[Method]) ->
             x = np.arange(len(groups)) - 0.4 + (index + 0.5) * step
             means = np.array([spreads[method.name, group].mean for group in groups])
             errors = np.nan_to_num([spreads[method.name, group].std for group in groups])
-            axis.bar(x, means, step * 0.9, color=_colour(index), label=method.title)
+            axis.bar(x, means, step * 0.9, color=_color(index), label=method.title)
             axis.errorbar(x, means, errors, fmt="none", ecolor=_INK, elinewidth=0.8)
             for position, mean, end in zip(x, means, means + errors):
                 if not math.isnan(mean):
@@ -140,10 +140,10 @@ def plot_differences(
                 found = differences.get((ours, theirs, task, "AP"))
                 if found is None or math.isnan(found.value):
                     continue
-                colour = COLOURS[0] if found.clear else "#9a9a9a"
+                color = COLORS[0] if found.clear else "#9a9a9a"
                 if not math.isnan(found.low):
-                    axis.plot([found.low, found.high], [position] * 2, color=colour, linewidth=2)
-                axis.plot(found.value, position, "o", color=colour, markersize=5)
+                    axis.plot([found.low, found.high], [position] * 2, color=color, linewidth=2)
+                axis.plot(found.value, position, "o", color=color, markersize=5)
             axis.set_yticks(range(len(names)), names)
             axis.set_ylim(len(names) - 0.5, -0.5)
             tidy(axis, f"difference in {title}", "percentage points, 95% interval")
@@ -172,11 +172,9 @@ def plot_sweep(
                 xs = sorted(points)
                 means = np.array([points[value].mean for value in xs])
                 spread = np.nan_to_num([points[value].std for value in xs])
-                colour = _colour(index)
-                axis.fill_between(
-                    xs, means - spread, means + spread, color=colour, alpha=0.15, lw=0
-                )
-                axis.plot(xs, means, "o-", color=colour, markersize=4, linewidth=1.6, label=name)
+                color = _color(index)
+                axis.fill_between(xs, means - spread, means + spread, color=color, alpha=0.15, lw=0)
+                axis.plot(xs, means, "o-", color=color, markersize=4, linewidth=1.6, label=name)
                 ring = (marked or {}).get(name)
                 if ring in points:
                     axis.plot(ring, points[ring].mean, "o", mfc="none", mec=_INK, ms=10, mew=1.2)
@@ -184,15 +182,15 @@ def plot_sweep(
         _legend(figure, axes[0, 0])
 
 
-def _draw_spread(axis: Axes, position: int, spread: Spread | None, colour: str) -> None:
+def _draw_spread(axis: Axes, position: int, spread: Spread | None, color: str) -> None:
     if spread is None or math.isnan(spread.mean):
         return
     dots = [value for value in spread.values.values() if not math.isnan(value)]
     if not math.isnan(spread.std):
         ends = [spread.mean - spread.std, spread.mean + spread.std]
-        axis.plot(ends, [position] * 2, color=colour, linewidth=2.4, solid_capstyle="butt")
-        axis.plot(dots, [position] * len(dots), "o", color=colour, markersize=3, alpha=0.45)
-    axis.plot(spread.mean, position, "o", color=colour, markersize=7)
+        axis.plot(ends, [position] * 2, color=color, linewidth=2.4, solid_capstyle="butt")
+        axis.plot(dots, [position] * len(dots), "o", color=color, markersize=3, alpha=0.45)
+    axis.plot(spread.mean, position, "o", color=color, markersize=7)
     _label(axis, f"{spread.mean:.1f}", (spread.mean, position), 6)
 
 
@@ -222,5 +220,5 @@ def _legend(figure: Figure, axis: Axes) -> None:
         )
 
 
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
+def _color(index: int) -> str:
+    return COLORS[index % len(COLORS)]

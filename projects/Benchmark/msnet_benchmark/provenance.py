@@ -17,7 +17,7 @@ import torch
 import msnet_d2
 from msnet_d2 import __version__
 from msnet_d2.utils.file_io import write_json
-from msnet_d2.utils.redact import without_folders
+from msnet_d2.utils.redact import redact_paths
 
 __all__ = ["describe_hardware", "describe_run", "provenance_lines", "write_report"]
 
@@ -79,7 +79,7 @@ def _command() -> str:
     if words:
         words[0] = "msnet" if Path(words[0]).stem in ("msnet", "__main__") else Path(words[0]).name
     # Reports are handed on: names of files, not where somebody keeps them.
-    return shlex.join(without_folders(word, word) for word in words)
+    return shlex.join(redact_paths(word, word) for word in words)
 
 
 def _commit() -> str | None:

@@ -309,9 +309,9 @@ def _plot(path: Path, settings: SpeedSettings, rows: Sequence[Row]) -> None:
         total = max(sum(row.a.median for row in stages), sum(row.b.median for row in stages))
         for index, row in enumerate(stages):
             widths = np.array([row.a.median, row.b.median])
-            colour = (*plots.COLOURS, "#c8c8c8")[index % (len(plots.COLOURS) + 1)]
+            color = (*plots.COLORS, "#c8c8c8")[index % (len(plots.COLORS) + 1)]
             bars = axis.barh(
-                names, widths, left=left, height=0.6, color=colour, label=row.name, ec="white"
+                names, widths, left=left, height=0.6, color=color, label=row.name, ec="white"
             )
             labels = [f"{w:.0f}" if w > 0.04 * total else "" for w in widths]
             axis.bar_label(bars, labels, label_type="center", fontsize=8, color="white")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode as CN
 
+from msnet_d2.config.renamed_keys import RENAMED_KEYS
+
 __all__ = ["add_polarmask_config"]
 
 
@@ -12,6 +14,10 @@ def add_polarmask_config(cfg: CN) -> None:
 
     "Paper" below is PolarMask (Xie et al., CVPR 2020).
     """
+    RENAMED_KEYS["MODEL.POLARMASK.CENTRE"] = "MODEL.POLARMASK.CENTER"
+    RENAMED_KEYS["MODEL.POLARMASK.CENTRE_SAMPLING_RADIUS"] = (
+        "MODEL.POLARMASK.CENTER_SAMPLING_RADIUS"
+    )
     cfg.MODEL.POLARMASK = CN()
     # Feature maps of the head, finest first. Each is responsible for objects of its scale: a
     # location takes an object if the farthest side of its box is 4 to 8 strides away; the first
@@ -22,9 +28,9 @@ def add_polarmask_config(cfg: CN) -> None:
     # A ray that meets no contour is as long as this, in pixels (paper: 1e-6).
     cfg.MODEL.POLARMASK.MIN_RAY_LENGTH = 1e-6
     # Centre of an object: "mass" (paper, its better choice) or "box".
-    cfg.MODEL.POLARMASK.CENTRE = "mass"
+    cfg.MODEL.POLARMASK.CENTER = "mass"
     # Locations within so many strides of the centre, along both axes, are positive. Paper: 1.5.
-    cfg.MODEL.POLARMASK.CENTRE_SAMPLING_RADIUS = 1.5
+    cfg.MODEL.POLARMASK.CENTER_SAMPLING_RADIUS = 1.5
     # Convolutions of each of the head's two branches, and their normalisation ("" for none). Paper:
     # 4, GN.
     cfg.MODEL.POLARMASK.NUM_CONVS = 4

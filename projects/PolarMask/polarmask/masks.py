@@ -8,10 +8,10 @@ import torch
 from detectron2.structures import BitMasks, PolygonMasks
 from detectron2.structures.masks import polygons_to_bitmask
 
-__all__ = ["contours_of", "rasterise"]
+__all__ = ["contours_of", "rasterize"]
 
 
-def rasterise(polygons: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def rasterize(polygons: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Masks of one polygon each.
 
     Args:

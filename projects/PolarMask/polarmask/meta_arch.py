@@ -29,10 +29,10 @@ from torch.nn import functional as F
 from msnet_d2.errors import ConfigError
 from polarmask.head import PolarMaskHead
 from polarmask.losses import polar_centerness, polar_iou_loss
-from polarmask.masks import contours_of, rasterise
+from polarmask.masks import contours_of, rasterize
 from polarmask.rays import (
     edges_of_polygons,
-    mass_centres,
+    mass_centers,
     polygons_to_boxes,
     ray_lengths,
     rays_to_polygons,
@@ -40,18 +40,18 @@ from polarmask.rays import (
 
 __all__ = ["PolarMask"]
 
-CENTRES = ("mass", "box")
+CENTERS = ("mass", "box")
 
 
-class _CentredBoxes(Boxes):
+class _CenteredBoxes(Boxes):
     """Boxes with centres of their own, so that FCOS's matching samples around these."""
 
-    def __init__(self, tensor: Tensor, centres: Tensor):
+    def __init__(self, tensor: Tensor, centers: Tensor):
         super().__init__(tensor)
-        self._centres = centres
+        self._centers = centers
 
     def get_centers(self) -> Tensor:
-        return self._centres
+        return self._centers
 
 
 @META_ARCH_REGISTRY.register()
@@ -73,7 +73,7 @@ class PolarMask(FCOS):
         *,
         num_rays: int = 36,
         min_ray_length: float = 1e-6,
-        centre: str = "mass",
+        center: str = "mass",
         **fcos_arguments,
     ):
         """Build the model.
@@ -87,7 +87,7 @@ class PolarMask(FCOS):
         super().__init__(**fcos_arguments)
         self.num_rays = num_rays
         self.min_ray_length = min_ray_length
-        self.centre = centre
+        self.center = center
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -122,8 +122,8 @@ class PolarMask(FCOS):
             "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
             "num_rays": keys.NUM_RAYS,
             "min_ray_length": keys.MIN_RAY_LENGTH,
-            "centre": keys.CENTRE,
-            "center_sampling_radius": keys.CENTRE_SAMPLING_RADIUS,
+            "center": keys.CENTER,
+            "center_sampling_radius": keys.CENTER_SAMPLING_RADIUS,
             "focal_loss_alpha": keys.FOCAL_LOSS_ALPHA,
             "focal_loss_gamma": keys.FOCAL_LOSS_GAMMA,
             "test_score_thresh": keys.SCORE_THRESH_TEST,
@@ -146,7 +146,7 @@ class PolarMask(FCOS):
             input_height, input_width = inputs["image"].shape[-2:]
             scale = instances.pred_polygons.new_tensor([width / input_width, height / input_height])
             instances.pred_polygons = instances.pred_polygons * scale
-            instances.pred_masks = rasterise(instances.pred_polygons, height, width)
+            instances.pred_masks = rasterize(instances.pred_polygons, height, width)
         return outputs
 
     def forward_training(
@@ -197,11 +197,11 @@ class PolarMask(FCOS):
                 continue
             boxes = instances.gt_boxes
             edges = edges_of_polygons(contours_of(instances.gt_masks), device=locations.device)
-            if self.centre == "mass":
-                centres = mass_centres(edges).to(boxes.tensor.dtype)
+            if self.center == "mass":
+                centers = mass_centers(edges).to(boxes.tensor.dtype)
                 # A bitmask too thin to have a contour has no centre of mass.
-                centres = torch.where(centres.isnan(), boxes.get_centers(), centres)
-                boxes = _CentredBoxes(boxes.tensor, centres)
+                centers = torch.where(centers.isnan(), boxes.get_centers(), centers)
+                boxes = _CenteredBoxes(boxes.tensor, centers)
             near = self._near(boxes.get_centers(), anchors)
             subset = [level[index] for level, index in zip(anchors, near)]
             quality, matched = self._match_anchors(boxes, subset).max(dim=0)
@@ -220,7 +220,7 @@ class PolarMask(FCOS):
         empty = locations.new_zeros((0, self.num_rays))
         return torch.stack(labels), cat([empty, *targets])
 
-    def _near(self, centres: Tensor, anchors: list[Boxes]) -> list[Tensor]:
+    def _near(self, centers: Tensor, anchors: list[Boxes]) -> list[Tensor]:
         """Indices, for each level, of the locations that sampling can reach from any centre.
 
         FCOS compares every object with every location, half a second for 50 objects in 800 x 1333
@@ -228,12 +228,12 @@ class PolarMask(FCOS):
         to the map leaves none of the levels without any, which FCOS's matching could not handle.
         """
         reach = math.ceil(self.center_sampling_radius)
-        offset = torch.arange(-reach, reach + 1, device=centres.device)
+        offset = torch.arange(-reach, reach + 1, device=centers.device)
         near = []
         for level, stride in zip(anchors, self.anchor_generator.strides):
             columns = round(float(level.tensor[-1, 2]) / stride)  # anchors are as large as strides
             rows = len(level) // columns
-            column, row = torch.floor(centres / stride).long().unbind(dim=1)  # (M,)
+            column, row = torch.floor(centers / stride).long().unbind(dim=1)  # (M,)
             column = (column[:, None] + offset)[:, None, :].clamp(0, columns - 1)
             row = (row[:, None] + offset)[:, :, None].clamp(0, rows - 1)
             near.append((row * columns + column).unique())
@@ -260,7 +260,7 @@ class PolarMask(FCOS):
         positive = labels < self.num_classes
         num_positive = int(positive.sum())
         get_event_storage().put_scalar("num_pos_anchors", num_positive / len(labels))
-        normaliser = self._ema_update("loss_normalizer", max(num_positive, 1), 300)
+        normalizer = self._ema_update("loss_normalizer", max(num_positive, 1), 300)
 
         one_hot = F.one_hot(labels, num_classes=self.num_classes + 1)[..., :-1]
         classification = sigmoid_focal_loss_jit(
@@ -271,13 +271,13 @@ class PolarMask(FCOS):
             reduction="sum",
         )
         mask = polar_iou_loss(rays[positive], targets).sum()
-        centre = F.binary_cross_entropy_with_logits(
+        center = F.binary_cross_entropy_with_logits(
             centerness[positive].float(), polar_centerness(targets), reduction="sum"
         )
         return {
-            "loss_polar_cls": classification / normaliser,
-            "loss_polar_mask": mask / normaliser,
-            "loss_polar_ctr": centre / normaliser,
+            "loss_polar_cls": classification / normalizer,
+            "loss_polar_mask": mask / normalizer,
+            "loss_polar_ctr": center / normalizer,
         }
 
     def forward_inference(
@@ -323,11 +323,11 @@ class PolarMask(FCOS):
 
 
 def _check(keys: CfgNode) -> None:
-    if keys.CENTRE not in CENTRES:
+    if keys.CENTER not in CENTERS:
         raise ConfigError(
-            f"MODEL.POLARMASK.CENTRE is {keys.CENTRE!r}; it must be one of {', '.join(CENTRES)}"
+            f"MODEL.POLARMASK.CENTER is {keys.CENTER!r}; it must be one of {', '.join(CENTERS)}"
         )
-    least = {"NUM_RAYS": 3, "NUM_CONVS": 1, "CENTRE_SAMPLING_RADIUS": 0.5}
+    least = {"NUM_RAYS": 3, "NUM_CONVS": 1, "CENTER_SAMPLING_RADIUS": 0.5}
     for key, value in least.items():
         if keys[key] < value:
             raise ConfigError(f"MODEL.POLARMASK.{key} is {keys[key]}; it must be at least {value}")

@@ -20,7 +20,7 @@ import torch
 
 __all__ = [
     "edges_of_polygons",
-    "mass_centres",
+    "mass_centers",
     "polygons_to_boxes",
     "ray_directions",
     "ray_lengths",
@@ -72,7 +72,7 @@ def _positively_oriented(polygon: np.ndarray) -> np.ndarray:
     return points[::-1] if np.dot(x, np.roll(y, -1)) < np.dot(y, np.roll(x, -1)) else points
 
 
-def mass_centres(edges: torch.Tensor) -> torch.Tensor:
+def mass_centers(edges: torch.Tensor) -> torch.Tensor:
     """Centres of mass of the area inside the polygons.
 
     Args:
@@ -90,16 +90,16 @@ def mass_centres(edges: torch.Tensor) -> torch.Tensor:
     # Relative to the box: the products below would lose digits far from the origin.
     start, end = edges[..., :2] - middle[:, None], edges[..., 2:] - middle[:, None]
     cross = start[..., 0] * end[..., 1] - end[..., 0] * start[..., 1]  # (M, E), twice the areas
-    centre = middle + ((start + end) * cross[..., None]).sum(dim=1) / (
+    center = middle + ((start + end) * cross[..., None]).sum(dim=1) / (
         3 * cross.sum(dim=1, keepdim=True)
     )
-    inside = (centre >= low) & (centre <= high)  # False for the NaN of a vanishing area
-    return torch.where(inside.all(dim=1, keepdim=True), centre, middle)
+    inside = (center >= low) & (center <= high)  # False for the NaN of a vanishing area
+    return torch.where(inside.all(dim=1, keepdim=True), center, middle)
 
 
 def ray_lengths(
     edges: torch.Tensor,
-    centres: torch.Tensor,
+    centers: torch.Tensor,
     instance_of: torch.Tensor,
     *,
     num_rays: int = 36,
@@ -120,7 +120,7 @@ def ray_lengths(
     Returns:
         (Q, R), in the dtype of ``edges``.
     """
-    relative = edges[instance_of] - centres.to(edges.dtype).repeat(1, 2)[:, None]  # (Q, E, 4)
+    relative = edges[instance_of] - centers.to(edges.dtype).repeat(1, 2)[:, None]  # (Q, E, 4)
     # Angles of an edge's ends, in steps of one ray. Seen from the centre an edge spans less than
     # half a turn: from one end to the other, the shorter way round.
     steps = num_rays / (2 * math.pi)
@@ -146,15 +146,15 @@ def ray_lengths(
     position = torch.where(
         across0 == across1, torch.maximum(along0, along1), along0 + share * (along1 - along0)
     )
-    lengths = edges.new_full((len(centres) * num_rays,), min_length)
+    lengths = edges.new_full((len(centers) * num_rays,), min_length)
     slot = edge // max(1, edges.shape[1]) * num_rays + ray
-    return lengths.scatter_reduce_(0, slot, position, "amax").view(len(centres), num_rays)
+    return lengths.scatter_reduce_(0, slot, position, "amax").view(len(centers), num_rays)
 
 
-def rays_to_polygons(centres: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+def rays_to_polygons(centers: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """The ends of the rays (Q, R, 2), in order, from centres (Q, 2) and lengths (Q, R)."""
     directions = ray_directions(lengths.shape[1], dtype=lengths.dtype, device=lengths.device)
-    return centres[:, None] + lengths[..., None] * directions
+    return centers[:, None] + lengths[..., None] * directions
 
 
 def polygons_to_boxes(polygons: torch.Tensor) -> torch.Tensor:

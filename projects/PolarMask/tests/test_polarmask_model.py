@@ -95,9 +95,9 @@ def positives(model, instances):
     boxes = Boxes.cat(anchors)
     strides = (boxes.tensor[:, 2] - boxes.tensor[:, 0]).tolist()
     index = (labels < 3).nonzero()[:, 0].tolist()
-    centres = boxes.get_centers().tolist()
+    centers = boxes.get_centers().tolist()
     return {
-        (strides[i], *centres[i]): (int(labels[i]), rays.tolist())
+        (strides[i], *centers[i]): (int(labels[i]), rays.tolist())
         for i, rays in zip(index, targets, strict=True)
     }
 
@@ -132,10 +132,10 @@ def test_level_by_scale(cfg):
     assert set(found) == {(4, 30, 30)} | {(8, x, y) for x in three for y in three} - {(8, 28, 28)}
 
 
-@pytest.mark.parametrize(("centre", "near"), [("mass", {14, 18}), ("box", {18, 22})])
-def test_sampling_around_mass_or_box(cfg, centre, near):
+@pytest.mark.parametrize(("center", "near"), [("mass", {14, 18}), ("box", {18, 22})])
+def test_sampling_around_mass_or_box(cfg, center, near):
     # A triangle with its mass at (16, 16) and its box's centre at (20, 20).
-    cfg.MODEL.POLARMASK.CENTRE = centre
+    cfg.MODEL.POLARMASK.CENTER = center
     found = positives(build_model(cfg), truth([8, 8, 32, 8, 8, 32]))
     assert {x for _, x, _ in found} == {y for _, _, y in found} == near
 
@@ -143,7 +143,7 @@ def test_sampling_around_mass_or_box(cfg, centre, near):
 def test_location_outside_the_shape_has_a_shortest_ray(cfg):
     # A frame open to the right; mass left of the middle. From its notch nothing lies to the right.
     c_shape = [8, 8, 28, 8, 28, 12, 12, 12, 12, 24, 28, 24, 28, 28, 8, 28]
-    cfg.MODEL.POLARMASK.CENTRE = "box"
+    cfg.MODEL.POLARMASK.CENTER = "box"
     found = positives(build_model(cfg), truth(c_shape))
     assert found[4, 18, 18][1] == pytest.approx([1e-6, 10, 10, 10])
 
@@ -160,7 +160,7 @@ def test_smaller_object_wins(cfg):
 
 def test_targets_are_those_of_fcos_at_all_locations(cfg):
     """Looking near the centres only finds what comparing everything with everything finds."""
-    cfg.MODEL.POLARMASK.CENTRE = "box"
+    cfg.MODEL.POLARMASK.CENTER = "box"
     model = build_model(cfg)
     anchors = anchors_of(model)
     rng = np.random.default_rng(0)
@@ -317,7 +317,7 @@ def test_rays_start_in_the_middle_of_their_level(cfg):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("CENTRE", "middle", "CENTRE is 'middle'; it must be one of mass, box"),
+        ("CENTER", "middle", "CENTER is 'middle'; it must be one of mass, box"),
         ("IN_FEATURES", ["p2", "p9"], "IN_FEATURES has 'p9', but .* gives p2, p3, p4"),
         ("IN_FEATURES", [], "IN_FEATURES is empty"),
         ("NUM_RAYS", 2, "NUM_RAYS is 2; it must be at least 3"),
@@ -352,9 +352,9 @@ def shapes_on_images(folder, count):
                 radii = 0.75 + 0.25 * np.cos(5 * angles)
                 points = np.stack((radii * np.cos(angles), radii * np.sin(angles)), axis=1)
             points = points * radius + (x, y)
-            colour = [40, 40, 40]
-            colour[2 - category] = 220
-            cv2.fillPoly(image, [np.round((points - 0.5) * 16).astype(np.int32)], colour, shift=4)
+            color = [40, 40, 40]
+            color[2 - category] = 220
+            cv2.fillPoly(image, [np.round((points - 0.5) * 16).astype(np.int32)], color, shift=4)
             low, high = points.min(axis=0), points.max(axis=0)
             annotations.append(
                 {

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from polarmask.masks import contours_of, rasterise
+from polarmask.masks import contours_of, rasterize
 from polarmask.rays import (
     edges_of_polygons,
-    mass_centres,
+    mass_centers,
     polygons_to_boxes,
     ray_directions,
     ray_lengths,
@@ -23,11 +23,11 @@ U_SHAPE = [0, 0, 9, 0, 9, 9, 6, 9, 6, 3, 3, 3, 3, 9, 0, 9]
 NONE = 1e-6
 
 
-def lengths_of(polygons, centre, num_rays=36):
+def lengths_of(polygons, center, num_rays=36):
     """Ray lengths from one centre to one instance."""
     edges = edges_of_polygons([[np.array(p, dtype=float) for p in polygons]])
-    centres = torch.tensor([centre], dtype=torch.float64)
-    return ray_lengths(edges, centres, torch.tensor([0]), num_rays=num_rays)[0]
+    centers = torch.tensor([center], dtype=torch.float64)
+    return ray_lengths(edges, centers, torch.tensor([0]), num_rays=num_rays)[0]
 
 
 def regular_polygon(points, radius, x, y):
@@ -49,7 +49,7 @@ def test_directions_are_ten_degrees_apart_and_exact_on_the_axes():
     assert directions[1].tolist() == pytest.approx([0.984808, 0.173648], abs=1e-6)  # 10 degrees
 
 
-def test_square_from_its_centre():
+def test_square_from_its_center():
     # Up to 45 degrees a ray meets the side x = 10, 5 away: 5 / cos. Then the side y = 10: 5 / sin.
     # 5/cos 0, 10, 20, 30, 40 = 5, 5.0771, 5.3209, 5.7735, 6.5270; 50..80 mirror them; and so on
     # for each of the four quarters.
@@ -57,7 +57,7 @@ def test_square_from_its_centre():
     assert lengths_of([SQUARE], (5, 5)).tolist() == pytest.approx(quarter * 4, abs=1e-4)
 
 
-def test_square_from_a_point_beside_its_centre():
+def test_square_from_a_point_beside_its_center():
     # To the sides x = 10, y = 10, x = 0, y = 0.
     assert lengths_of([SQUARE], (7, 6), num_rays=4).tolist() == [3, 4, 7, 6]
 
@@ -68,7 +68,7 @@ def test_direction_of_the_points_does_not_matter():
 
 
 @pytest.mark.parametrize(
-    ("centre", "expected"),
+    ("center", "expected"),
     [
         # In the bar, below the notch. To the right the outer side x = 9. Towards y the edge y = 3.
         ((4.5, 1.5), [4.5, 1.5, 4.5, 1.5]),
@@ -80,8 +80,8 @@ def test_direction_of_the_points_does_not_matter():
         ((4.5, 20.0), [NONE, NONE, NONE, 20.0]),
     ],
 )
-def test_concave_shape_takes_the_farthest_intersection(centre, expected):
-    assert lengths_of([U_SHAPE], centre, num_rays=4).tolist() == pytest.approx(expected)
+def test_concave_shape_takes_the_farthest_intersection(center, expected):
+    assert lengths_of([U_SHAPE], center, num_rays=4).tolist() == pytest.approx(expected)
 
 
 def test_ray_along_an_edge_reaches_its_far_end():
@@ -100,19 +100,19 @@ def test_all_parts_of_an_instance_count():
     assert lengths_of([SQUARE, other], (5, 5), num_rays=4).tolist() == [19, 5, 5, 5]
 
 
-def test_instances_of_unlike_sizes_and_order_of_centres():
+def test_instances_of_unlike_sizes_and_order_of_centers():
     triangle = np.array([0, 0, 6, 0, 0, 6], dtype=float)
     edges = edges_of_polygons([[triangle], [np.array(U_SHAPE, dtype=float)]])
     assert edges.shape == (2, 8, 4)
-    centres = torch.tensor([[4.5, 1.5], [1.0, 1.0]])
-    found = ray_lengths(edges, centres, torch.tensor([1, 0]), num_rays=4)
+    centers = torch.tensor([[4.5, 1.5], [1.0, 1.0]])
+    found = ray_lengths(edges, centers, torch.tensor([1, 0]), num_rays=4)
     # Triangle from (1, 1): its long side is x + y = 6, 4 away along both axes.
     torch.testing.assert_close(
         found, torch.tensor([[4.5, 1.5, 4.5, 1.5], [4, 4, 1, 1]], dtype=torch.float64)
     )
 
 
-def slow_ray_lengths(points, centre, num_rays):
+def slow_ray_lengths(points, center, num_rays):
     """Every ray against every edge, by the textbook's two equations."""
     lengths = []
     for angle in np.arange(num_rays) * 2 * np.pi / num_rays:
@@ -121,7 +121,7 @@ def slow_ray_lengths(points, centre, num_rays):
             # centre + t * direction = a + s * (b - a)
             matrix = np.array([[np.cos(angle), a[0] - b[0]], [np.sin(angle), a[1] - b[1]]])
             if abs(np.linalg.det(matrix)) > 1e-12:
-                t, s = np.linalg.solve(matrix, a - centre)
+                t, s = np.linalg.solve(matrix, a - center)
                 found += [t] if 0 <= s <= 1 else []
         lengths.append(max(found))
     return lengths
@@ -132,14 +132,14 @@ def test_any_polygon_from_anywhere(seed):
     """Polygons that may cross themselves, centres inside and outside, against the slow way."""
     rng = np.random.default_rng(seed)
     polygons = [rng.uniform(0, 50, (n, 2)) for n in (3, 8, 25)]
-    centres, owner = rng.uniform(-10, 60, (30, 2)), rng.integers(0, 3, 30)
+    centers, owner = rng.uniform(-10, 60, (30, 2)), rng.integers(0, 3, 30)
     found = ray_lengths(
         edges_of_polygons([[p.reshape(-1)] for p in polygons]),
-        torch.from_numpy(centres),
+        torch.from_numpy(centers),
         torch.from_numpy(owner),
         num_rays=20,
     )
-    expected = [slow_ray_lengths(polygons[k], c, 20) for k, c in zip(owner, centres)]
+    expected = [slow_ray_lengths(polygons[k], c, 20) for k, c in zip(owner, centers)]
     np.testing.assert_allclose(found.numpy(), np.array(expected), rtol=1e-6, atol=1e-6)
 
 
@@ -150,20 +150,20 @@ def test_ray_along_a_slanted_edge_reaches_its_far_end():
     assert lengths_of([triangle], (0, 0))[6] == pytest.approx(6)
 
 
-def test_centre_on_a_corner():
+def test_center_on_a_corner():
     # From the corner (0, 0) of the square: along two of its sides, and nothing behind.
     assert lengths_of([SQUARE], (0, 0), num_rays=4).tolist() == [10, 10, NONE, NONE]
 
 
 def test_nothing_in_nothing_out():
     nothing = edges_of_polygons([])
-    assert mass_centres(nothing).shape == (0, 2)
-    no_centres = torch.zeros(0, 2), torch.zeros(0, dtype=torch.long)
-    assert ray_lengths(nothing, *no_centres).shape == (0, 36)
+    assert mass_centers(nothing).shape == (0, 2)
+    no_centers = torch.zeros(0, 2), torch.zeros(0, dtype=torch.long)
+    assert ray_lengths(nothing, *no_centers).shape == (0, 36)
     square = edges_of_polygons([[np.array(SQUARE, dtype=float)]])
-    assert ray_lengths(square, *no_centres).shape == (0, 36)
+    assert ray_lengths(square, *no_centers).shape == (0, 36)
     assert rays_to_polygons(torch.zeros(0, 2), torch.zeros(0, 36)).shape == (0, 36, 2)
-    assert rasterise(torch.zeros(0, 36, 2), 5, 7).shape == (0, 5, 7)
+    assert rasterize(torch.zeros(0, 36, 2), 5, 7).shape == (0, 5, 7)
 
 
 def test_instance_without_contour_has_shortest_rays():
@@ -172,7 +172,7 @@ def test_instance_without_contour_has_shortest_rays():
     torch.testing.assert_close(
         found, torch.tensor([[NONE] * 4, [5] * 4], dtype=torch.float64), rtol=0, atol=0
     )
-    assert mass_centres(edges)[0].isnan().all()
+    assert mass_centers(edges)[0].isnan().all()
 
 
 @pytest.mark.parametrize(
@@ -192,16 +192,16 @@ def test_instance_without_contour_has_shortest_rays():
     ],
 )
 @pytest.mark.parametrize("offset", [0, 100_000])
-def test_mass_centre(polygons, expected, offset):
+def test_mass_center(polygons, expected, offset):
     edges = edges_of_polygons([[np.array(p, dtype=float) + offset for p in polygons]])
-    found = mass_centres(edges)[0] - offset
+    found = mass_centers(edges)[0] - offset
     assert found.tolist() == pytest.approx(expected, abs=1e-4)
 
 
-def test_mass_centre_stays_in_the_box_of_a_polygon_that_crosses_itself():
+def test_mass_center_stays_in_the_box_of_a_polygon_that_crosses_itself():
     # Two lobes of unlike direction: signed areas -2 and +3 would give a point far outside.
     edges = edges_of_polygons([[np.array([0, 0, 4, 4, 4, 1, 0, 3], dtype=float)]])
-    x, y = mass_centres(edges)[0].tolist()
+    x, y = mass_centers(edges)[0].tolist()
     assert 0 <= x <= 4
     assert 0 <= y <= 4
 
@@ -234,35 +234,35 @@ def test_square_of_rays_lacks_its_corners():
 )
 def test_masks_from_rays_cover_the_polygon(polygon, least_iou):
     edges = edges_of_polygons([[polygon]])
-    centre = mass_centres(edges)
-    points = rays_to_polygons(centre, ray_lengths(edges, centre, torch.tensor([0])))
-    original = rasterise(torch.from_numpy(polygon.reshape(1, -1, 2)), 80, 100)
-    assert iou(rasterise(points, 80, 100), original) > least_iou
+    center = mass_centers(edges)
+    points = rays_to_polygons(center, ray_lengths(edges, center, torch.tensor([0])))
+    original = rasterize(torch.from_numpy(polygon.reshape(1, -1, 2)), 80, 100)
+    assert iou(rasterize(points, 80, 100), original) > least_iou
 
 
-def test_rasterised_pixels_are_those_inside():
-    mask = rasterise(torch.tensor([[[2.0, 1], [5, 1], [5, 3], [2, 3]]]), 4, 6)
+def test_rasterized_pixels_are_those_inside():
+    mask = rasterize(torch.tensor([[[2.0, 1], [5, 1], [5, 3], [2, 3]]]), 4, 6)
     expected = torch.zeros(1, 4, 6, dtype=torch.bool)
     expected[0, 1:3, 2:5] = True  # 3 x 2 pixels
     assert torch.equal(mask, expected)
 
 
-def test_rasterising_cuts_at_the_border():
+def test_rasterizing_cuts_at_the_border():
     square = torch.tensor([[-10.0, -10], [3, -10], [3, 2], [-10, 2]])
-    mask = rasterise(torch.stack((square, square + 1000)), 4, 6)
+    mask = rasterize(torch.stack((square, square + 1000)), 4, 6)
     expected = torch.zeros(2, 4, 6, dtype=torch.bool)
     expected[0, :2, :3] = True
     assert torch.equal(mask, expected)
 
 
-def test_rasterising_in_a_box_is_rasterising_in_the_image():
+def test_rasterizing_in_a_box_is_rasterizing_in_the_image():
     from detectron2.structures.masks import polygons_to_bitmask
 
     rng = np.random.default_rng(1)
-    centres = torch.from_numpy(rng.uniform(0, 60, (40, 2)))
-    points = rays_to_polygons(centres, torch.from_numpy(rng.uniform(1, 25, (40, 36))))
+    centers = torch.from_numpy(rng.uniform(0, 60, (40, 2)))
+    points = rays_to_polygons(centers, torch.from_numpy(rng.uniform(1, 25, (40, 36))))
     whole = [polygons_to_bitmask([p.reshape(-1)], 50, 60) for p in points.numpy()]
-    different = (rasterise(points, 50, 60).numpy() != np.stack(whole)).sum(axis=(1, 2))
+    different = (rasterize(points, 50, 60).numpy() != np.stack(whole)).sum(axis=(1, 2))
     # pycocotools draws on a grid of a fifth of a pixel and clips at the image's border, so pixels
     # at the rim may differ where a polygon leaves the image.
     assert different.max() <= 2
