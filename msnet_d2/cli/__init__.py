@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from msnet_d2 import __version__
+from msnet_d2.cli.help_format import HelpFormatter
 from msnet_d2.errors import MSNetError, explain_os_error
 from msnet_d2.projects import broken_projects, project_commands
 from msnet_d2.utils.third_party_warnings import silence_third_party_warnings
@@ -63,10 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _parser_options(module: ModuleType) -> dict[str, Any]:
-    return {
-        "description": module.__doc__,
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
-    }
+    return {"description": module.__doc__, "formatter_class": HelpFormatter}
 
 
 def _fill(parser: argparse.ArgumentParser, module: ModuleType) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from msnet_d2.cli.options import add_option, add_options
+
 HELP = "find every issue of a data set"
 
 _EFFECT = {
@@ -21,18 +23,15 @@ _EFFECT = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``msnet check``."""
-    parser.add_argument(
-        "dataset",
-        metavar="DATASET",
-        help="registered name, JSON file, folder in ISBDA's layout or FOLDER:SPLIT",
-    )
-    parser.add_argument(
-        "--image-root", metavar="DIR", help="folder of the images, for a JSON file outside a layout"
-    )
+    add_options(parser, "dataset", "--image-root")
     parser.add_argument("--no-images", action="store_true", help="do not open the images")
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="threads that open images (default: processors)"
+    add_option(
+        parser,
+        "--num-workers",
+        former="--workers",
+        help="threads that open images (default: processors)",
     )
+    add_option(parser, "--no-progress")
     parser.add_argument(
         "--json", type=Path, metavar="OUT", help="also write all issues to a JSON file"
     )
@@ -60,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
             json_file,
             image_root,
             check_images=not args.no_images,
-            workers=args.workers,
-            progress=True,
+            workers=args.num_workers,
+            progress=not args.no_progress,
         )
         print(f"{name}: {json_file}, images in {image_root}")
         _print_issues(found, args.limit)

@@ -16,22 +16,15 @@ from __future__ import annotations
 
 import argparse
 
-from msnet_d2.cli.run_options import add_run_options
+from msnet_d2.cli.options import add_launch_options, add_option, add_options
 
 HELP = "evaluate a model or a file of predictions"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add Detectron2's options and those of a file."""
-    parser.add_argument(
-        "--dataset", metavar="SPEC", help="data set to evaluate on, instead of DATASETS.TEST"
-    )
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint, instead of MODEL.WEIGHTS")
-    parser.add_argument(
-        "--allow-partial-weights",
-        action="store_true",
-        help="evaluate although the checkpoint lacks parts of the model",
-    )
+    add_option(parser, "--dataset")
+    add_options(parser, "--weights", "--allow-partial-weights")
     parser.add_argument("--predictions", metavar="FILE", help="COCO results JSON to score")
     parser.add_argument(
         "--parents", metavar="FILE", help="predicted buildings, in the same form, to score with it"
@@ -42,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", metavar="FILE", dest="json_file", help="write the figures of a file here too"
     )
-    add_run_options(parser)
+    add_launch_options(parser, training=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,14 +62,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluate_model(args: argparse.Namespace) -> int:
-    from msnet_d2 import train_net
+    from msnet_d2.engine.launch import run_training
 
-    args.eval_only = True
+    args.eval_only, args.resume = True, False
     if args.dataset:
         args.opts = [*args.opts, "DATASETS.TEST", str((args.dataset,))]
     if args.weights:
         args.opts = [*args.opts, "MODEL.WEIGHTS", args.weights]
-    train_net.run(args)
+    run_training(args)
     return 0
 
 

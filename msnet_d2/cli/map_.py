@@ -5,7 +5,7 @@ and videos, and writes one entry a building: index.html (opens without a network
 damage.gpkg, damage.kmz and buildings.csv, all into the folder --out.
 
   msnet map flight.mp4 --config-file output/run/config.yaml --out map
-  msnet map flight.mp4 --results found.json --out map        (found.json by msnet video)
+  msnet map flight.mp4 --results found.json --out map   (of msnet video)
 
 Flight logs: DJI subtitles (.srt), GPX or CSV. A log beside the video with its name is found by
 itself. Without a log there is no map, but the page, the tables and the marked videos.
@@ -23,7 +23,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from msnet_d2.cli.compute_options import acceleration_of, add_compute_options
+from msnet_d2.cli.options import (
+    acceleration_of,
+    add_model_options,
+    add_option,
+    add_options,
+    add_overrides,
+)
 
 HELP = "make a map of damaged buildings from videos and flight logs"
 
@@ -35,21 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, metavar="DIR", help="folder of the map; an earlier map is replaced")
     found = parser.add_argument_group("detection")
     add = found.add_argument
-    add("--config-file", default="", metavar="FILE", help="a path, or one of this project's")
-    add("--weights", metavar="FILE", help="checkpoint, instead of MODEL.WEIGHTS")
+    add_model_options(found)
     add(
         "--results",
         nargs="+",
         metavar="FILE",
         help="what `msnet video --results` wrote for each video, instead of detecting again",
     )
-    add(
-        "--min-score",
-        type=float,
-        default=0.3,
-        metavar="S",
-        help="use detections that score at least this (default: %(default)s)",
-    )
+    add_option(found, "--min-score", default=0.3)
     add(
         "--min-confidence",
         type=float,
@@ -57,10 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help='a building below this is "not assessed" (default: %(default)s)',
     )
-    add("--batch-size", type=int, metavar="N", help="frames at once (default: 4 on CUDA, else 1)")
-    add("--stride", type=int, default=1, metavar="N", help="detect in every N-th frame only")
-    add("--no-progress", action="store_true", help="no progress bar")
-    add_compute_options(found)
+    add_options(found, "--batch-size", "--stride", "--no-progress")
     many = parser.add_argument_group("many videos")
     add = many.add_argument
     add("--workers", choices=("ray",), help="detect in parallel by Ray (extra: ray)")
@@ -69,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="cluster; default: that of RAY_ADDRESS, else one on this machine",
     )
-    add("--num-workers", type=int, metavar="N", help="processes on this machine (default: cores)")
+    add_option(many, "--num-workers", help="processes on this machine (default: cores)")
     add(
         "--chunk-seconds",
         type=float,
@@ -88,7 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the log's time in seconds at the video's first frame",
     )
     add("--takeoff-altitude", type=float, metavar="M", help="what the log shows at take-off")
-    add("--gps-order", choices=("lat,lon", "lon,lat"), help="order within DJI's GPS(a, b)")
+    add(
+        "--gps-order",
+        type=lambda text: text.replace(",", ""),  # "lat,lon", for one release more
+        choices=("latlon", "lonlat"),
+        help="order within DJI's GPS(a, b)",
+    )
     add(
         "--columns",
         nargs="+",
@@ -119,19 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="height of damaged parts on roofs (default: %(default)s)",
     )
-    add = parser.add_argument
-    add(
-        "--allow-partial-weights",
-        action="store_true",
-        help="go on although the checkpoint lacks parts of the model",
-    )
-    add(
-        "--opts",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="config overrides, after all other options",
-    )
+    add_overrides(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -178,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
         takeoff_elevation=args.takeoff_elevation,
         elevation=args.elevation,
         elevation_crs=args.elevation_crs,
-        gps_order=args.gps_order,
+        gps_order=args.gps_order and f"{args.gps_order[:3]},{args.gps_order[3:]}",
         columns=parse_columns(args.columns) if args.columns else None,
         pitch=args.pitch,
         yaw=args.yaw,
@@ -221,7 +210,7 @@ def _config(args: argparse.Namespace):
     from msnet_d2.checkpoint import trained_weights
     from msnet_d2.config import load_config
 
-    cfg = load_config(args.config_file, args.opts).clone()
+    cfg = load_config(args.config_file, args.opts, device=args.device).clone()
     cfg.defrost()
     cfg.MODEL.WEIGHTS = args.weights or trained_weights(cfg, args.config_file, args.opts)
     return cfg

@@ -5,14 +5,19 @@ score, box (x, y, width, height in pixels), mask (COCO's RLE) and building of ea
 the buildings themselves. With the config.yaml that training wrote, the weights are the last
 checkpoint beside it unless others are given.
 
-  msnet predict photo.jpg folder/ --config-file output/run/config.yaml --out output/pictures
+  msnet predict photo.jpg folder/ --config-file run/config.yaml --out found
 """
 
 from __future__ import annotations
 
 import argparse
 
-from msnet_d2.cli.compute_options import acceleration_of, add_compute_options
+from msnet_d2.cli.options import (
+    acceleration_of,
+    add_model_options,
+    add_options,
+    add_overrides,
+)
 
 HELP = "find damage in pictures"
 
@@ -20,35 +25,15 @@ HELP = "find damage in pictures"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add pictures, model and output."""
     parser.add_argument("pictures", nargs="+", metavar="IMAGE", help="picture, or a folder of them")
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="config of the model")
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint, instead of MODEL.WEIGHTS")
+    add_model_options(parser, required=True)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument(
-        "--min-score",
-        type=float,
-        default=0.5,
-        metavar="P",
-        help="leave out what is less probable (default: %(default)s)",
-    )
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 … (default: the config's, or cpu)")
-    parser.add_argument(
-        "--allow-partial-weights",
-        action="store_true",
-        help="run although the checkpoint lacks parts of the model",
-    )
-    add_compute_options(parser)
-    parser.add_argument(
-        "--opts",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="config overrides; the last option",
-    )
+    add_options(parser, "--min-score", "--no-progress")
+    add_overrides(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Detect, draw, write; 1 if a picture could not be read, or not all of it."""
-    import logging
+    import sys
     from pathlib import Path
 
     from msnet_d2.checkpoint import trained_weights
@@ -76,21 +61,19 @@ def run(args: argparse.Namespace) -> int:
         pictures,
         args.out,
         min_score=args.min_score,
+        progress=not args.no_progress,
         about={
             "config": find_config(args.config_file).name,
             "precision": predictor.acceleration.precision,
         },
     )
     found = sum(len(image["instances"]) for image in summary["images"])
-    logger = logging.getLogger(__name__)
-    logger.info(
-        "%d damaged parts in %d pictures: %s", found, len(summary["images"]), Path(args.out)
-    )
+    print(f"{found} damaged parts in {len(summary['images'])} pictures: {Path(args.out)}")
     for problem in summary["unreadable"]:
-        logger.error("not read: %s: %s", problem["file"], problem["reason"])
+        print(f"not read: {problem['file']}: {problem['reason']}", file=sys.stderr)
     for name in summary["damaged"]:
-        logger.error("damaged: %s: parts of it are missing, and nothing is found there", name)
+        print(f"damaged: {name}: nothing is found in its missing parts", file=sys.stderr)
     if summary["status"] == "interrupted":
-        logger.error("interrupted: what was done so far is written")
+        print("interrupted: what was done so far is written", file=sys.stderr)
         return EXIT_INTERRUPTED
     return EXIT_PROBLEMS if summary["unreadable"] or summary["damaged"] else EXIT_OK

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from msnet_d2.cli.options import add_option
 from msnet_d2.utils.text import natural_key
 
 HELP = "split a data set by scene"
@@ -17,11 +18,7 @@ HELP = "split a data set by scene"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``msnet split``."""
-    parser.add_argument(
-        "dataset",
-        metavar="DATASET",
-        help="registered name, JSON file, folder in ISBDA's layout or FOLDER:SPLIT",
-    )
+    add_option(parser, "dataset")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
     parser.add_argument(
         "--by", choices=["video"], default="video", help="what a scene is (default: %(default)s)"

@@ -9,19 +9,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from msnet_d2.cli.options import add_options
+
 HELP = "count a data set's instances by level and size"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``msnet stats``."""
-    parser.add_argument(
-        "dataset",
-        metavar="DATASET",
-        help="registered name, JSON file, folder in ISBDA's layout or FOLDER:SPLIT",
-    )
-    parser.add_argument(
-        "--image-root", metavar="DIR", help="folder of the images, for a JSON file outside a layout"
-    )
+    add_options(parser, "dataset", "--image-root")
     parser.add_argument(
         "--histogram",
         type=Path,

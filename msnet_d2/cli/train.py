@@ -12,24 +12,20 @@ from __future__ import annotations
 
 import argparse
 
-from msnet_d2.cli.run_options import add_run_options
+from msnet_d2.cli.options import add_launch_options, add_option
 
 HELP = "train a model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add Detectron2's options, and one of ours."""
-    parser.add_argument(
-        "--allow-partial-weights",
-        action="store_true",
-        help="begin with MODEL.WEIGHTS although they fit less than half of the model",
-    )
-    add_run_options(parser)
+    add_option(parser, "--allow-partial-weights")
+    add_launch_options(parser, training=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, on one or several devices."""
-    from msnet_d2 import train_net
+    from msnet_d2.engine.launch import run_training
 
-    train_net.run(args)
+    run_training(args)
     return 0

@@ -4,7 +4,8 @@ INPUT is a video (mp4, mov, mkv, webm, avi, ts), a folder of frames in the order
 the number of a camera. With a model that has a Score Refinement Network, scores are refined by the
 adjacent frames.
 
-  msnet video flight.mp4 --config-file output/run/config.yaml --out marked.mp4 --results found.json
+  msnet video flight.mp4 --config-file output/run/config.yaml --out marked.mp4 \\
+      --results found.json
 
 Ctrl-C ends the video early and finishes both files. The exit code is 1 if the input was damaged,
 cut off or has gaps; all of it that is sound is in the output, and the message says what is missing.
@@ -14,7 +15,13 @@ from __future__ import annotations
 
 import argparse
 
-from msnet_d2.cli.compute_options import acceleration_of, add_compute_options
+from msnet_d2.cli.options import (
+    acceleration_of,
+    add_model_options,
+    add_option,
+    add_options,
+    add_overrides,
+)
 
 HELP = "find damage in a video and write it annotated"
 
@@ -22,22 +29,10 @@ HELP = "find damage in a video and write it annotated"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("input", metavar="INPUT", help="video, folder of frames, or camera number")
-    parser.add_argument(
-        "--config-file",
-        default="",
-        metavar="FILE",
-        help="a path, or one of this project's, such as quick/msnet_lite0_FPN.yaml",
-    )
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint, instead of MODEL.WEIGHTS")
+    add_model_options(parser)
     parser.add_argument("--out", metavar="FILE", help="annotated video (mp4, mov, mkv, avi, ts)")
     parser.add_argument("--results", metavar="FILE", help="what is in each frame, JSON")
-    parser.add_argument(
-        "--min-score",
-        type=float,
-        default=0.5,
-        metavar="S",
-        help="draw what scores at least this (default: %(default)s)",
-    )
+    add_option(parser, "--min-score")
     parser.add_argument(
         "--results-min-score",
         type=float,
@@ -50,12 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("previous", "next", "both", "off"),
         help="the frames that refine scores (default: MODEL.SRN.NEIGHBOUR)",
     )
-    parser.add_argument(
-        "--batch-size", type=int, metavar="N", help="frames at once (default: 4 on CUDA, else 1)"
-    )
-    parser.add_argument(
-        "--stride", type=int, default=1, metavar="N", help="process every N-th frame only"
-    )
+    add_options(parser, "--batch-size", "--stride", "--no-progress")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end after N frames")
     parser.add_argument(
         "--fps", type=float, metavar="F", help="frames a second of a folder (default: 25)"
@@ -65,20 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="process frames decoded from corrupt data too, marked in the results",
     )
-    parser.add_argument(
-        "--allow-partial-weights",
-        action="store_true",
-        help="go on although the checkpoint lacks parts of the model",
-    )
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
-    add_compute_options(parser)
-    parser.add_argument(
-        "--opts",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="config overrides, after all other options",
-    )
+    add_overrides(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -135,7 +112,7 @@ def _process(args: argparse.Namespace, reader) -> int:
     from msnet_d2.video.detections import StreamDetector, describe_model
     from msnet_d2.video.pipeline import process_video
 
-    cfg = load_config(args.config_file, args.opts).clone()
+    cfg = load_config(args.config_file, args.opts, device=args.device).clone()
     cfg.defrost()
     cfg.MODEL.WEIGHTS = args.weights or trained_weights(cfg, args.config_file, args.opts)
     refiner = _refiner(cfg, args.neighbour)

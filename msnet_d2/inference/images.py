@@ -110,6 +110,7 @@ def predict_images(
     *,
     min_score: float = 0.5,
     about: dict[str, Any] | None = None,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Look at pictures one by one, draw and write what is found.
 
@@ -123,6 +124,7 @@ def predict_images(
         folder: receives a JPEG for each picture, and ``predictions.json`` at the end.
         min_score: parts and buildings of a lower score are left out.
         about: more to say about the run in the JSON.
+        progress: whether to show a progress bar, on a terminal alone.
 
     Returns:
         What ``predictions.json`` holds: ``images`` with ``file``, ``drawn``, ``width``, ``height``,
@@ -151,7 +153,8 @@ def _predict_images(
     names = _output_names(pictures, folder)
     images, unreadable, damaged = [], [], []
     limits = Limits(predictor.cfg.INPUT.MAX_PIXELS, predictor.cfg.INPUT.MAX_BYTES)
-    bar = tqdm(pictures, desc="predicting", unit="picture", disable=None, dynamic_ncols=True)
+    hidden = None if progress else True  # None: where there is no terminal
+    bar = tqdm(pictures, desc="predicting", unit="picture", disable=hidden, dynamic_ncols=True)
     for picture, name in zip(bar, names):
         if stop.is_set():
             break

@@ -1,4 +1,4 @@
-"""Train or evaluate PolarMask: ``msnet_d2.train_net``, which finds this project."""
+"""Train or evaluate PolarMask: ``msnet train``, which finds this project by itself."""
 
 from msnet_d2.train_net import command_line
 

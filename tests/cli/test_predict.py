@@ -50,7 +50,7 @@ def test_unreadable_pictures_are_listed_and_the_rest_goes_on(predict, tiny_data,
     assert [entry["file"] for entry in result["unreadable"]] == ["0_1.png"]
 
 
-def test_a_picture_with_parts_missing_is_said_to_be_damaged(predict, tiny_data, tmp_path, caplog):
+def test_a_picture_with_parts_missing_is_said_to_be_damaged(predict, tiny_data, tmp_path, capsys):
     pytest.importorskip("av")
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -60,7 +60,7 @@ def test_a_picture_with_parts_missing_is_said_to_be_damaged(predict, tiny_data, 
     assert predict(folder) == 1
     result = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert result["damaged"] == ["a.jpg"]
-    assert "damaged: a.jpg" in caplog.text
+    assert "damaged: a.jpg" in capsys.readouterr().err
 
 
 def test_options_of_the_model(predict, run, tiny_data, tmp_path, config_file):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from detectron2.engine import default_argument_parser
 
-from msnet_d2.cli import main
-from msnet_d2.cli.run_options import add_run_options
+from msnet_d2.cli import build_parser, main
+from msnet_d2.cli.options import add_launch_options
 
 
 def last_line(capsys):
@@ -17,16 +17,29 @@ def last_line(capsys):
 
 def test_the_options_are_detectron2s():
     ours = argparse.ArgumentParser()
-    add_run_options(ours)
+    add_launch_options(ours, training=True)
 
     def described(parser):
         return {
             (tuple(a.option_strings), a.dest, a.nargs, str(a.default), a.type)
             for a in parser._actions
-            if a.dest != "help"
+            if a.dest != "help" and a.help is not argparse.SUPPRESS
         }
 
     assert described(ours) == described(default_argument_parser())
+
+
+@pytest.mark.parametrize("words", [["A", "1"], ["--opts", "A", "1"], []])
+def test_overrides_are_taken_in_detectron2s_form_and_in_ours(words):
+    args = build_parser().parse_args(["train", "--config-file", "c.yaml", *words])
+    assert args.opts == [word for word in words if word != "--opts"]
+
+
+def test_evaluation_has_no_options_of_training(capsys):
+    for option in ("--resume", "--eval-only"):
+        with pytest.raises(SystemExit):
+            main(["eval", "--config-file", "c.yaml", option])
+        assert f"unrecognized arguments: {option}" in last_line(capsys)
 
 
 def test_trains_then_evaluates_the_run_and_the_file(run, tiny_data, tmp_path, capsys):
@@ -108,7 +121,6 @@ def test_results_of_another_tool(tiny_data, tmp_path, capsys):
         (["train", "--config-file", "CONFIG", "--num-gpus", "0"], "--num-gpus is 0"),
         (["train", "--config-file", "CONFIG", "DATASETS.TRAIN", "x:y"], "no data set 'x:y'"),
         (["eval", "--config-file", "CONFIG", "--weights", "w.pth"], "w.pth"),
-        (["eval", "--config-file", "CONFIG", "--resume"], "nothing to resume"),
         (["eval", "--config-file", "CONFIG", "--parents", "p.json"], "goes with --predictions"),
         (["eval", "--predictions", "p.json"], "--predictions needs --dataset"),
         (["eval", "--predictions", "p.json", "--dataset", "DATA:val"], "cannot read p.json"),

@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from msnet_d2.cli import build_parser
-from msnet_d2.cli.compute_options import acceleration_of
+from msnet_d2.cli.options import acceleration_of
 from msnet_d2.errors import ConfigError
 from msnet_d2.inference import acceleration
 from msnet_d2.inference.acceleration import Acceleration, accelerate

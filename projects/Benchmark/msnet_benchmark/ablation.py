@@ -27,7 +27,7 @@ PARTS = ("modules", "threshold", "size", "diagnostics")
 # Table 3: the rows, from nothing to everything.
 MODULES = ("mask_rcnn_BD", "mask_rcnn_BD+srn", "msnet", "msnet+srn")
 # Figure 6 and table 4: method of each metric, and the S its config has, which is the paper's.
-OF_METRIC = {"ii": ("msnet", 0.1), "iou": ("msnet_iou", 0.4)}
+OF_METRIC = {"ioa": ("msnet", 0.1), "iou": ("msnet_iou", 0.4)}
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from msnet_d2.utils.file_io import write_text
 
 __all__ = ["write_ablation"]
 
-_METRICS = {"ii": "msnet", "iou": "msnet_iou"}
-_METRIC_TITLES = {"ii": "inner intersection (II)", "iou": "IoU"}
-_PAPER = {"ii": 0.1, "iou": 0.4}
+_METRICS = {"ioa": "msnet", "iou": "msnet_iou"}
+_METRIC_TITLES = {"ioa": "inner intersection (II)", "iou": "IoU"}
+_PAPER = {"ioa": 0.1, "iou": 0.4}
 _PAPER_CHOICE = PARENT_CHOICES[0].name
 
 Diagnoses = Mapping[str, Mapping[str, dict]]
@@ -177,7 +177,7 @@ def _diagnostics_lines(diagnoses: Diagnoses, titles: Mapping[str, str]) -> list[
     for name, of_splits in diagnoses.items():
         if not any("kept" in d for d in of_splits.values()):
             continue
-        metric = next((m for m, method in _METRICS.items() if method == name), "ii")
+        metric = next((m for m, method in _METRICS.items() if method == name), "ioa")
         lines += [
             f"### What {titles[name]} keeps, by {_METRIC_TITLES[metric]}",
             "",

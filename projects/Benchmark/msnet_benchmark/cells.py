@@ -240,9 +240,9 @@ def _launch(cell: Cell, how: Launch, *, train: bool, resume: bool = False) -> fl
 
 def _work(arguments: argparse.Namespace) -> None:
     """In each of the processes."""
-    from msnet_d2 import train_net
+    from msnet_d2.engine.launch import run_process
 
-    train_net.main(arguments)
+    run_process(arguments)
 
 
 def _settings(cell: Cell) -> dict:

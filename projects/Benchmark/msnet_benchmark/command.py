@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from msnet_d2.cli.compute_options import PRECISIONS
+from msnet_d2.cli.help_format import HelpFormatter
+from msnet_d2.cli.options import add_option, add_overrides
 
 HELP = "compare methods: accuracy, ablation, speed"
 
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name,
             help=help_line,
             description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         # Without a default of its own, which would undo a -v before the command.
         sub.add_argument(
@@ -56,7 +57,8 @@ R-CNNs NAME+srn and NAME+steady: its detector, with the score refinement network
 the paper's rule and by this project's. Writes results.json, table.md and plots; exits with 1 if a
 cell failed (run again to retry it).
 
-  msnet bench accuracy --dataset data --methods mask_rcnn_D msnet --out output/bench \\
+  msnet bench accuracy --dataset data --methods mask_rcnn_D msnet \\
+      --out output/bench \\
       --opts SOLVER.MAX_ITER 600 MODEL.ROI_HEADS.NMS_THRESH_TEST 0.4
 """
 
@@ -80,13 +82,7 @@ with random weights --detections (default: 10) boxes go through the mask head in
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--dataset",
-        required=True,
-        metavar="SPEC",
-        help="folder in ISBDA's layout, JSON file or registered name, of which splits are made by "
-        "scene; or a folder of splits that msnet split wrote",
-    )
+    add_option(parser, "--dataset", required=True)
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     add(
         "--splits",
@@ -103,14 +99,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         default="quick",
         help="quick: small backbone, a CPU will do; full: R-50, the paper's (default: %(default)s)",
     )
-    add(
-        "--quick",
-        action="store_const",
-        const="quick",
-        dest="config_family",
-        help="the same as --config-family quick",
-    )
-    add("--num-gpus", type=int, default=1, metavar="N", help="as in msnet train")
+    add_option(parser, "--num-gpus")
     add("--seed", type=int, default=1, help="of weights and data order (default: %(default)s)")
     add(
         "--variant",
@@ -125,13 +114,11 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="videos to train score refinement on (default: the data set's, of training scenes)",
     )
-    add(
+    add_overrides(
+        parser,
         "--refine-opts",
-        nargs="+",
-        default=[],
-        metavar="WORD",
-        help="KEY VALUE …: overrides for the training of score refinement (SOLVER keys of all "
-        "methods do not apply to it)",
+        "config overrides for the training of score refinement, to which the SOLVER keys of all "
+        "methods do not apply",
     )
     add("--bootstrap", type=int, default=1000, metavar="N", help="draws (default: %(default)s)")
     add(
@@ -140,16 +127,6 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         default="image",
         help="what is drawn: images, or whole scenes, whose frames resemble each other "
         "(default: %(default)s)",
-    )
-
-
-def _add_opts(parser: argparse.ArgumentParser, whose: str) -> None:
-    parser.add_argument(
-        "--opts",
-        nargs="+",
-        default=[],
-        metavar="WORD",
-        help=f"KEY VALUE …: config overrides for {whose}",
     )
 
 
@@ -162,7 +139,7 @@ def _add_accuracy(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="default: polarmask mask_rcnn_D mask_rcnn_BD msnet",
     )
-    _add_opts(parser, "every method")
+    add_overrides(parser)
 
 
 def _add_ablation(parser: argparse.ArgumentParser) -> None:
@@ -184,22 +161,17 @@ def _add_ablation(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="diagnose on at most so many images of a split (default: %(default)s)",
     )
-    _add_opts(parser, "every method")
+    add_overrides(parser)
 
 
 def _add_speed(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--config-file",
-        required=True,
-        metavar="A",
-        help="config A: a path, or one of this project's",
-    )
+    add_option(parser, "--config-file", required=True)
     add("--against", required=True, metavar="B", help="config B")
-    add("--weights", metavar="FILE", help="checkpoint of A (default: random weights)")
+    add_option(parser, "--weights", help="checkpoint of A (default: random weights)")
     add("--against-weights", metavar="FILE", help="checkpoint of B (default: random weights)")
-    add("--opts-a", nargs="+", default=[], metavar="WORD", help="KEY VALUE …: overrides of A alone")
-    add("--opts-b", nargs="+", default=[], metavar="WORD", help="KEY VALUE …: overrides of B alone")
+    add_overrides(parser, "--opts-a", "config overrides of A alone")
+    add_overrides(parser, "--opts-b", "config overrides of B alone")
     add("--image", nargs="+", default=[], metavar="FILE", help="pictures (default: synthetic ones)")
     add(
         "--size",
@@ -216,9 +188,15 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
     )
     add("--rounds", type=int, default=11, metavar="R", help="alternations (default: %(default)s)")
     add("--warmup", type=int, default=2, metavar="R", help="rounds before (default: %(default)s)")
-    add("--device", metavar="NAME", help="cpu or cuda (default: cuda if there is one)")
+    add_option(parser, "--device", help="cpu or cuda (default: cuda if there is one)")
     add("--threads", type=int, metavar="N", help="CPU threads (default: as torch has it)")
-    add("--batch", type=int, default=1, metavar="N", help="images of a training step (default: 1)")
+    add_option(
+        parser,
+        "--batch-size",
+        former="--batch",
+        default=1,
+        help="images of a training step (default: %(default)s)",
+    )
     add(
         "--accelerate",
         choices=("none", "a", "b", "both"),
@@ -226,12 +204,7 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
         help="which side predicts as msnet predict does: folded norms, channels last, --precision "
         "(default: %(default)s, as Detectron2)",
     )
-    add(
-        "--precision",
-        choices=PRECISIONS,
-        default="auto",
-        help="of the accelerated sides (default: %(default)s)",
-    )
+    add_option(parser, "--precision")
     add(
         "--clock",
         choices=("wall", "cpu"),
@@ -240,7 +213,7 @@ def _add_speed(parser: argparse.ArgumentParser) -> None:
     )
     add("--no-training", action="store_true", help="leave out the training step")
     add("--out", type=Path, metavar="DIR", help="write speed.json, speed.md and speed.png here")
-    _add_opts(parser, "both")
+    add_overrides(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -342,7 +315,7 @@ def _speed(args: argparse.Namespace) -> int:
         device=args.device,
         threads=args.threads,
         training=not args.no_training,
-        batch=args.batch,
+        batch=args.batch_size,
         accelerate=args.accelerate,
         precision=args.precision,
         clock=args.clock,

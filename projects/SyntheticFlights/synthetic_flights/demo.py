@@ -69,6 +69,7 @@ class Demo:
     out: Path
     settings: DemoSettings = field(default_factory=DemoSettings)
     workers: int = 2
+    progress: bool = True
     seconds_of: dict[str, float] = field(default_factory=dict)
     _changed: bool = False
 
@@ -136,7 +137,7 @@ class Demo:
             DatasetPlan(self.clips, sensor, s.clips, 1, s.every),
         ]
         frames = sum(plan.videos * plan.scene.num_frames for plan in plans)
-        with tqdm(total=frames, unit="frame", desc="rendering") as bar:
+        with tqdm(total=frames, unit="frame", desc="rendering", disable=not self.progress) as bar:
             for plan in plans:
                 write_dataset(replace(plan, workers=self.workers, overwrite=True), bar.update)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from synthetic_flights.commands.synth import parse_size
 
+from msnet_d2.cli.options import add_option, add_overrides
+
 HELP = "from nothing to a trained, evaluated MSNet with pictures, on a CPU in minutes"
 
 
@@ -23,10 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, help="length of a flight")
     parser.add_argument("--size", type=parse_size, metavar="WxH", help="size of the frames")
     parser.add_argument("--seed", type=int, help="seed of the scenes")
-    parser.add_argument("--workers", type=int, default=2, help="processes that synthesise")
-    parser.add_argument(
-        "opts", nargs="*", metavar="KEY VALUE", help="overrides of the config, as in msnet train"
+    add_option(
+        parser,
+        "--num-workers",
+        former="--workers",
+        default=2,
+        help="processes that render (default: %(default)s)",
     )
+    add_option(parser, "--no-progress")
+    add_overrides(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,5 +49,5 @@ def run(args: argparse.Namespace) -> int:
         "opts": tuple(args.opts),
     }
     settings = DemoSettings(**{name: value for name, value in given.items() if value is not None})
-    Demo(args.out, settings, workers=args.workers).run()
+    Demo(args.out, settings, workers=args.num_workers, progress=not args.no_progress).run()
     return 0

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import re
 
+from msnet_d2.cli.options import add_option
+
 HELP = "render an aerial data set in ISBDA's layout"
 
 
@@ -80,13 +82,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write no videos and telemetry; render the annotated frames only",
     )
-    add(
-        "--workers",
-        type=int,
+    add_option(
+        parser,
+        "--num-workers",
+        former="--workers",
         default=1,
-        metavar="N",
         help="processes (default: %(default)s); changes no byte",
     )
+    add_option(parser, "--no-progress")
     add(
         "--overwrite",
         action="store_true",
@@ -113,10 +116,11 @@ def run(args: argparse.Namespace) -> int:
         val_videos=args.val_videos,
         every=args.every,
         write_videos=not args.no_video,
-        workers=args.workers,
+        workers=args.num_workers,
         overwrite=args.overwrite,
     )
-    with tqdm(total=args.videos * scene.num_frames, unit="frame", desc="rendering") as bar:
+    total = args.videos * scene.num_frames
+    with tqdm(total=total, unit="frame", desc="rendering", disable=args.no_progress) as bar:
         summary = write_dataset(plan, bar.update)
     for side in ("train", "val"):
         s = summary[side]
