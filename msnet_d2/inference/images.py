@@ -139,12 +139,16 @@ def predict_images(
         OutputError: if another run writes to it.
     """
     with hold(folder, "predictions"), stop_signals() as stop:
-        return _predict_images(predictor, list(pictures), Path(folder), min_score, about, stop)
+        given = list(pictures)
+        # Where there is no terminal, None hides the bar.
+        bar = tqdm(given, desc="predicting", unit="picture", disable=None if progress else True)
+        return _predict_images(predictor, given, bar, Path(folder), min_score, about, stop)
 
 
 def _predict_images(
     predictor: Predictor,
     pictures: list[ImageFile],
+    bar: Iterable[ImageFile],
     folder: Path,
     min_score: float,
     about: dict[str, Any] | None,
@@ -153,8 +157,6 @@ def _predict_images(
     names = _output_names(pictures, folder)
     images, unreadable, damaged = [], [], []
     limits = Limits(predictor.cfg.INPUT.MAX_PIXELS, predictor.cfg.INPUT.MAX_BYTES)
-    hidden = None if progress else True  # None: where there is no terminal
-    bar = tqdm(pictures, desc="predicting", unit="picture", disable=hidden, dynamic_ncols=True)
     for picture, name in zip(bar, names):
         if stop.is_set():
             break
