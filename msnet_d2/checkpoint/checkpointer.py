@@ -8,6 +8,7 @@ from what should not, and a file that has little to do with the model is refused
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -27,6 +28,7 @@ from msnet_d2.checkpoint.load_report import (
     compare,
     module_of,
 )
+from msnet_d2.checkpoint.weight_checks import check_archive, check_number_types, check_tensors
 from msnet_d2.errors import DependencyError, OutputError, WeightsError
 from msnet_d2.modeling.proposal_generator.hierarchical_rpn import parent_head_sources
 from msnet_d2.modeling.roi_heads.parent_heads import parent_roi_sources
@@ -183,6 +185,7 @@ class MSNetCheckpointer(DetectionCheckpointer):
                 f"the weights {self._path} hold no state dict: expected names with tensors, alone "
                 "or under the key 'model'"
             )
+        check_tensors(state, self._path, os.path.getsize(filename.partition("?")[0]))
         checkpoint["model"] = state
         return checkpoint
 
@@ -198,6 +201,7 @@ class MSNetCheckpointer(DetectionCheckpointer):
         """Read tensors, containers and numbers; no code in the file is run."""
         if str(f).endswith(".safetensors"):
             return {"model": read_safetensors(f)}
+        check_archive(f)
         with torch.serialization.safe_globals(_numpy_globals()):
             return torch.load(f, map_location="cpu", weights_only=True)
 
@@ -224,6 +228,7 @@ class MSNetCheckpointer(DetectionCheckpointer):
                 initialized |= parent_roi_sources(state, PARENT_ROI_HEADS)
             state.update({name: state[source] for name, source in initialized.items()})
 
+        check_number_types(own, state, self._path)
         self.report = compare(self._path, own, state, initialized)
         self._refuse_if_unrelated()
         return super()._load_model(checkpoint)

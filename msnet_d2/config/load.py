@@ -12,6 +12,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 
 from msnet_d2.config.defaults import add_msnet_config
+from msnet_d2.config.ranges import check_ranges
 from msnet_d2.config.renamed_keys import rename_in_opts
 from msnet_d2.config.yaml_files import (
     explain_config_error,
@@ -35,6 +36,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
+# Of torch's devices, those that compute.
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def get_msnet_cfg(config_file: str | Path | None = None, opts: Sequence[Any] = ()) -> CfgNode:
@@ -82,12 +85,14 @@ def load_config(
         device: overrides ``MODEL.DEVICE``.
 
     Raises:
-        ConfigError: as :func:`get_msnet_cfg`; if the chosen device is not there.
+        ConfigError: as :func:`get_msnet_cfg`; if the chosen device is not there; if a value that
+            prediction uses is out of its range, see :mod:`msnet_d2.config.ranges`.
     """
     cfg = get_msnet_cfg(config_file, opts)
     if device is not None:
         cfg.MODEL.DEVICE = device
     _check_device(cfg, chosen_here=device is not None or "MODEL.DEVICE" in list(opts)[::2])
+    check_ranges(cfg)
     cfg.freeze()
     return cfg
 
@@ -156,6 +161,10 @@ def _check_device(cfg: CfgNode, *, chosen_here: bool) -> None:
         raise ConfigError(
             f"MODEL.DEVICE {cfg.MODEL.DEVICE!r} is none of torch's devices"
         ) from error
+    if device.type not in _DEVICES:
+        raise ConfigError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE}; expected one of {', '.join(_DEVICES)}"
+        )
     if device.type != "cuda" or torch.cuda.is_available():
         return
     if chosen_here:

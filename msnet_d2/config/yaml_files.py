@@ -37,6 +37,7 @@ MAX_BASES = 16  # one on top of the other
 _BASE_KEY = "_BASE_"
 _STANDARD_TAG = "tag:yaml.org,2002:"
 _LONGEST_MESSAGE = 400  # characters
+_ODD_NUMBER = re.compile(r"[-+]?([0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|0[0-7_]+)")
 
 # libyaml where PyYAML was built with it: ten times as fast.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -165,6 +166,7 @@ def _check_events(path: Path, text: str) -> None:
             values += sizes.get(event.anchor, 1)
         elif isinstance(event, yaml.NodeEvent):
             _check_tag(path, event)
+            _check_number(path, event)
             values += 1
             if isinstance(event, yaml.CollectionStartEvent):
                 open_ones.append((event.anchor, values - 1))
@@ -192,6 +194,16 @@ def _check_tag(path: Path, event: yaml.NodeEvent) -> None:
         raise ConfigError(
             f"{path}, line {where.line + 1}: refused, since the tag {tag[:80]!r} would run code or "
             "build objects when loaded; a config holds plain values alone"
+        )
+
+
+def _check_number(path: Path, event: yaml.NodeEvent) -> None:
+    """Refuse what YAML 1.1 reads as a number that it does not look like: 1:30 is 90, 010 is 8."""
+    plain = isinstance(event, yaml.ScalarEvent) and event.implicit[0]
+    if plain and _ODD_NUMBER.fullmatch(event.value):
+        raise ConfigError(
+            f"{path}, line {event.start_mark.line + 1}: YAML reads {event.value[:40]} as another "
+            "number; write it without colons and leading zeros, or in quotes if it is text"
         )
 
 

@@ -15,6 +15,7 @@ from detectron2.modeling import build_model
 from msnet_d2.checkpoint.classes import with_classes_of_weights
 from msnet_d2.checkpoint.load_weights import load_trained_weights
 from msnet_d2.config.classes import num_classes
+from msnet_d2.config.ranges import check_ranges
 from msnet_d2.data.isbda.categories import ISBDA_CATEGORIES
 from msnet_d2.data.loading.resizing import QuickResizeShortestEdge
 from msnet_d2.errors import ConfigError, InputError
@@ -58,11 +59,13 @@ class Predictor:
                 Detectron2 does, to the bit.
 
         Raises:
-            ConfigError: if ``INPUT.FORMAT`` is neither BGR nor RGB.
+            ConfigError: if ``INPUT.FORMAT`` is neither BGR nor RGB, or a value is out of its range,
+                see :mod:`msnet_d2.config.ranges`.
             WeightsError: if the weights are missing, do not fit, or are not finite.
         """
         if cfg.INPUT.FORMAT not in ("BGR", "RGB"):
             raise ConfigError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; there are: BGR, RGB")
+        check_ranges(cfg)
         self.cfg = cfg.clone()
         self.model = build_model(self.cfg)
         self.model.eval()

@@ -17,6 +17,8 @@ import numpy as np
 __all__ = ["load_pickle"]
 
 _MAX_DEPTH = 100
+# Python's integers collide as keys modulo 2^61 - 1.
+_MAX_KEY = 1 << 60
 # Booleans, integers, floating point, complex, bytes, text: nothing that points to other objects.
 _PLAIN_KINDS = frozenset("biufcSU")
 
@@ -128,6 +130,32 @@ def _complex(real: float, imaginary: float = 0.0) -> complex:
     return complex(float(real), float(imaginary))
 
 
+def _ordered_dict(items: object = ()) -> dict:
+    pairs = list(items)
+    _checked_keys(key for key, _ in pairs)
+    return dict(pairs)
+
+
+def _set(items: object = ()) -> set:
+    return set(_checked_keys(items))
+
+
+def _frozenset(items: object = ()) -> frozenset:
+    return frozenset(_checked_keys(items))
+
+
+def _checked_keys(keys: Any) -> Any:
+    """Keys that are compared in a moment: the hash of a tuple in tuples goes through all of it."""
+    for key in keys:
+        parts = key if isinstance(key, tuple) else (key,)
+        if not all(
+            isinstance(p, (str, bytes, type(None))) or (isinstance(p, int) and abs(p) < _MAX_KEY)
+            for p in parts
+        ):
+            raise ValueError(f"it holds a key that is a {type(key).__name__} of more than text")
+    return keys
+
+
 class _NdarrayName:
     """Stands for the class ``numpy.ndarray``, which is only named."""
 
@@ -135,7 +163,7 @@ class _NdarrayName:
 _KNOWN: dict[tuple[str, str], Callable | type] = {
     ("numpy", "ndarray"): _NdarrayName,
     ("numpy", "dtype"): _Dtype,
-    ("collections", "OrderedDict"): dict,
+    ("collections", "OrderedDict"): _ordered_dict,
     ("_codecs", "encode"): _encode,
 }
 for _core in ("numpy.core", "numpy._core"):
@@ -144,8 +172,8 @@ for _core in ("numpy.core", "numpy._core"):
     _KNOWN[f"{_core}.numeric", "_frombuffer"] = _from_buffer
 for _builtins in ("builtins", "__builtin__"):
     _KNOWN |= {
-        (_builtins, "set"): set,
-        (_builtins, "frozenset"): frozenset,
+        (_builtins, "set"): _set,
+        (_builtins, "frozenset"): _frozenset,
         (_builtins, "bytearray"): _bytearray,
         (_builtins, "bytes"): _bytes,
         (_builtins, "complex"): _complex,
@@ -188,6 +216,36 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch[pickle.BUILD[0]] = load_build
 
+    def load_setitem(self) -> None:
+        _checked_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+
+    def load_setitems(self) -> None:
+        _checked_keys(self.stack[::2])
+        super().load_setitems()
+
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+
+    def load_dict(self) -> None:
+        _checked_keys(self.stack[::2])
+        super().load_dict()
+
+    dispatch[pickle.DICT[0]] = load_dict
+
+    def load_additems(self) -> None:
+        _checked_keys(self.stack)
+        super().load_additems()
+
+    dispatch[pickle.ADDITEMS[0]] = load_additems
+
+    def load_frozenset(self) -> None:
+        _checked_keys(self.stack)
+        super().load_frozenset()
+
+    dispatch[pickle.FROZENSET[0]] = load_frozenset
+
 
 def _finish(value: Any, done: dict[int, Any], depth: int) -> Any:
     """``value`` with arrays in place of what stood for them."""
@@ -212,7 +270,9 @@ def _finish(value: Any, done: dict[int, Any], depth: int) -> Any:
         value[:] = [_finish(item, done, depth + 1) for item in value]
         return value
     if isinstance(value, tuple):
-        return tuple(_finish(item, done, depth + 1) for item in value)
+        # Remembered too: a file of 400 bytes may name one tuple 2^50 times.
+        done[id(value)] = finished = tuple(_finish(item, done, depth + 1) for item in value)
+        return finished
     if callable(value):
         raise ValueError("it holds a function or a class")
     return value
