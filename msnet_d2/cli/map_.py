@@ -13,7 +13,7 @@ itself. Without a log there is no map, but the page, the tables and the marked v
 With several videos, or a folder of them, those that cannot be used are named and left out; the exit
 code is then 1. Many or long videos can be detected in by several processes or machines:
 
-  msnet map videos/ --workers ray --config-file output/run/config.yaml --out map
+  msnet map videos/ --num-workers 4 --config-file output/run/config.yaml --out map
 
 What is done is kept in map.detections beside the map: run the same again to do only the rest.
 """
@@ -21,6 +21,8 @@ What is done is kept in map.detections beside the map: run the same again to do 
 from __future__ import annotations
 
 import argparse
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from msnet_d2.cli.options import (
@@ -59,13 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(found, "--batch-size", "--stride", "--no-progress")
     many = parser.add_argument_group("many videos")
     add = many.add_argument
-    add("--workers", choices=("ray",), help="detect in parallel by Ray (extra: ray)")
+    add_option(many, "--num-workers", help="detect in N processes of this machine")
     add(
         "--ray-address",
         metavar="ADDRESS",
-        help="cluster; default: that of RAY_ADDRESS, else one on this machine",
+        help="detect on a Ray cluster (extra: ray), such as auto or HOST:PORT",
     )
-    add_option(many, "--num-workers", help="processes on this machine (default: cores)")
+    # Until the next release: --ray-address says the same.
+    add("--workers", choices=("ray",), help=argparse.SUPPRESS)
     add(
         "--chunk-seconds",
         type=float,
@@ -125,15 +128,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the map and say what is in it."""
-    from contextlib import nullcontext
-
     from msnet_d2.damage_map.buildings.assessment import Rules
     from msnet_d2.damage_map.geometry.flight import FlightOptions
     from msnet_d2.damage_map.output.folder import check_folder
     from msnet_d2.damage_map.pipeline import find_videos, make_map
     from msnet_d2.damage_map.telemetry.flight_csv import parse_columns
     from msnet_d2.errors import InputError
-    from msnet_d2.utils.locks import hold
 
     for option in ("min_score", "min_confidence"):
         if not 0 <= getattr(args, option) <= 1:
@@ -151,12 +151,17 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"--chunk-seconds {args.chunk_seconds}: expected seconds from 1 to 86400 (a day)"
         )
-    if args.workers is None:
-        for option in ("ray_address", "num_workers"):
-            if getattr(args, option) is not None:
-                raise InputError(f"--{option.replace('_', '-')} needs --workers ray")
-    elif args.results is not None:
-        raise InputError("--workers and --results contradict each other; give one")
+    parallel = [
+        o for o in ("num_workers", "ray_address", "workers") if getattr(args, o) is not None
+    ]
+    if parallel and args.results is not None:
+        option = parallel[0].replace("_", "-")
+        raise InputError(f"--{option} and --results contradict each other; give one")
+    if args.num_workers is not None and len(parallel) > 1:
+        raise InputError(
+            "--num-workers is for processes of this machine, and a Ray cluster has the workers it "
+            "has; give one"
+        )
     check_folder(Path(args.out), [p for p in (args.config_file, args.weights) if p])
     videos = find_videos(args.videos)
     if len(videos) == 1 and not videos[0].exists():
@@ -177,9 +182,7 @@ def run(args: argparse.Namespace) -> int:
         building_height=args.building_height,
         roof_height=args.roof_height,
     )
-    # Ray keeps what it detects beside the map.
-    kept = hold(_detections(args), "a map") if args.workers else nullcontext()
-    with kept, _detector(args, videos) as detect:
+    with _detector(args, videos) as detector:
         summary = make_map(
             videos,
             args.results,
@@ -189,117 +192,55 @@ def run(args: argparse.Namespace) -> int:
             options=options,
             rules=Rules(min_confidence=args.min_confidence),
             min_score=args.min_score,
-            detect=detect,
+            detector=detector,
+            progress=not args.no_progress,
         )
     return _tell(summary)
 
 
+@contextmanager
 def _detector(args: argparse.Namespace, videos: list[Path]):
-    """A context whose value detects in a video; None where there are results already."""
-    from contextlib import nullcontext
-
+    """What detects in the videos; None where there are results already."""
     if args.results is not None:
-        return nullcontext()
-    if args.workers is None:
-        return nullcontext(_own_detector(args))
-    return _ray_detector(args, videos)
-
-
-def _config(args: argparse.Namespace):
-    """The configuration, with the weights to use in it."""
+        yield None
+        return
     from msnet_d2.checkpoint import trained_weights
     from msnet_d2.config import load_config
+    from msnet_d2.video.detector import VideoDetector
 
-    cfg = load_config(args.config_file, args.opts, device=args.device).clone()
-    cfg.defrost()
-    cfg.MODEL.WEIGHTS = args.weights or trained_weights(cfg, args.config_file, args.opts)
-    return cfg
-
-
-def _batch_size(args: argparse.Namespace, cfg) -> int:
-    return args.batch_size or (4 if cfg.MODEL.DEVICE.startswith("cuda") else 1)
-
-
-def _ray_detector(args: argparse.Namespace, videos: list[Path]):
-    """Detection by Ray; what it finds is kept beside the map."""
-    import torch
-
-    from msnet_d2.errors import WeightsError
-    from msnet_d2.utils.weight_files import fetch_weights
-    from msnet_d2.video.distributed.chunks import DetectorSettings
-    from msnet_d2.video.distributed.ray_workers import RayDetection, import_ray
-
-    import_ray()
-    cfg = _config(args)
-    if not cfg.MODEL.WEIGHTS:
-        raise WeightsError("no weights: MODEL.WEIGHTS is empty; name a checkpoint by --weights")
-    weights = fetch_weights(cfg.MODEL.WEIGHTS)
-    settings = DetectorSettings(
-        config=cfg.dump(),
-        weights=str(Path(weights.path).resolve()),
-        batch_size=_batch_size(args, cfg),
+    cfg = load_config(args.config_file, args.opts, device=args.device)
+    detector = VideoDetector.from_config(
+        cfg,
+        args.weights or trained_weights(cfg, args.config_file, args.opts),
+        batch_size=args.batch_size,
         stride=args.stride,
         allow_partial_weights=args.allow_partial_weights,
-        acceleration=acceleration_of(args).resolved(torch.device(cfg.MODEL.DEVICE)),
+        acceleration=acceleration_of(args),
     )
-    return RayDetection(
-        videos,
-        settings,
-        _detections(args),
-        weights_sha256=weights.sha256,
-        address=args.ray_address,
-        workers=args.num_workers,
-        chunk_s=args.chunk_seconds,
-        min_score=args.min_score,
-        progress=not args.no_progress,
-    )
+    backend = _backend(args)
+    if backend is None:
+        yield detector
+        return
+    from msnet_d2.video.distributed.parallel import ParallelDetection
 
-
-def _detections(args: argparse.Namespace) -> Path:
     out = Path(args.out).absolute()
-    return out.with_name(out.name + ".detections")
+    kept = out.with_name(out.name + ".detections")
+    with ParallelDetection(videos, detector, kept, backend, chunk_s=args.chunk_seconds) as parallel:
+        yield parallel
 
 
-def _own_detector(args: argparse.Namespace):
-    """A function that detects in a video; the model is built once, for the first of them."""
-    from functools import cache
+def _backend(args: argparse.Namespace):
+    """Where chunks of videos are run; None: in this process."""
+    if args.ray_address is not None or args.workers == "ray":
+        from msnet_d2.video.distributed.ray_workers import import_ray, run_on_ray
 
-    @cache
-    def predictor():
-        from msnet_d2.inference.predictor import Predictor
+        import_ray()
+        return partial(run_on_ray, address=args.ray_address)
+    if args.num_workers is not None:
+        from msnet_d2.video.distributed.processes import run_in_processes
 
-        cfg = _config(args)
-        return cfg, Predictor(
-            cfg,
-            allow_partial_weights=args.allow_partial_weights,
-            acceleration=acceleration_of(args),
-        )
-
-    def detect(video, results, marked) -> None:
-        from msnet_d2.score_refinement.refiner import ScoreRefiner
-        from msnet_d2.video.detections import StreamDetector, describe_model
-        from msnet_d2.video.pipeline import process_video
-        from msnet_d2.video.reader import VideoReader
-
-        with VideoReader(video, stride=args.stride) as reader:
-            cfg, model = predictor()
-            refiner = ScoreRefiner(cfg) if cfg.MODEL.SRN.ENABLED else None
-            done = process_video(
-                reader,
-                StreamDetector(model, refiner, video_id=reader.info.name),
-                metadata=model.metadata,
-                out=marked,
-                results=results,
-                results_min_score=args.min_score,
-                batch_size=_batch_size(args, cfg),
-                stride=args.stride,
-                model=describe_model(model, refiner),
-                progress=not args.no_progress,
-            )
-        if done.status == "interrupted":
-            raise KeyboardInterrupt
-
-    return detect
+        return partial(run_in_processes, workers=args.num_workers)
+    return None
 
 
 def _tell(summary) -> int:

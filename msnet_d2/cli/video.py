@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep in the results what scores at least this (default: all that the model gives)",
     )
     parser.add_argument(
+        "--neighbor",
         "--neighbour",
         choices=("previous", "next", "both", "off"),
         help="the frames that refine scores (default: MODEL.SRN.NEIGHBOUR)",
@@ -108,53 +109,28 @@ def _check(args: argparse.Namespace) -> None:
 def _process(args: argparse.Namespace, reader) -> int:
     from msnet_d2.checkpoint import trained_weights
     from msnet_d2.config import load_config
-    from msnet_d2.inference.predictor import Predictor
-    from msnet_d2.video.detections import StreamDetector, describe_model
-    from msnet_d2.video.pipeline import process_video
+    from msnet_d2.video.detector import VideoDetector
 
-    cfg = load_config(args.config_file, args.opts, device=args.device).clone()
-    cfg.defrost()
-    cfg.MODEL.WEIGHTS = args.weights or trained_weights(cfg, args.config_file, args.opts)
-    refiner = _refiner(cfg, args.neighbour)
-    predictor = Predictor(
+    cfg = load_config(args.config_file, args.opts, device=args.device)
+    detector = VideoDetector.from_config(
         cfg,
+        args.weights or trained_weights(cfg, args.config_file, args.opts),
+        neighbor=args.neighbor,
+        batch_size=args.batch_size,
+        stride=args.stride,
         allow_partial_weights=args.allow_partial_weights,
         acceleration=acceleration_of(args),
     )
-    default_batch = 4 if cfg.MODEL.DEVICE.startswith("cuda") else 1
-    summary = process_video(
+    summary = detector.detect(
         reader,
-        StreamDetector(predictor, refiner, video_id=reader.info.name),
-        metadata=predictor.metadata,
         out=args.out,
         results=args.results,
         min_score=args.min_score,
         results_min_score=args.results_min_score,
-        batch_size=args.batch_size or default_batch,
-        stride=args.stride,
         max_frames=args.max_frames,
-        model=describe_model(predictor, refiner),
         progress=not args.no_progress,
     )
     return _tell(args, reader, summary)
-
-
-def _refiner(cfg, neighbour: str | None):
-    """The refiner that the config and the option ask for; None without one."""
-    from msnet_d2.errors import ConfigError
-
-    if neighbour == "off" or not (cfg.MODEL.SRN.ENABLED or neighbour):
-        return None
-    if not cfg.MODEL.SRN.ENABLED:
-        raise ConfigError(
-            f"--neighbour {neighbour} needs a model with a Score Refinement Network, but "
-            "MODEL.SRN.ENABLED is False in the config; leave the option out, or use a config such "
-            "as msnet_srn_R50_FPN.yaml with weights trained by it"
-        )
-    from msnet_d2.score_refinement.refiner import ScoreRefiner
-
-    cfg.MODEL.SRN.NEIGHBOUR = neighbour or cfg.MODEL.SRN.NEIGHBOUR
-    return ScoreRefiner(cfg)
 
 
 def _tell(args: argparse.Namespace, reader, summary) -> int:

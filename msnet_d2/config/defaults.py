@@ -21,6 +21,7 @@ def add_msnet_config(cfg: CN) -> None:
     _add_backbone_config(cfg)
     _add_data_config(cfg)
     _add_baseline_config(cfg)
+    _add_video_config(cfg)
 
 
 def _add_hrpn_config(cfg: CN) -> None:
@@ -169,3 +170,9 @@ def _add_baseline_config(cfg: CN) -> None:
     # those that the metadata of the first training set name (classes_with_masks), else all; but
     # never PARENT_CLASS.
     cfg.MODEL.ROI_HEADS.CLASSES_WITH_MASKS = []
+
+
+def _add_video_config(cfg: CN) -> None:
+    cfg.VIDEO = CN()
+    # What looks at the frames of a video, by its name in FRAME_DETECTOR_REGISTRY.
+    cfg.VIDEO.DETECTOR = "StreamDetector"

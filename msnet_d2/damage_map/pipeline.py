@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -45,8 +45,23 @@ __all__ = ["MapSummary", "find_videos", "make_map"]
 logger = logging.getLogger(__name__)
 
 
-# Detects in a video (first) and writes its results (second) and, marked, the video itself (third).
-Detect = Callable[[Path, Path, Path], None]
+class Detector(Protocol):
+    """What finds damage in a video, such as :class:`msnet_d2.video.detector.VideoDetector`."""
+
+    def detect(
+        self,
+        source: Path,
+        *,
+        out: Path,
+        results: Path,
+        results_min_score: float,
+        progress: bool,
+    ) -> Any:
+        """Write the results of a video and, if it draws, the annotated video ``out``.
+
+        Returns:
+            What has a ``status``, or None.
+        """
 
 
 @dataclass
@@ -118,20 +133,23 @@ def make_map(
     options: FlightOptions | None = None,
     rules: Rules | None = None,
     min_score: float = 0.3,
-    detect: Detect | None = None,
+    detector: Detector | None = None,
+    progress: bool = False,
 ) -> MapSummary:
     """Map the damaged buildings of one or more videos.
 
     Args:
         videos: files or folders of frames.
-        results: what ``msnet video --results`` wrote for each; None: ``detect`` is run.
+        results: what ``msnet video --results`` wrote for each; None: ``detector`` finds it.
         out: folder to make; an earlier map there is replaced.
         telemetry: flight log of each video, or one for all; None: those beside the videos.
         use_telemetry: False: no log is looked for, and nothing gets a place.
         options: how logs are read.
         rules: what it takes for a building to be assessed.
         min_score: detections that score less are left out.
-        detect: detector, where there are no results.
+        detector: where there are no results, such as
+            :class:`msnet_d2.video.detector.VideoDetector`.
+        progress: show a progress bar of the detection.
 
     Returns:
         The summary. With several videos, those that cannot be used are among its problems.
@@ -143,7 +161,7 @@ def make_map(
     """
     videos = [Path(v) for v in videos]
     options, rules = options or FlightOptions(), rules or Rules()
-    logs = _check_arguments(videos, results, telemetry, options, min_score, detect)
+    logs = _check_arguments(videos, results, telemetry, options, min_score, detector)
     import_pyogrio()
     out = Path(out)
     inputs = [*videos, *(results or []), *(telemetry or []), *options.files()]
@@ -156,7 +174,9 @@ def make_map(
             try:
                 given = None if results is None else Path(results[k])
                 if given is None:
-                    given = _detect(detect, video, folder, k, len(videos))
+                    # Videos of different folders may share a name.
+                    stem = video.stem if len(videos) == 1 else f"{k + 1}_{video.stem}"
+                    given = _detect(detector, video, folder, stem, min_score, progress)
                 clock.lap("detection")
                 log = logs[k] or (find_telemetry(video) if use_telemetry else None)
                 number = len(sources)
@@ -175,7 +195,7 @@ def make_map(
     return summary
 
 
-def _check_arguments(videos, results, telemetry, options, min_score, detect) -> list[Path | None]:
+def _check_arguments(videos, results, telemetry, options, min_score, detector) -> list[Path | None]:
     """The log of each video, None where none was named."""
     if not videos:
         raise InputError("no video to map; name at least one")
@@ -184,7 +204,7 @@ def _check_arguments(videos, results, telemetry, options, min_score, detect) -> 
             f"{len(videos)} videos but {len(results)} results; give one results file for each "
             "video, in the same order"
         )
-    if results is None and detect is None:
+    if results is None and detector is None:
         raise InputError("neither results nor a detector")
     if not 0 <= min_score <= 1:
         raise InputError(f"--min-score is a score from 0 to 1, got {min_score}")
@@ -203,18 +223,22 @@ def _check_arguments(videos, results, telemetry, options, min_score, detect) -> 
     return logs if len(logs) == len(videos) else logs * len(videos)
 
 
-def _detect(detect: Detect, video: Path, folder: Path, number: int, count: int) -> Path:
+def _detect(
+    detector: Detector, video: Path, folder: Path, stem: str, min_score: float, progress: bool
+) -> Path:
     target = folder / "videos"
     target.mkdir(exist_ok=True)
-    # Videos of different folders may share a name.
-    stem = video.stem if count == 1 else f"{number + 1}_{video.stem}"
     found, marked = target / f"{stem}.json", target / f"{stem}.mp4"
     try:
-        detect(video, found, marked)
+        done = detector.detect(
+            video, out=marked, results=found, results_min_score=min_score, progress=progress
+        )
     except BaseException:
         for path in (found, marked):
             path.unlink(missing_ok=True)
         raise
+    if done is not None and done.status == "interrupted":
+        raise KeyboardInterrupt
     return found
 
 

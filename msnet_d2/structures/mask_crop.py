@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 
 from msnet_d2.errors import InputError
 from msnet_d2.structures.rle import encode_region
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["MaskCrop", "MaskCropper", "as_numpy", "box_pixels", "encode_masks"]
 

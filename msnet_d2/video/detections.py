@@ -8,11 +8,25 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from fvcore.common.registry import Registry
 
 from msnet_d2.structures.mask_crop import MaskCrop, MaskCropper, as_numpy
 from msnet_d2.video.stream import Frame
 
-__all__ = ["Detections", "FrameDetector", "Parents", "StreamDetector", "describe_model"]
+__all__ = [
+    "FRAME_DETECTOR_REGISTRY",
+    "Detections",
+    "FrameDetector",
+    "Parents",
+    "StreamDetector",
+]
+
+FRAME_DETECTOR_REGISTRY = Registry("FRAME_DETECTOR")
+FRAME_DETECTOR_REGISTRY.__doc__ = """
+What finds damage in a stream of frames: classes that are a :class:`FrameDetector` and have a class
+method ``from_config(cfg, predictor, video_id)``, which makes one for one video. ``VIDEO.DETECTOR``
+chooses by name.
+"""
 
 
 @dataclass
@@ -108,9 +122,10 @@ class FrameDetector(Protocol):
         """Finish the frames that still wait."""
 
 
+@FRAME_DETECTOR_REGISTRY.register()
 @dataclass
 class StreamDetector:
-    """Every frame through the predictor, and its scores refined by its neighbours'.
+    """Every frame through the predictor, and its scores refined by its neighbors'.
 
     Attributes:
         predictor: with ``predict_batch(images, extras) -> outputs``, such as
@@ -124,6 +139,13 @@ class StreamDetector:
     refiner: Any = None
     video_id: str = "video"
     _waiting: deque = field(default_factory=deque, repr=False)
+
+    @classmethod
+    def from_config(cls, cfg: Any, predictor: Any, video_id: str) -> StreamDetector:
+        """The detector for one video, with the refiner that the config asks for."""
+        from msnet_d2.score_refinement.refiner import ScoreRefiner
+
+        return cls(predictor, ScoreRefiner(cfg) if cfg.MODEL.SRN.ENABLED else None, video_id)
 
     def push(self, frames: Sequence[Frame]) -> list[tuple[Frame, Detections]]:
         """Detect in a batch of frames; with a refiner that looks ahead the last one waits."""
@@ -145,7 +167,7 @@ class StreamDetector:
         return done
 
     def flush(self) -> list[tuple[Frame, Detections]]:
-        """Finish the frame that waits for a neighbour, if any."""
+        """Finish the frame that waits for a neighbor, if any."""
         return [] if self.refiner is None else self._finished(self.refiner.flush())
 
     def _finished(self, outputs: Sequence[dict]) -> list[tuple[Frame, Detections]]:
@@ -154,19 +176,3 @@ class StreamDetector:
             (frame, Detections.from_output(output, frame.image.shape[:2]))
             for frame, output in zip(frames, outputs, strict=True)
         ]
-
-
-def describe_model(predictor: Any, refiner: Any | None) -> dict[str, Any]:
-    """What a results file says of the model that made it.
-
-    Args:
-        predictor: :class:`~msnet_d2.inference.predictor.Predictor`.
-        refiner: :class:`~msnet_d2.score_refinement.refiner.ScoreRefiner`, or None.
-    """
-    model = predictor.cfg.MODEL
-    return {
-        "weights_sha256": predictor.weights_sha256,
-        "precision": predictor.acceleration.precision,
-        "meta_architecture": model.META_ARCHITECTURE,
-        "refined_by": None if refiner is None else model.SRN.NEIGHBOUR,
-    }

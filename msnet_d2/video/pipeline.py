@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,48 +13,44 @@ from msnet_d2.errors import InputError, VideoError, WeightsError
 from msnet_d2.utils.stop_signals import stop_signals
 from msnet_d2.video.detections import Detections, FrameDetector
 from msnet_d2.video.reader import VideoReader
-from msnet_d2.video.results import ResultsWriter, detections_to_json
+from msnet_d2.video.results import (
+    Category,
+    ModelInfo,
+    ResultsHeader,
+    ResultsSummary,
+    ResultsWriter,
+    frame_results,
+)
 from msnet_d2.video.stages import Prefetch, Worker
-from msnet_d2.video.stream import Frame, ReadReport
+from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 from msnet_d2.video.writer import VideoWriter
 from msnet_d2.visualization.draw import draw_instances
 
-__all__ = ["VideoSummary", "process_video"]
+__all__ = ["VideoSummary", "categories_of", "process_video"]
 
 # Frames that may wait between two stages, besides a batch.
 _SLACK = 4
 
 
-@dataclass
+@dataclass(frozen=True)
 class VideoSummary:
     """What became of a video.
 
     Attributes:
-        status: "complete"; "incomplete" if the source was damaged, cut off or has gaps;
-            "interrupted" if the user stopped it; "limited" if it ended at ``max_frames``.
+        info: of the source.
+        status: as in :class:`.results.ResultsSummary`.
         frames_processed: frames that the detector saw and that were written.
         instances: detections by class name, of those that were drawn.
         report: what reading met.
         seconds: it took.
     """
 
+    info: VideoInfo
     status: str
     frames_processed: int
     instances: dict[str, int]
     report: ReadReport
     seconds: float
-
-    def to_json(self) -> dict:
-        """The summary of the results file; without times, so that equal runs give equal files."""
-        report = asdict(self.report)
-        return {
-            "status": self.status,
-            "frames_processed": self.frames_processed,
-            "instances": self.instances,
-            **report,
-            "problems": self.report.problems(),
-            "notes": self.report.notes(),
-        }
 
 
 @dataclass
@@ -67,8 +63,7 @@ class _Sink:
     results: Path | None
     min_score: float
     results_min_score: float
-    stride: int
-    model: dict
+    model: ModelInfo
     encoder: dict
     frames: int = 0
     counts: list[int] = field(default_factory=list)
@@ -84,14 +79,14 @@ class _Sink:
 
     def _open(self, frame: Frame) -> None:
         info = self.reader.info
-        self._category_ids = _category_ids(self.metadata)
+        self._category_ids = [c.id for c in categories_of(self.metadata)]
         self.counts = [0] * len(self._category_ids)
         if self.out is not None:
             self._video = VideoWriter(
                 self.out,
                 width=info.width,
                 height=info.height,
-                fps=Fraction(info.fps) / self.stride,
+                fps=Fraction(info.fps) / self.reader.stride,
                 time_base=info.time_base,
                 sample_aspect_ratio=info.sample_aspect_ratio,
                 **self.encoder,
@@ -99,15 +94,21 @@ class _Sink:
             self._encode = Worker(lambda item: self._video.write(*item), _SLACK, "encode")
         if self.results is not None:
             self._json = ResultsWriter(self.results)
-            self._json.start(info, self.model, _categories(self.metadata))
+            self._json.start(ResultsHeader.of(info, self.model, categories_of(self.metadata)))
         self._draw = Worker(self._draw_frame, _SLACK, "draw")
 
     def _draw_frame(self, item: tuple[Frame, Detections]) -> None:
         frame, found = item
         if self._json is not None:
-            size = frame.image.shape[:2]
+            info = self.reader.info
             self._json.write(
-                frame, detections_to_json(found, size, self._category_ids, self.results_min_score)
+                frame_results(
+                    frame,
+                    found,
+                    self._category_ids,
+                    source_size=(info.width, info.height),
+                    min_score=self.results_min_score,
+                )
             )
         for level in found.pred_classes[found.scores >= self.min_score]:
             self.counts[int(level)] += 1
@@ -135,7 +136,11 @@ class _Sink:
         if self._video is not None:
             self._video.close()
         if self._json is not None:
-            self._json.close(summary.to_json())
+            self._json.close(
+                ResultsSummary.of(
+                    summary.status, summary.frames_processed, summary.instances, summary.report
+                )
+            )
 
     def abort(self) -> None:
         """Leave nothing behind; harmless after :meth:`close`."""
@@ -154,9 +159,8 @@ def process_video(
     min_score: float = 0.5,
     results_min_score: float = 0.0,
     batch_size: int = 1,
-    stride: int = 1,
     max_frames: int | None = None,
-    model: dict | None = None,
+    model: ModelInfo | None = None,
     encoder: dict | None = None,
     progress: bool = False,
 ) -> VideoSummary:
@@ -174,14 +178,14 @@ def process_video(
         detector: see :class:`FrameDetector`.
         metadata: ``thing_classes``, ``thing_colors`` and optionally
             ``thing_dataset_id_to_contiguous_id``.
-        out: annotated video, in the source's size and times; None: none.
+        out: annotated video, in the source's size and times, its rate divided by the reader's
+            stride; None: none.
         results: results file, see :class:`ResultsWriter`; None: none.
         min_score: detections with a lower score are not drawn.
         results_min_score: detections with a lower score are not in the results.
         batch_size: frames that the detector gets at once.
-        stride: that of the reader, by which the rate of ``out`` is divided.
         max_frames: end after so many frames, status "limited"; None: all.
-        model: goes into the results, such as the digest of the weights.
+        model: goes into the results.
         encoder: further arguments of :class:`VideoWriter`, such as ``codec``.
         progress: show a progress bar with frames a second and the time left.
 
@@ -209,12 +213,11 @@ def process_video(
         *paths,
         min_score=min_score,
         results_min_score=results_min_score,
-        stride=stride,
-        model=model or {},
+        model=model or ModelInfo(),
         encoder=encoder or {},
     )
     start = time.perf_counter()
-    bar = _progress_bar(reader, stride, max_frames, progress)
+    bar = _progress_bar(reader, max_frames, progress)
     source = Prefetch(reader, batch_size + _SLACK, "decode")
     stopped = False
     try:
@@ -241,9 +244,12 @@ def process_video(
         elif max_frames is not None and sink.frames >= max_frames:
             status = "limited"
         elif sink.frames == 0:
-            raise VideoError(f"no frame of {reader.info.name} is left at a stride of {stride}")
+            raise VideoError(
+                f"no frame of {reader.info.name} is left at a stride of {reader.stride}"
+            )
         names = list(metadata.thing_classes)
         summary = VideoSummary(
+            reader.info,
             status,
             sink.frames,
             dict(zip(names, sink.counts or [0] * len(names))),
@@ -282,31 +288,26 @@ def _batches(source: Prefetch, batch_size: int, max_frames: int | None) -> Itera
         yield frames
 
 
-def _progress_bar(reader: VideoReader, stride: int, max_frames: int | None, show: bool) -> Any:
+def _progress_bar(reader: VideoReader, max_frames: int | None, show: bool) -> Any:
     from tqdm import tqdm
 
     total = reader.info.frame_count
     if total is None and reader.info.duration_s:
         total = round(reader.info.duration_s * reader.info.fps)
     if total is not None:
-        total = -(-total // stride)
+        total = -(-total // reader.stride)
         total = total if max_frames is None else min(total, max_frames)
     return tqdm(total=total or max_frames, unit="frame", disable=not show, dynamic_ncols=True)
 
 
-def _category_ids(metadata: Any) -> list[int]:
-    """The data set's id of each class; 1, 2, … where the metadata do not say."""
+def categories_of(metadata: Any) -> list[Category]:
+    """The classes of ``metadata`` with the data set's ids; 1, 2, … where it does not say."""
+    names = metadata.thing_classes
     mapping = getattr(metadata, "thing_dataset_id_to_contiguous_id", None)
     if not mapping:
-        return [i + 1 for i in range(len(metadata.thing_classes))]
+        return [Category(i, name) for i, name in enumerate(names, start=1)]
     ids = {contiguous: original for original, contiguous in mapping.items()}
-    return [ids[i] for i in range(len(metadata.thing_classes))]
-
-
-def _categories(metadata: Any) -> list[dict]:
-    return [
-        {"id": i, "name": name} for i, name in zip(_category_ids(metadata), metadata.thing_classes)
-    ]
+    return [Category(ids[i], name) for i, name in enumerate(names)]
 
 
 def _clock(seconds: float) -> str:

@@ -25,6 +25,7 @@ class VideoReader:
 
     Attributes:
         path: of the file or folder; None for a camera.
+        stride: every so many frames are given out.
         info: what is known of the source; width, height and rotation are final with the first
             frame.
         report: what reading met so far; final when the iteration is.
@@ -61,6 +62,7 @@ class VideoReader:
             raise VideoError(f"the frame rate must be positive, and is {fps}")
         path = Path(str(source))
         self.path: Path | None = path
+        self.stride = stride
         if isinstance(source, int) or (str(source).isdigit() and not path.exists()):
             self._source = CameraReader(int(source), stride=stride)
             self.path = None

@@ -169,16 +169,6 @@ def test_the_command_in_a_report_names_files_alone(monkeypatch):
     assert describe_run()["command"] == "msnet bench --dataset 'my data' --out=y a/b"
 
 
-def test_reasons_in_a_batch(home, tmp_path):
-    from msnet_d2.video.distributed.batch import run_batch
-
-    def work(name):
-        raise VideoError(f"{home}/videos/a.mp4 cannot be opened")
-
-    (outcome,) = run_batch(["a.mp4"], work, tmp_path / "state", context="fork")
-    assert outcome.reason == "videos/a.mp4 cannot be opened"
-
-
 @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
 def test_a_playlist_opens_nothing_for_triplets_either(tmp_path, suffix):
     av = pytest.importorskip("av")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,19 +11,12 @@ import numpy as np
 
 from msnet_d2.data.isbda.categories import read_categories
 from msnet_d2.errors import InputError
-from msnet_d2.structures.rle import checked_rle
-from msnet_d2.utils.text import brief
-from msnet_d2.video.results import FORMAT
+from msnet_d2.video import results as results_file
 
 # Building boxes of one frame that overlap by this IoU are one building.
 SAME_BUILDING_IOU = 0.5
 # A box this near to the frame's edge is cut off by it, in pixels.
 EDGE_PX = 2.0
-# Bounds of what a file may hold: no video has more.
-_MAX_SIDE = 1 << 16
-_MAX_PX = 1e6
-_MAX_S = 1e9
-_MAX_INT = 2**53
 
 
 @dataclass
@@ -143,125 +135,68 @@ def read_results(path: str | Path, *, video: int = 0, min_score: float = 0.3) ->
     Raises:
         InputError: if it cannot be read, or is no such file.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: the results cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: not JSON ({error}); expected what msnet video --results writes"
-        ) from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise InputError(
-            f"{path}: not the results of a video; expected what msnet video --results writes"
-        )
-    try:
-        return _from_json(data, str(path), video, min_score)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path}: not as msnet video writes it ({type(error).__name__}: {error})"
-        ) from error
+    found = results_file.read_results(path)
+    levels = _levels(found, str(path))
+    observations = []
+    for frame in found.frames:
+        size = tuple(map(float, found.frame_size(frame)))
+        parts = [
+            (
+                _part(p, levels[p.category_id]),
+                None if p.parent_bbox is None else _xyxy(p.parent_bbox),
+            )
+            for p in frame.instances
+            if p.score >= min_score
+        ]
+        observations += group_parts(parts, video, frame.index, frame.time_s, size)
+    return VideoResults(
+        name=found.video.name,
+        size=(float(found.video.width), float(found.video.height)),
+        fps=found.video.fps,
+        duration_s=found.duration_s,
+        frames=[(f.index, f.time_s) for f in found.frames],
+        observations=observations,
+        weights_sha256=found.model.weights_sha256,
+        problems=found.summary.problems,
+    )
 
 
-def _from_json(data: dict, source: str, video: int, min_score: float) -> VideoResults:
+def _levels(found: results_file.VideoResults, source: str) -> dict[int, int]:
+    """Damage level, 1 to 3, of each category id.
+
+    Raises:
+        InputError: if the categories are not ISBDA's levels.
+    """
     flaws: list[str] = []
-    categories = read_categories(data["categories"], lambda _, message: flaws.append(message))
+    raw = [{"id": c.id, "name": c.name} for c in found.categories]
+    categories = read_categories(raw, lambda _, message: flaws.append(message))
     if flaws or not categories.is_isbda:
         raise InputError(
             f"{source}: the map needs ISBDA's levels Slight, Severe, Debris as categories, got "
             f"{', '.join(categories.thing_classes) or flaws[0]}"
         )
-    about = data["video"]
-    size = (_number(about, "width", 1, _MAX_SIDE), _number(about, "height", 1, _MAX_SIDE))
-    fps = _number(about, "fps", 1e-3, 1e5)
-    frames, observations = [], []
-    for entry in data["frames"]:
-        index = int(_number(entry, "index", 0, _MAX_INT))
-        time_s = _number(entry, "time_s", 0, _MAX_S)
-        frames.append((index, time_s))
-        frame_size = (
-            _number({"width": size[0], **entry}, "width", 1, _MAX_SIDE),
-            _number({"height": size[1], **entry}, "height", 1, _MAX_SIDE),
-        )
-        parts = []
-        for item in entry["instances"]:
-            if _number(item, "score", 0, 1) < min_score:
-                continue
-            level = categories.id_to_contiguous[item["category_id"]] + 1
-            parent = item.get("parent_bbox")
-            if parent is not None:
-                _xyxy(parent)
-            parts.append((_part(item, level, frame_size), parent))
-        observations += group_parts(parts, video, index, time_s, frame_size)
-    end = frames[-1][1] + 1 / fps if frames else 0.0
-    duration = None if about.get("duration_s") is None else _number(about, "duration_s", 0, _MAX_S)
-    digest = (data.get("model") or {}).get("weights_sha256")
-    if digest is not None and not isinstance(digest, str):
-        raise ValueError(f"weights_sha256 is {brief(digest)}")
-    return VideoResults(
-        name=str(about["name"]),
-        size=size,
-        fps=fps,
-        duration_s=duration or end,
-        frames=frames,
-        observations=observations,
-        weights_sha256=digest,
-        problems=[str(p) for p in (data.get("summary") or {}).get("problems", [])],
-    )
+    return {i: number + 1 for i, number in categories.id_to_contiguous.items()}
 
 
-def _number(item: dict, key: str, least: float, most: float) -> float:
-    """The number under ``key``; such a file may come from anybody."""
-    value = item[key]
-    # Also false for NaN, and exact for integers that no float can hold.
-    if type(value) not in (int, float) or not least <= value <= most:
-        raise ValueError(f"{key} is {brief(value)}, not a number from {least:g} to {most:g}")
-    return float(value)
-
-
-def _part(item: dict, level: int, size: tuple[float, float]) -> PartObservation:
-    track = item.get("track_id")
-    track = None if track is None else int(_number(item, "track_id", -1, _MAX_INT))
-    raw = item.get("score_raw")
-    segmentation = item.get("segmentation")
-    if segmentation:
-        _check_segmentation(segmentation, int(size[1]), int(size[0]))
+def _part(part: results_file.PartDetection, level: int) -> PartObservation:
+    known = part.track_id is not None and part.track_id >= 0
     return PartObservation(
         level=level,
-        score=_number(item, "score", 0, 1),
-        box=_xyxy(item["bbox"]),
-        segmentation=segmentation,
-        score_raw=None if raw is None else _number(item, "score_raw", 0, 1),
-        track_id=None if track is None or track < 0 else track,
+        score=part.score,
+        box=_xyxy(part.bbox),
+        segmentation=part.segmentation,
+        score_raw=part.score_raw,
+        track_id=part.track_id if known else None,
     )
-
-
-def _check_segmentation(value: Any, height: int, width: int) -> None:
-    """Refuse what decoders of masks would crash on, or fill with memory that is not theirs."""
-    if isinstance(value, dict):
-        checked_rle(value, height, width)
-        return
-    for polygon in value:
-        for x in polygon:
-            _number({"a polygon's coordinate": x}, "a polygon's coordinate", -_MAX_PX, _MAX_PX)
-        if len(polygon) % 2:
-            raise ValueError("a polygon has an odd number of coordinates")
 
 
 def _xyxy(box: Sequence[float]) -> np.ndarray:
-    if not isinstance(box, (list, tuple)) or len(box) != 4:
-        raise ValueError(f"a box is {brief(box)}, not four numbers")
-    x, y, w, h = (
-        _number({"a box's number": v}, "a box's number", least, _MAX_PX)
-        for v, least in zip(box, (-_MAX_PX, -_MAX_PX, 0, 0))
-    )
+    x, y, w, h = box
     return np.array([x, y, x + w, y + h])
 
 
 def group_parts(
-    parts: list[tuple[PartObservation, Sequence[float] | None]],
+    parts: Sequence[tuple[PartObservation, np.ndarray | None]],
     video: int,
     frame: int,
     time_s: float,
@@ -270,12 +205,12 @@ def group_parts(
     """Gather the parts of one frame by building.
 
     Args:
-        parts: each with the box (XYWH) of its building, or None. A part without one goes to the
+        parts: each with the box (XYXY) of its building, or None. A part without one goes to the
             building that holds most of it, if one holds at least half; else it stands alone.
         video, frame, time_s, size: of the observations.
     """
     groups: list[Observation] = []
-    known = [(p, _xyxy(b)) for p, b in parts if b is not None]
+    known = [(p, b) for p, b in parts if b is not None]
     for part, box in sorted(known, key=lambda pair: -pair[0].score):
         overlaps = [box_iou(box, g.box) for g in groups]
         best = int(np.argmax(overlaps)) if overlaps else -1

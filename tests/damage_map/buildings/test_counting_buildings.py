@@ -159,7 +159,8 @@ def test_parts_go_to_the_building_that_holds_them():
     def part(box):
         return PartObservation(2, 0.9, np.array(box, float))
 
-    house, twin = [0, 0, 100, 100], [2, 2, 98, 98]  # XYWH; nearly the same building
+    # Nearly the same building.
+    house, twin = np.array([0, 0, 100, 100]), np.array([2, 2, 100, 100])
     groups = group_parts(
         [
             (part([10, 10, 20, 20]), house),
