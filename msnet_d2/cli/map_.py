@@ -13,7 +13,7 @@ itself. Without a log there is no map, but the page, the tables and the marked v
 With several videos, or a folder of them, those that cannot be used are named and left out; the exit
 code is then 1. Many or long videos can be detected in by several processes or machines:
 
-  msnet map videos/ --num-workers 4 --config-file output/run/config.yaml --out map
+  msnet map videos/ --config-file run/config.yaml --out map --num-workers 4
 
 What is done is kept in map.detections beside the map: run the same again to do only the rest.
 """
