@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect, draw, write; 1 if a picture could not be read, or not all of it."""
+    """Detect, draw, write; 1 if a picture could not be read, or not all of it, or too small."""
     import sys
     from pathlib import Path
 
@@ -73,7 +73,16 @@ def run(args: argparse.Namespace) -> int:
         print(f"not read: {problem['file']}: {problem['reason']}", file=sys.stderr)
     for name in summary["damaged"]:
         print(f"damaged: {name}: nothing is found in its missing parts", file=sys.stderr)
+    for problem in summary["shrunk"]:
+        print(
+            f"too large: {problem['file']}: the network sees its objects at "
+            f"{problem['scale']:.0%} of the smallest size that it was trained at, and may have "
+            "missed them; cut it into smaller pictures, or set INPUT.MIN_SIZE_TEST and "
+            "MAX_SIZE_TEST to the size of the picture",
+            file=sys.stderr,
+        )
     if summary["status"] == "interrupted":
         print("interrupted: what was done so far is written", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return EXIT_PROBLEMS if summary["unreadable"] or summary["damaged"] else EXIT_OK
+    problems = summary["unreadable"] or summary["damaged"] or summary["shrunk"]
+    return EXIT_PROBLEMS if problems else EXIT_OK

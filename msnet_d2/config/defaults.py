@@ -148,6 +148,13 @@ def _add_data_config(cfg: CN) -> None:
     # are decoded: a small file may stand for gigabytes. Decoding takes up to ten bytes a pixel.
     cfg.INPUT.MAX_PIXELS = 1 << 26
     cfg.INPUT.MAX_BYTES = 1 << 28
+    # Pictures of more than 8 bits a sample: "refuse" them, or scale each to 8 bits. "bits": by the
+    # range of the stored type; "auto": by that of the smallest usual sensor (8, 10, 11, 12, 14 or
+    # 16 bits) that holds its samples; "min-max": from its darkest to its brightest sample.
+    cfg.INPUT.DEPTH = "refuse"
+    # Median height and width of the training images in pixels; training writes them into
+    # config.yaml. By them `msnet predict` knows how large objects were that the model has seen.
+    cfg.INPUT.TRAIN_IMAGE_SIZE = ()
     # Registered names of what reads the data, see msnet_d2/data/loading/build.py; "": the loader
     # that the model needs.
     cfg.INPUT.MAPPER = "ISBDADatasetMapper"

@@ -11,6 +11,7 @@ import copy
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -26,13 +27,16 @@ from msnet_d2.config.classes import (
 from msnet_d2.data.isbda.catalog import with_registered_datasets
 from msnet_d2.errors import ConfigError, DatasetError
 
-__all__ = ["dataset_with_classes", "with_matched_datasets", "with_training_classes"]
+__all__ = ["dataset_with_classes", "with_matched_datasets", "with_training_data"]
 
 logger = logging.getLogger(__name__)
 
 
-def with_training_classes(cfg: CfgNode) -> CfgNode:
-    """Copy of ``cfg`` whose model has names for its classes, and whose data sets have its numbers.
+def with_training_data(cfg: CfgNode) -> CfgNode:
+    """Copy of ``cfg`` completed by what the training data say.
+
+    The model's classes have names, and all data sets have its numbers.
+    ``INPUT.TRAIN_IMAGE_SIZE`` is the median size of the images.
 
     The names are ``MODEL.CLASS_NAMES``. Where that is empty, they are those of ``DATASETS.TRAIN``,
     in the order in which the data sets bring them. Names that differ in case or spaces alone are
@@ -48,6 +52,10 @@ def with_training_classes(cfg: CfgNode) -> CfgNode:
     """
     matched = with_registered_datasets(cfg).clone()
     matched.defrost()
+    records = [record for name in matched.DATASETS.TRAIN for record in DatasetCatalog.get(name)]
+    sizes = [(r["height"], r["width"]) for r in records if r.get("height") and r.get("width")]
+    if sizes:
+        matched.INPUT.TRAIN_IMAGE_SIZE = tuple(int(median(side)) for side in zip(*sizes))
     own = {name: _class_names(name) for name in matched.DATASETS.TRAIN}
     if not matched.MODEL.CLASS_NAMES and own and all(own.values()):
         names: dict[str, str] = {}

@@ -53,7 +53,7 @@ def train(
     trainer.checkpointer.allow_partial = allow_partial_weights
     trainer.resume_or_load(resume=resume)
     if comm.is_main_process():
-        write_config(_with_classes_of(trainer.cfg, cfg))
+        write_config(_with_data_of(trainer.cfg, cfg))
     results = trainer.train()
     _write_figures(trainer.cfg, results)
     return results
@@ -102,12 +102,13 @@ def evaluate(
     return results
 
 
-def _with_classes_of(trained: CfgNode, cfg: CfgNode) -> CfgNode:
-    """``cfg`` with the class names of the config that is trained; its specs stay as given."""
+def _with_data_of(trained: CfgNode, cfg: CfgNode) -> CfgNode:
+    """``cfg`` with what the training data say of themselves; its specs stay as given."""
     named = cfg.clone()
     named.defrost()
     named.MODEL.CLASS_NAMES = trained.MODEL.CLASS_NAMES
     named.MODEL.CLASS_COLORS = trained.MODEL.CLASS_COLORS
+    named.INPUT.TRAIN_IMAGE_SIZE = trained.INPUT.TRAIN_IMAGE_SIZE
     return named
 
 

@@ -22,7 +22,7 @@ from torch import nn
 from msnet_d2.checkpoint import checkpoint_to_resume
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
 from msnet_d2.checkpoint.classes import ModelClasses, with_classes_of_weights
-from msnet_d2.data.class_names import with_matched_datasets, with_training_classes
+from msnet_d2.data.class_names import with_matched_datasets, with_training_data
 from msnet_d2.data.loading.build import build_test_loader, build_train_loader
 from msnet_d2.engine.hooks import FiniteWeights, SeededSteps, check_gradients
 from msnet_d2.engine.optimizer import build_optimizer
@@ -59,7 +59,7 @@ class MSNetTrainer(DefaultTrainer):
         TrainerBase.__init__(self)
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         _check_trainable(cfg)
-        cfg = with_training_classes(cfg)
+        cfg = with_training_data(cfg)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         loader = RememberLastBatch(self.build_train_loader(cfg))

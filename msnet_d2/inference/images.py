@@ -12,12 +12,14 @@ from typing import Any
 import cv2
 import numpy as np
 from detectron2.data import Metadata
+from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
 from msnet_d2 import __version__
 from msnet_d2.errors import InputError, WeightsError
 from msnet_d2.evaluation.results import instances_to_results, parents_to_results
 from msnet_d2.inference.predictor import Predictor
+from msnet_d2.inference.scale import LEAST_SCALE, relative_scale
 from msnet_d2.utils.file_io import read_regular_file, write_bytes, write_json
 from msnet_d2.utils.image_io import (
     DEFAULT_LIMITS,
@@ -26,6 +28,7 @@ from msnet_d2.utils.image_io import (
     decodes_strictly,
     read_bgr,
 )
+from msnet_d2.utils.image_layout import checked_depth
 from msnet_d2.utils.locks import hold
 from msnet_d2.utils.redact import redact_paths
 from msnet_d2.utils.stop_signals import stop_signals
@@ -35,6 +38,12 @@ __all__ = ["ImageFile", "find_images", "predict_images", "read_image"]
 
 PREDICTIONS_FILE = "predictions.json"
 _MAX_PREDICTIONS_BYTES = 1 << 30
+# Images too, of cameras and of mapping, which are not read: named, not passed over in silence.
+UNREAD_SUFFIXES = (
+    ".arw", ".avif", ".cr2", ".cr3", ".dng", ".ecw", ".exr", ".gif", ".heic", ".heif", ".img",
+    ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".nef", ".orf", ".psd", ".raf", ".raw", ".rw2", ".sid",
+    ".svg", ".vrt",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ def find_images(
 
     Args:
         sources: files of any name, and folders, which are searched with their subfolders for
-            :data:`IMAGE_SUFFIXES`.
+            :data:`IMAGE_SUFFIXES`, and for :data:`UNREAD_SUFFIXES` to be listed as not read.
         leave_out: a folder below them that is not searched: that of the results, which a run
             before may have filled with drawings.
 
@@ -71,7 +80,7 @@ def find_images(
             found = [
                 ImageFile(path, path.relative_to(source).as_posix())
                 for path in sorted(source.rglob("*"))
-                if path.suffix.lower() in IMAGE_SUFFIXES
+                if path.suffix.lower() in (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES)
                 and path.is_file()
                 and (source.resolve() == drawings or drawings not in path.resolve().parents)
             ]
@@ -88,16 +97,23 @@ def find_images(
     return list(pictures.values())
 
 
-def read_image(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
+def read_image(
+    path: str | Path, limits: Limits = DEFAULT_LIMITS, depth: str = "refuse"
+) -> np.ndarray:
     """Read a picture as its viewer sees it; see :func:`msnet_d2.utils.image_io.read_bgr`.
 
     Raises:
         InputError: if it cannot be read whole, or is over ``limits``.
     """
     try:
-        return read_bgr(path, limits)
+        return read_bgr(path, limits, depth)
     # What Pillow raises for broken files: OSError mostly, SyntaxError for PNG, others from plugins.
     except (OSError, SyntaxError, ValueError, MemoryError) as error:
+        suffix = Path(path).suffix.lower()
+        if isinstance(error, UnidentifiedImageError) and suffix in UNREAD_SUFFIXES:
+            raise InputError(
+                f"{suffix} files are not read; convert it to TIFF, PNG or JPEG"
+            ) from error
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         reason = reason or type(error).__name__
         raise InputError(reason.replace(f" {str(path)!r}", "")) from error
@@ -131,8 +147,10 @@ def predict_images(
         ``instances`` (``level``, ``score``, ``bbox`` XYWH, ``segmentation`` RLE, ``parent_bbox``,
         ``parent_score``) and ``parents`` (``bbox``, ``score``), best first; ``unreadable`` with
         ``file`` and ``reason``; ``damaged``, names of pictures of which parts are missing, where
-        nothing can be found; ``status``, "complete" or "interrupted"; ``levels``, ``min_score``,
-        ``weights_sha256``, ``about``'s items.
+        nothing can be found; ``shrunk``, pictures of which the network sees less than
+        :data:`~msnet_d2.inference.scale.LEAST_SCALE`, with ``file`` and ``scale``; ``status``,
+        "complete" or "interrupted"; ``levels``, ``min_score``, ``weights_sha256``, ``about``'s
+        items.
 
     Raises:
         InputError: if ``folder`` holds a ``predictions.json`` of somebody else.
@@ -155,19 +173,23 @@ def _predict_images(
     stop: threading.Event,
 ) -> dict[str, Any]:
     names = _output_names(pictures, folder)
-    images, unreadable, damaged = [], [], []
+    images, unreadable, damaged, shrunk = [], [], [], []
     limits = Limits(predictor.cfg.INPUT.MAX_PIXELS, predictor.cfg.INPUT.MAX_BYTES)
+    depth = checked_depth(predictor.cfg)
     for picture, name in zip(bar, names):
         if stop.is_set():
             break
         try:
-            image = read_image(picture.path, limits)
+            image = read_image(picture.path, limits, depth)
         except InputError as error:
             reason = redact_paths(str(error), picture.path)
             unreadable.append({"file": picture.name, "reason": reason})
             continue
         if not decodes_strictly(picture.path):
             damaged.append(picture.name)
+        scale = relative_scale(predictor.cfg, *image.shape[:2])
+        if scale < LEAST_SCALE:
+            shrunk.append({"file": picture.name, "scale": scale})
         try:
             found = _at_least(predictor(image), min_score)
         except WeightsError as error:
@@ -193,6 +215,7 @@ def _predict_images(
         "images": images,
         "unreadable": unreadable,
         "damaged": damaged,
+        "shrunk": shrunk,
     }
     write_json(folder / PREDICTIONS_FILE, summary)
     return summary

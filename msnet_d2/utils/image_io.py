@@ -11,13 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from msnet_d2.utils.image_layout import (
+    explain_tiff,
+    layout_of,
+    read_deep,
+    scale_to_8_bits,
+    too_deep,
+)
 
 __all__ = [
     "DEFAULT_LIMITS",
     "IMAGE_SUFFIXES",
     "Limits",
     "decodes_strictly",
+    "keep_stored_colors",
     "open_image",
     "read_bgr",
 ]
@@ -68,6 +77,11 @@ def open_image(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Im
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             image = Image.open(path, formats=_FORMATS)
+        except UnidentifiedImageError as error:
+            reason = explain_tiff(path)
+            if reason is None:
+                raise
+            raise ValueError(reason) from error
         except Image.DecompressionBombError as error:
             raise ValueError(" ".join(str(error).split())) from error
     with image:
@@ -80,27 +94,61 @@ def open_image(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Im
         yield image
 
 
-def read_bgr(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
+def read_bgr(
+    path: str | Path, limits: Limits = DEFAULT_LIMITS, depth: str = "refuse"
+) -> np.ndarray:
     """Read a picture as its viewer sees it, that is turned as its EXIF says.
 
     Args:
         path: of the picture.
         limits: what it may have at most.
+        depth: what becomes of more than 8 bits a sample, see
+            :func:`~msnet_d2.utils.image_layout.scale_to_8_bits`; "refuse": an error.
 
     Returns:
-        (H, W, 3) uint8, BGR. Grey becomes colour, more than 8 bits are scaled down, transparency is
-        dropped.
+        (H, W, 3) uint8, BGR. Grey becomes color, alpha and other extra bands are dropped.
 
     Raises:
         OSError, SyntaxError, ValueError, MemoryError: what Pillow raises for broken files, and
-            :func:`open_image`.
+            :func:`open_image`; ValueError also for bands that are not said to be colors.
     """
-    with open_image(path, limits) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I") or image.mode == "F":
-            pixels = _to_8_bits(np.asarray(image), image.mode)
-            return np.ascontiguousarray(np.repeat(pixels[:, :, None], 3, axis=2))
-        return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
+    with open_image(path, limits) as image:
+        layout = layout_of(image)
+        if layout.problem:
+            raise ValueError(layout.problem)
+        if layout.is_deep:
+            if depth == "refuse":
+                raise ValueError(too_deep(layout))
+            pixels = scale_to_8_bits(read_deep(image, layout, path), layout, depth)
+            if pixels.ndim == 2:
+                pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+            return np.ascontiguousarray(pixels)
+        keep_stored_colors(image)
+        turned = ImageOps.exif_transpose(image)
+        return np.ascontiguousarray(np.asarray(turned.convert("RGB"))[:, :, ::-1])
+
+
+def keep_stored_colors(image: Image.Image) -> bool:
+    """Let Pillow read the colors of a TIFF as they are stored, not divided by an associated alpha.
+
+    A color divided by a band that is called alpha and is none (near infrared) is garbage.
+
+    Args:
+        image: opened, not loaded.
+
+    Returns:
+        Whether Pillow would have divided them.
+    """
+    found = False
+    for index, tile in enumerate(image.tile if image.format == "TIFF" else ()):
+        arguments = tile[3]
+        if isinstance(arguments, tuple) and str(arguments[0]).startswith("RGBa"):
+            found = True
+            stored = ("RGBA" + arguments[0][4:], *arguments[1:])
+            # A named tuple from Pillow 11.1 on.
+            named = hasattr(tile, "_replace")
+            image.tile[index] = tile._replace(args=stored) if named else (*tile[:3], stored)
+    return found
 
 
 def decodes_strictly(path: str | Path) -> bool:
@@ -130,17 +178,3 @@ def decodes_strictly(path: str | Path) -> bool:
     except (av.FFmpegError, ValueError) as error:
         return isinstance(error, av.error.PatchWelcomeError)  # valid, but FFmpeg cannot decode it
     return bool(frames)
-
-
-def _to_8_bits(pixels: np.ndarray, mode: str) -> np.ndarray:
-    """Grey of 16 or 32 bits, or floating point, as 8 bits; ``mode`` is Pillow's name for it."""
-    pixels = pixels.astype(np.float64)
-    if not np.isfinite(pixels).all():
-        raise ValueError("it has pixels that are not numbers")
-    top = pixels.max(initial=0)
-    # Some versions of Pillow read 16 bits as 32. Floating point goes from 0 to 1 or to 255.
-    if mode.startswith("I;16") or (mode == "I" and top > 255):
-        pixels /= 257
-    elif mode == "F" and top <= 1:
-        pixels *= 255
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

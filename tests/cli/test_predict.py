@@ -50,6 +50,36 @@ def test_unreadable_pictures_are_listed_and_the_rest_goes_on(predict, tiny_data,
     assert [entry["file"] for entry in result["unreadable"]] == ["0_1.png"]
 
 
+def test_pictures_of_kinds_that_are_not_read_are_listed(predict, tiny_data, tmp_path, capsys):
+    Image.open(tiny_data / "val" / "0_1.png").save(tmp_path / "a.jp2")
+    for name in ("a.jp2", "b.HEIC", "c.dng", "a.tfw", "notes.txt"):
+        target = tiny_data / "val" / name
+        if name == "a.jp2":
+            shutil.copy(tmp_path / name, target)
+        else:
+            target.write_bytes(b"something")
+    assert predict(tiny_data / "val") == 1
+    result = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [entry["file"] for entry in result["unreadable"]] == ["a.jp2", "b.HEIC", "c.dng"]
+    assert ".heic files are not read; convert it to TIFF, PNG or JPEG" in capsys.readouterr().err
+    assert [image["file"] for image in result["images"]] == ["0_1.png", "1_1.png"]
+
+
+def test_a_picture_that_is_too_large_is_never_answered_with_nothing(
+    predict, run, tiny_data, tmp_path, capsys
+):
+    # Trained on 128×96 with a short side of 96: scale 1. A short side of 385 is seen at
+    # 96 / 385 < 1/4, one of 384 at 1/4.
+    picture = Image.open(tiny_data / "val" / "0_1.png")
+    picture.resize((400, 385)).save(tmp_path / "mosaic.png")
+    picture.resize((400, 384)).save(tmp_path / "photo.png")
+    assert predict(tmp_path / "mosaic.png", tmp_path / "photo.png") == 1
+    result = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [entry["file"] for entry in result["shrunk"]] == ["mosaic.png"]
+    assert result["shrunk"][0]["scale"] == pytest.approx(96 / 385)
+    assert "too large: mosaic.png: the network sees its objects at 25%" in capsys.readouterr().err
+
+
 def test_a_picture_with_parts_missing_is_said_to_be_damaged(predict, tiny_data, tmp_path, capsys):
     pytest.importorskip("av")
     folder = tmp_path / "photos"
@@ -103,9 +133,9 @@ def test_a_signal_ends_the_work_after_the_picture_in_hand(
 ):
     from msnet_d2.inference import images
 
-    def interrupted(path, limits):
+    def interrupted(path, limits, depth):
         os.kill(os.getpid(), number)
-        return read(path, limits)
+        return read(path, limits, depth)
 
     read = images.read_image
     monkeypatch.setattr(images, "read_image", interrupted)

@@ -15,7 +15,7 @@ from msnet_d2.data import resolve_dataset
 from msnet_d2.data.class_names import (
     dataset_with_classes,
     with_matched_datasets,
-    with_training_classes,
+    with_training_data,
 )
 from msnet_d2.errors import ConfigError, DatasetError
 from msnet_d2.evaluation import load_ground_truth
@@ -96,7 +96,7 @@ def test_training_targets_do_not_depend_on_ids_order_or_spelling(tmp_path, order
 
 def test_the_names_of_the_training_data_become_the_models(tmp_path):
     path = write(tmp_path, {5: "rubble", 7: "crack", 9: "collapse"})
-    cfg = with_training_classes(config([path]))
+    cfg = with_training_data(config([path]))
     assert cfg.MODEL.CLASS_NAMES == ["rubble", "crack", "collapse"]
     assert cfg.MODEL.CLASS_COLORS == []
     assert cfg.DATASETS.TRAIN == ("own",)
@@ -104,7 +104,7 @@ def test_the_names_of_the_training_data_become_the_models(tmp_path):
 
 def test_isbdas_levels_bring_their_colors(tmp_path):
     path = write(tmp_path, {1: "1", 2: "2", 3: "3"}, classes=("1", "2", "3"))
-    cfg = with_training_classes(config([path]))
+    cfg = with_training_data(config([path]))
     assert cfg.MODEL.CLASS_NAMES == ["Slight", "Severe", "Debris"]
     assert cfg.MODEL.CLASS_COLORS[2] == [214, 32, 39]
 
@@ -112,7 +112,7 @@ def test_isbdas_levels_bring_their_colors(tmp_path):
 def test_two_training_sets_in_another_order_are_trained_together(tmp_path):
     first = write(tmp_path, dict(enumerate(NAMES)), name="first")
     second = write(tmp_path, {0: "rubble", 1: "crack"}, classes=("crack", "rubble"), name="second")
-    cfg = with_training_classes(config([first, second]))
+    cfg = with_training_data(config([first, second]))
     assert cfg.MODEL.CLASS_NAMES == NAMES
     assert cfg.DATASETS.TRAIN[0] == "first"
     # second: crack at 40, rubble at 70; first as above.
@@ -122,7 +122,7 @@ def test_two_training_sets_in_another_order_are_trained_together(tmp_path):
 def test_a_validation_set_in_another_order_without_a_class_is_matched(tmp_path):
     train = write(tmp_path, dict(enumerate(NAMES)), name="train")
     val = write(tmp_path, {0: "rubble", 1: "crack"}, classes=("crack", "rubble"), name="val")
-    cfg = with_training_classes(config([train], [val]))
+    cfg = with_training_data(config([train], [val]))
     assert targets(cfg.DATASETS.TEST) == [(40, 0), (70, 2)]
     truth = load_ground_truth(cfg.DATASETS.TEST[0])
     assert truth.class_names == NAMES
@@ -159,23 +159,23 @@ def test_training_sets_that_differ_in_a_name_are_shown_with_both_lists(tmp_path)
         match="NUM_CLASSES is 3, but first and second have 4 classes "
         r"\(first: crack, collapse, rubble; second: crack, colapse, rubble\)",
     ):
-        with_training_classes(config([first, second]))
+        with_training_data(config([first, second]))
 
 
 def test_the_number_of_classes_is_that_of_the_meta_architecture(tmp_path):
     path = write(tmp_path, dict(enumerate(NAMES)))
     cfg = config([path], META_ARCHITECTURE="RetinaNet")
     with pytest.raises(ConfigError, match="MODEL.RETINANET.NUM_CLASSES is 80, .*; set it to 3"):
-        with_training_classes(cfg)
+        with_training_data(cfg)
     cfg.MODEL.RETINANET.NUM_CLASSES = 3
-    assert with_training_classes(cfg).MODEL.CLASS_NAMES == NAMES
+    assert with_training_data(cfg).MODEL.CLASS_NAMES == NAMES
 
 
 def test_a_class_for_parents_has_no_name(tmp_path):
     path = write(tmp_path, dict(enumerate(NAMES)))
     cfg = config([path], count=4)
     cfg.MODEL.ROI_HEADS.PARENT_CLASS = 3
-    assert with_training_classes(cfg).MODEL.CLASS_NAMES == NAMES
+    assert with_training_data(cfg).MODEL.CLASS_NAMES == NAMES
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_class_for_parents_has_no_name(tmp_path):
 def test_names_that_contradict_the_model_are_refused(tmp_path, names, colors, message):
     path = write(tmp_path, dict(enumerate(NAMES)))
     with pytest.raises(ConfigError, match=message):
-        with_training_classes(config([path], CLASS_NAMES=names, CLASS_COLORS=colors))
+        with_training_data(config([path], CLASS_NAMES=names, CLASS_COLORS=colors))
 
 
 def test_data_of_another_loader_are_matched_too():

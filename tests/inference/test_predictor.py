@@ -158,16 +158,19 @@ def test_pictures_are_read_as_people_see_them(tmp_path):
     # 16 bits: 65535 is white, 32896 = 128 · 257.
     gray = np.array([[0, 32896, 65535]], np.uint16)
     Image.fromarray(gray).save(tmp_path / "deep.png")
-    assert read_image(tmp_path / "deep.png")[0].tolist() == [[0] * 3, [128] * 3, [255] * 3]
+    with pytest.raises(InputError, match="16 bits a sample .*INPUT.DEPTH"):
+        read_image(tmp_path / "deep.png")
+    deep = read_image(tmp_path / "deep.png", depth="bits")
+    assert deep[0].tolist() == [[0] * 3, [128] * 3, [255] * 3]
     # Dark pictures stay dark.
     Image.fromarray(np.array([[0, 257]], np.uint16)).save(tmp_path / "dark.png")
-    assert read_image(tmp_path / "dark.png")[0].tolist() == [[0] * 3, [1] * 3]
+    assert read_image(tmp_path / "dark.png", depth="bits")[0].tolist() == [[0] * 3, [1] * 3]
     Image.new("RGBA", (3, 2), (1, 2, 3, 0)).save(tmp_path / "clear.png")
     assert read_image(tmp_path / "clear.png").tolist() == [[[3, 2, 1]] * 3] * 2
     Image.new("L", (3, 2), 7).save(tmp_path / "grey.png")
     assert read_image(tmp_path / "grey.png").shape == (2, 3, 3)
     Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)).save(tmp_path / "f.tif")
-    assert read_image(tmp_path / "f.tif")[0, :, 0].tolist() == [0, 128, 255]
+    assert read_image(tmp_path / "f.tif", depth="auto")[0, :, 0].tolist() == [0, 128, 255]
 
 
 def test_pictures_that_are_none(tmp_path):

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from msnet_d2.data import ISBDADatasetMapper, find_issues, load_isbda_json
-from msnet_d2.data.loading.frame_sources import FrameFiles
+from msnet_d2.data.loading.frame_sources import find_frame_sources
 from msnet_d2.errors import DatasetError, InputError
 from msnet_d2.inference.images import read_image
 
@@ -59,11 +59,13 @@ def write_json(folder, content):
 
 
 READERS = {
-    "predict": lambda path, cfg: read_image(path),
+    "predict": lambda path, cfg: read_image(path, depth=cfg.INPUT.DEPTH),
     "mapper": lambda path, cfg: ISBDADatasetMapper(cfg, is_train=False)(
         {"file_name": str(path), "image_id": 1}
     ),
-    "frames of triplets": lambda path, cfg: FrameFiles("x", [path], 30.0).read([0]),
+    "frames of triplets": lambda path, cfg: find_frame_sources(
+        [str(path.parent)], 30.0, cfg.INPUT.DEPTH
+    )[0].read([0]),
 }
 
 
@@ -209,21 +211,29 @@ def encoded(array, suffix=".png"):
 
 
 def test_sixteen_bits_and_exif_come_out_right_everywhere(tmp_path, tiny_cfg):
-    """Scaled (or refused by the mapper), and turned with their boxes, whoever reads."""
+    """Refused or scaled, and turned with their boxes, whoever reads."""
     gray = np.linspace(0, 65535, 8000, dtype=np.uint16).reshape(80, 100)
-    deep = tmp_path / "deep.png"
+    deep = tmp_path / "deep" / "deep.png"
+    deep.parent.mkdir()
     deep.write_bytes(encoded(gray))
     wanted = np.repeat(np.rint(gray / 257).astype(np.uint8)[:, :, None], 3, axis=2)
-    for name in ("predict", "frames of triplets"):
-        image = READERS[name](deep, tiny_cfg)
+    for reader in READERS.values():
+        with pytest.raises((InputError, DatasetError), match="16 bits a sample .*INPUT.DEPTH"):
+            reader(deep, tiny_cfg)
+    tiny_cfg.INPUT.DEPTH = "bits"
+    tiny_cfg.INPUT.MIN_SIZE_TEST = 0  # no resizing
+    for name, reader in READERS.items():
+        image = reader(deep, tiny_cfg)
+        if name == "mapper":
+            assert image["file_name"] == str(deep)
+            image = image["image"].permute(1, 2, 0).numpy()
         image = image[0] if isinstance(image, list) else image
         assert np.abs(image.astype(int) - wanted).max() <= 1, name
-    with pytest.raises(DatasetError, match="more than 8 bits"):
-        READERS["mapper"](deep, tiny_cfg)
 
     picture = np.arange(80 * 100 * 3, dtype=np.uint32).reshape(80, 100, 3) % 251
     picture = picture.astype(np.uint8)
-    turned = tmp_path / "turned.png"
+    turned = tmp_path / "turned" / "turned.png"
+    turned.parent.mkdir()
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by 90 degrees
     buffer = io.BytesIO()

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from PIL import Image
+
 from msnet_d2.data.isbda.issues import Issue
 from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, decodes_strictly, open_image
+from msnet_d2.utils.image_layout import Layout, layout_of, read_deep, scale_to_8_bits, too_deep
 
-__all__ = ["check_image", "find_image_issues", "unsupported_mode"]
+__all__ = ["check_image", "find_image_issues"]
 
 _EXIF_ORIENTATION = 0x0112
-# Modes that Pillow turns into 8 bits by cutting off what is above 255: the picture turns white.
-_DEEP_MODES = ("I", "F")
 
 
 def find_image_issues(
@@ -24,6 +25,7 @@ def find_image_issues(
     workers: int | None = None,
     progress: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    depth: str = "refuse",
 ) -> list[Issue]:
     """Decode the images of dataset dicts, in parallel.
 
@@ -33,6 +35,7 @@ def find_image_issues(
             holding Python's lock.
         progress: show a progress bar on standard error.
         limits: larger images count as unreadable, as they do in training.
+        depth: ``INPUT.DEPTH`` of that training.
 
     Returns:
         The issues, in the order of the records.
@@ -45,20 +48,23 @@ def find_image_issues(
     # What Pillow warns of is either harmless or found below. The filter is one for all threads.
     with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
         warnings.simplefilter("ignore")
-        results = pool.map(partial(check_image, limits=limits), todo)
+        results = pool.map(partial(check_image, limits=limits, depth=depth), todo)
         bar = tqdm(
             results, "opening images", len(todo), unit="image", disable=not (progress and todo)
         )
         return [issue for issues in bar for issue in issues]
 
 
-def check_image(record: dict, limits: Limits = DEFAULT_LIMITS) -> list[Issue]:
+def check_image(
+    record: dict, limits: Limits = DEFAULT_LIMITS, depth: str = "refuse"
+) -> list[Issue]:
     """Find the issues of one image by reading all of it.
 
     Args:
         record: dataset dict with ``file_name``, ``image_id``, ``height`` and ``width``; the last
             two may be None: unknown.
         limits: what it may have at most.
+        depth: ``INPUT.DEPTH``.
 
     Returns:
         The issues; an empty list if it is as it should be.
@@ -78,19 +84,16 @@ def check_image(record: dict, limits: Limits = DEFAULT_LIMITS) -> list[Issue]:
         return issues
     try:
         with open_image(path, limits) as image:
+            layout = layout_of(image)
+            problem = layout.problem or _depth_problem(image, layout, path, depth)
             image.load()
             turned = image.getexif().get(_EXIF_ORIENTATION, 1)
     # Decoders meet damaged files with almost any exception (SyntaxError, struct.error, KeyError …).
     except Exception as error:
         report("fatal", "unreadable-image", f"{path} cannot be decoded: {error}")
         return issues
-    if unsupported_mode(image.mode):
-        report(
-            "fatal",
-            "image-depth",
-            f"{path} has more than 8 bits a pixel (Pillow's mode {image.mode!r}), which would be "
-            "cut off, not scaled; convert it to 8 bits",
-        )
+    if problem:
+        report("fatal", "image-depth", f"{path}: {problem}")
     width, height = image.size if turned not in (5, 6, 7, 8) else image.size[::-1]
     wanted = (record["width"], record["height"])
     if None not in wanted and (width, height) != wanted:
@@ -116,6 +119,14 @@ def check_image(record: dict, limits: Limits = DEFAULT_LIMITS) -> list[Issue]:
     return issues
 
 
-def unsupported_mode(mode: str) -> bool:
-    """Whether reading an image of this Pillow mode as 8 bits spoils it."""
-    return mode.startswith(_DEEP_MODES)
+def _depth_problem(image: Image.Image, layout: Layout, path: str, depth: str) -> str | None:
+    """Why an opened image cannot be scaled to 8 bits; None: it can, or need not."""
+    if not layout.is_deep:
+        return None
+    if depth == "refuse":
+        return too_deep(layout)
+    try:
+        scale_to_8_bits(read_deep(image, layout, path), layout, depth)
+    except ValueError as error:
+        return str(error)
+    return None

@@ -10,11 +10,12 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, PolygonMasks
 
-from msnet_d2.data.isbda.image_checks import unsupported_mode
 from msnet_d2.data.loading.parents_as_class import add_parents_as_class
 from msnet_d2.data.loading.resizing import with_quick_resizing
+from msnet_d2.data.loading.scaled_images import scaled_path
 from msnet_d2.errors import ConfigError, DatasetError, DependencyError, MSNetError
-from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, open_image
+from msnet_d2.utils.image_io import DEFAULT_LIMITS, Limits, keep_stored_colors, open_image
+from msnet_d2.utils.image_layout import checked_depth, layout_of, too_deep
 
 __all__ = ["ISBDADatasetMapper"]
 
@@ -38,6 +39,7 @@ class ISBDADatasetMapper(DatasetMapper):
         *,
         parent_class: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        depth: str = "refuse",
         **arguments,
     ):
         """Make a mapper.
@@ -47,10 +49,13 @@ class ISBDADatasetMapper(DatasetMapper):
             parent_class: class that the parents become objects of, see
                 :func:`.parents_as_class.add_parents_as_class`; None: they do not.
             limits: larger images are refused before they are decoded.
+            depth: what becomes of images of more than 8 bits, see
+                :func:`~msnet_d2.utils.image_layout.scale_to_8_bits`.
             arguments: those of Detectron2's ``DatasetMapper``.
         """
         super().__init__(is_train, **arguments)
         self.limits = limits
+        self.depth = depth
         self.parent_class = parent_class
 
     @classmethod
@@ -59,6 +64,7 @@ class ISBDADatasetMapper(DatasetMapper):
         arguments = super().from_config(cfg, is_train)
         if cfg.MODEL.ROI_HEADS.PARENT_CLASS >= 0:
             arguments["parent_class"] = cfg.MODEL.ROI_HEADS.PARENT_CLASS
+        arguments["depth"] = checked_depth(cfg)
         arguments["limits"] = Limits(cfg.INPUT.MAX_PIXELS, cfg.INPUT.MAX_BYTES)
         jitter = cfg.INPUT.COLOR_JITTER
         if not 0 <= jitter < 1:
@@ -81,7 +87,9 @@ class ISBDADatasetMapper(DatasetMapper):
         """
         path = dataset_dict["file_name"]
         try:
-            self._look_at(path)
+            if not self._reads_as_it_is(path):
+                scaled = {**dataset_dict, "file_name": scaled_path(path, self.depth)}
+                return {**super().__call__(scaled), "file_name": path}
             return super().__call__(dataset_dict)
         # SyntaxError is what Pillow raises for damaged PNG files.
         except (OSError, SyntaxError, SizeMismatchError, MemoryError) as error:
@@ -91,23 +99,26 @@ class ISBDADatasetMapper(DatasetMapper):
                 f"the image {path} cannot be used: {error}; `msnet check` finds all such images"
             ) from error
 
-    def _look_at(self, path: str) -> None:
-        """Read the header; of a PNG the check sums too, because Detectron2 swallows the error on
+    def _reads_as_it_is(self, path: str) -> bool:
+        """Whether Detectron2 reads a picture as it is meant; otherwise it is scaled first.
+
+        The header is read, and of a PNG the check sums too: Detectron2 swallows the error on
         decoding and goes on with half a picture.
         """
         try:
             with open_image(path, self.limits) as image:
-                mode = image.mode
+                layout = layout_of(image)
+                if layout.problem:
+                    raise ValueError(layout.problem)
+                if layout.is_deep and self.depth == "refuse":
+                    raise ValueError(too_deep(layout))
+                divided = keep_stored_colors(image)
                 image.verify()
         except ValueError as error:
             raise DatasetError(
                 f"the image {path} cannot be used: {error}; `msnet check` finds all such images"
             ) from error
-        if unsupported_mode(mode):
-            raise DatasetError(
-                f"the image {path} has more than 8 bits a pixel (Pillow's mode {mode!r}); "
-                "convert it to 8 bits"
-            )
+        return not (layout.is_deep or divided)
 
     def _transform_annotations(self, dataset_dict: dict, transforms, image_shape) -> None:
         if self.parent_class is not None:

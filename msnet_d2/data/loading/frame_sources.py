@@ -63,7 +63,13 @@ class FrameSource:
 
 
 class FrameFiles(FrameSource):
-    """A video that is there as picture files."""
+    """A video that is there as picture files.
+
+    Attributes:
+        files: paths, in the order of the video.
+        depth: what becomes of more than 8 bits a sample, see
+            :func:`msnet_d2.utils.image_io.read_bgr`.
+    """
 
     def __init__(
         self, name: str, files: Sequence[str | Path], fps: float, numbers: np.ndarray | None = None
@@ -78,6 +84,7 @@ class FrameFiles(FrameSource):
         """
         super().__init__(name, fps, np.arange(len(files)) if numbers is None else numbers)
         self.files = [str(file) for file in files]
+        self.depth = "refuse"
 
     def read(self, positions: Sequence[int]) -> list[np.ndarray]:
         """Load the files, see :meth:`FrameSource.read`.
@@ -88,7 +95,7 @@ class FrameFiles(FrameSource):
         frames = []
         for position in positions:
             try:
-                frames.append(read_bgr(self.files[position]))
+                frames.append(read_bgr(self.files[position], depth=self.depth))
             except (OSError, SyntaxError, ValueError, MemoryError) as error:
                 raise DatasetError(
                     f"{self.files[position]} cannot be read as a picture: {error}"
@@ -190,7 +197,9 @@ class VideoFile(FrameSource):
         return None, None
 
 
-def find_frame_sources(specs: Sequence[str], frame_rate: float = 30.0) -> list[FrameSource]:
+def find_frame_sources(
+    specs: Sequence[str], frame_rate: float = 30.0, depth: str = "refuse"
+) -> list[FrameSource]:
     """Open what DATASETS.SRN_VIDEOS names.
 
     Args:
@@ -199,6 +208,7 @@ def find_frame_sources(specs: Sequence[str], frame_rate: float = 30.0) -> list[F
             ``videos`` folder these are (as ``msnet synth`` writes); a folder of folders of frames;
             or a data set as everywhere in this project, whose images are grouped by ``video_id``.
         frame_rate: frames a second of folders of frames, and of data sets that do not say.
+        depth: ``INPUT.DEPTH``, for pictures.
 
     Returns:
         the sources, in the order of ``specs`` and by name in folders.
@@ -215,6 +225,9 @@ def find_frame_sources(specs: Sequence[str], frame_rate: float = 30.0) -> list[F
     sources: list[FrameSource] = []
     for spec in specs:
         sources += _find(str(spec), frame_rate)
+    for source in sources:
+        if isinstance(source, FrameFiles):
+            source.depth = depth
     return sources
 
 

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from msnet_d2.data.loading.frame_sources import FrameSource, find_frame_sources
 from msnet_d2.data.loading.training_loader import TrainingLoader
 from msnet_d2.errors import ConfigError, DatasetError
+from msnet_d2.utils.image_layout import checked_depth
 
 __all__ = [
     "Triplet",
@@ -121,7 +122,9 @@ class TripletDataset(Dataset):
         inference."""
         srn = cfg.MODEL.SRN
         return {
-            "sources": find_frame_sources(cfg.DATASETS.SRN_VIDEOS, cfg.DATASETS.SRN_FRAME_RATE),
+            "sources": find_frame_sources(
+                cfg.DATASETS.SRN_VIDEOS, cfg.DATASETS.SRN_FRAME_RATE, checked_depth(cfg)
+            ),
             "num_pairs": srn.NUM_PAIRS,
             "num_negatives": srn.NUM_NEGATIVES,
             "seed": max(
