@@ -17,9 +17,10 @@ from msnet_benchmark.contestants import InferenceSide, make_pictures
 from msnet_d2.config import load_config
 from msnet_d2.inference.acceleration import Acceleration
 
+REFINED = ("MODEL.META_ARCHITECTURE", "RefinedDetector", "MODEL.SRN.DETECTOR", "MSNet")
 STOCK = ("mask_rcnn_D_R50_FPN.yaml", ())
 MSNET = ("msnet_srn_R50_FPN.yaml", ())
-LIGHT = ("msnet_light_R50_FPN.yaml", ("MODEL.SRN.ENABLED", "True"))
+LIGHT = ("msnet_light_R50_FPN.yaml", REFINED)
 WAYS = {
     "stock Mask R-CNN": (STOCK, None),
     "MSNet with refinement": (MSNET, None),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from msnet_d2.evaluation import ISBDAEvaluator
     from msnet_d2.inference import Predictor
     from msnet_d2.modeling import HierarchicalRPN, MSNet
-    from msnet_d2.score_refinement import RefinedModel, ScoreRefiner
+    from msnet_d2.score_refinement import RefinedDetector, ScoreRefiner
 
 __version__ = "0.1.0"
 
@@ -28,7 +28,7 @@ __all__ = [
     "ISBDAEvaluator",
     "MSNet",
     "Predictor",
-    "RefinedModel",
+    "RefinedDetector",
     "ScoreRefiner",
     "__version__",
     "add_msnet_config",
@@ -50,7 +50,7 @@ _EXPORTS = {
     "Predictor": "msnet_d2.inference",
     "HierarchicalRPN": "msnet_d2.modeling",
     "MSNet": "msnet_d2.modeling",
-    "RefinedModel": "msnet_d2.score_refinement",
+    "RefinedDetector": "msnet_d2.score_refinement",
     "ScoreRefiner": "msnet_d2.score_refinement",
 }
 # Names that this package exported before 0.2, and where they are now.
@@ -68,11 +68,8 @@ _MOVED = {
     "ParentClassRCNN": "msnet_d2.modeling",
     "anchor_sampling_scores": "msnet_d2.modeling",
     "build_timm_fpn_backbone": "msnet_d2.modeling",
-    "RefinableRCNN": "msnet_d2.score_refinement",
     "ScoreRefinementNetwork": "msnet_d2.score_refinement",
-    "load_srn": "msnet_d2.score_refinement",
     "multi_scale_consistency_loss": "msnet_d2.score_refinement",
-    "refine_scores": "msnet_d2.score_refinement",
     "spatial_similarity": "msnet_d2.score_refinement",
     "draw_ground_truth": "msnet_d2.visualization",
     "draw_instances": "msnet_d2.visualization",

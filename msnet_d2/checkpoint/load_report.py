@@ -143,7 +143,7 @@ def compare(
             if report.backbone_only and not name.startswith(trunk):
                 note(True, name, "missing", "not part of a backbone; starts at random")
             elif name.startswith(_SRN):
-                note(True, name, "missing", "score refinement is untrained; starts at random")
+                note(True, name, "missing", "the embedding is untrained; starts at random")
             elif name.startswith(PARENT_ROI_HEADS) and no_parent_roi_heads:
                 note(True, name, "missing", "parents had no second stage; starts at random")
             else:
@@ -164,7 +164,7 @@ def compare(
         if report.backbone_only:
             note(True, name, "unused", "no part of this model's backbone")
         elif name.startswith(_SRN):
-            note(True, name, "unused", "score refinement is off (MODEL.SRN.ENABLED)")
+            note(True, name, "unused", "this model refines no scores (RefinedDetector)")
         elif name.startswith(PARENT_HEAD) and not has_parents:
             note(True, name, "unused", "this model has no parent RPN")
         elif name.startswith(PARENT_ROI_HEADS) and not has_parent_roi_heads:

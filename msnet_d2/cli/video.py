@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--neighbor",
         "--neighbour",
         choices=("previous", "next", "both", "off"),
-        help="the frames that refine scores (default: MODEL.SRN.NEIGHBOUR)",
+        help="the frames that refine scores (default: the config's)",
     )
     add_options(parser, "--batch-size", "--stride", "--no-progress")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end after N frames")

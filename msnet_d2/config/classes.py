@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode
 
+from msnet_d2.config.refinement import detector_name
 from msnet_d2.errors import ConfigError
 
 __all__ = [
@@ -19,13 +20,13 @@ __all__ = [
 def num_classes_key(cfg: CfgNode) -> str:
     """Key of the number of classes, such as ``MODEL.RETINANET.NUM_CLASSES``.
 
-    It is the one below the meta-architecture's own keys if there is one, else that of the ROI
+    It is the one below the detector's own keys if there is one, else that of the ROI
     heads, as in Detectron2 and the projects of this repository.
     """
-    own = cfg.MODEL.get(cfg.MODEL.META_ARCHITECTURE.upper())
-    section = "ROI_HEADS"
-    if isinstance(own, CfgNode) and "NUM_CLASSES" in own:
-        section = cfg.MODEL.META_ARCHITECTURE.upper()
+    section = detector_name(cfg).upper()
+    own = cfg.MODEL.get(section)
+    if not (isinstance(own, CfgNode) and "NUM_CLASSES" in own):
+        section = "ROI_HEADS"
     return f"MODEL.{section}.NUM_CLASSES"
 
 

@@ -62,23 +62,29 @@ def _add_hrpn_config(cfg: CN) -> None:
 
 
 def _add_srn_config(cfg: CN) -> None:
-    # Score Refinement Network (paper, sections 4.3 and 4.4).
+    # Score Refinement Network (paper, sections 4.3 and 4.4): MODEL.META_ARCHITECTURE
+    # "RefinedDetector".
     cfg.MODEL.SRN = CN()
-    cfg.MODEL.SRN.ENABLED = False
-    # Feature maps that are embedded; f is shared by all of them. Paper: p2..p5.
-    cfg.MODEL.SRN.IN_FEATURES = ["p2", "p3", "p4", "p5"]
-    # Widths of f's fully connected layers over channels (1x1 convolutions, ReLU after each). Paper:
-    # 3 x 1024.
+    # The detector whose scores are refined: a registered meta-architecture with a backbone, such as
+    # MSNet, GeneralizedRCNN, RetinaNet.
+    cfg.MODEL.SRN.DETECTOR = "GeneralizedRCNN"
+    # Feature maps that are embedded, finest first. Empty: all of stride 32 at most, which are the
+    # paper's p2..p5 of its pyramid.
+    cfg.MODEL.SRN.IN_FEATURES = []
+    # Widths of the fully connected layers over channels (ReLU after each), shared by all maps.
+    # Paper: 3 x 1024. Empty: the embedding are the features themselves, and needs no training.
     cfg.MODEL.SRN.FC_DIMS = [1024, 1024, 1024]
-    # Train f alone on the features of a fixed detector (paper), or False: jointly, L_mcl added to
-    # the other losses.
+    # Cells per side of an embedded detection (RoIAlign). Authors' code: 7.
+    cfg.MODEL.SRN.POOLER_RESOLUTION = 7
+    # Train the embedding alone on the features of a fixed detector (paper), or False: jointly,
+    # L_mcl added to the other losses.
     cfg.MODEL.SRN.FREEZE_DETECTOR = True
     # Margin m of the multi-scale consistency loss, and its weight in joint training. Authors' code:
     # 1.
     cfg.MODEL.SRN.MARGIN = 1.0
     cfg.MODEL.SRN.LOSS_WEIGHT = 1.0
     # Triplets: pairs over all videos, negatives per pair, and how many of these (the hardest) are
-    # optimised. Paper: 1000, 5, 1.
+    # optimized. Paper: 1000, 5, 1.
     cfg.MODEL.SRN.NUM_PAIRS = 1000
     cfg.MODEL.SRN.NUM_NEGATIVES = 5
     cfg.MODEL.SRN.HARDEST_K = 1
@@ -86,37 +92,44 @@ def _add_srn_config(cfg: CN) -> None:
     # triplet; 0: whole frames.
     cfg.MODEL.SRN.PATCH_SIZE = 0
     # Cut the positive's patch where it looks most like the anchor's, not at the same place: the
-    # camera moves, and f is to learn what one piece of ground looks like. Beyond the paper.
-    cfg.MODEL.SRN.ALIGN_PATCHES = False
-    # Detections with a score in [C0, C1] are refined. Paper: 0.2 to 0.7.
-    cfg.MODEL.SRN.SCORE_RANGE = (0.2, 0.7)
-    # Cells per side of an embedded detection (RoIAlign). Authors' code: 7.
-    cfg.MODEL.SRN.POOLER_RESOLUTION = 7
-    # The adjacent frame: "previous" (online), "next" or "both" (the better match; one frame of
-    # delay).
-    cfg.MODEL.SRN.NEIGHBOUR = "previous"
-    # Frames further apart than this, by their number in the video, are not adjacent.
-    cfg.MODEL.SRN.MAX_GAP = 30
-    # Frames that differ more than this are of different shots and not adjacent: 1 minus the
-    # correlation of thumbnails at the best shift, see modeling/cuts.py. Flights of one frame a
-    # second or less need 0: cuts are not looked for. Beyond the paper.
-    cfg.MODEL.SRN.CUT_THRESHOLD = 0.7
-    # Give detections a track_id, a hint which of a video's detections are one object. Beyond the
+    # camera moves, and the embedding is to learn what one piece of ground looks like. Beyond the
     # paper.
-    cfg.MODEL.SRN.TRACK = True
-    # Beyond the paper, off by default: match only detections of one class; ignore matches less
-    # similar than this; match two detections only if each is the other's best match; let a match in
-    # the previous frame count with its refined score, so that scores become running means along
-    # tracks.
-    cfg.MODEL.SRN.SAME_CLASS = False
-    cfg.MODEL.SRN.MIN_SIMILARITY = -1.0
-    cfg.MODEL.SRN.MUTUAL = False
-    cfg.MODEL.SRN.CARRY = False
+    cfg.MODEL.SRN.ALIGN_PATCHES = False
     # What triplets are drawn from: video files, folders of a video's frames, folders of these, data
     # sets.
     cfg.DATASETS.SRN_VIDEOS = ()
     # Frames a second of folders of frames (a video file knows its own).
     cfg.DATASETS.SRN_FRAME_RATE = 30.0
+    _add_score_refinement_config(cfg)
+
+
+def _add_score_refinement_config(cfg: CN) -> None:
+    # How the scores of a RefinedDetector are refined over the frames of a video.
+    cfg.TEST.SCORE_REFINEMENT = CN()
+    # False: its scores stay as the detector gives them.
+    cfg.TEST.SCORE_REFINEMENT.ENABLED = True
+    # The adjacent frame: "previous" (online), "next" or "both" (the better match; one frame of
+    # delay).
+    cfg.TEST.SCORE_REFINEMENT.NEIGHBORS = "previous"
+    # Detections with a score in [C0, C1] are refined. Paper: 0.2 to 0.7.
+    cfg.TEST.SCORE_REFINEMENT.SCORE_RANGE = (0.2, 0.7)
+    # Frames further apart than this, by their number in the video, are not adjacent.
+    cfg.TEST.SCORE_REFINEMENT.MAX_FRAME_GAP = 30
+    # Frames that differ more than this are of different shots and not adjacent: 1 minus the
+    # correlation of thumbnails at the best shift, see score_refinement/shots.py. Flights of one
+    # frame a second or less need 0: shot changes are not looked for. Beyond the paper.
+    cfg.TEST.SCORE_REFINEMENT.SHOT_CHANGE_THRESH = 0.7
+    # Give detections a track_id, a hint which of a video's detections are one object. Beyond the
+    # paper.
+    cfg.TEST.SCORE_REFINEMENT.TRACK = True
+    # Beyond the paper, off by default. Match only detections of one class; ignore matches less
+    # similar than this; match two detections only if each is the other's best match.
+    cfg.TEST.SCORE_REFINEMENT.SAME_CLASS = False
+    cfg.TEST.SCORE_REFINEMENT.MIN_SIMILARITY = -1.0
+    cfg.TEST.SCORE_REFINEMENT.MUTUAL_NN = False
+    # Let a match in the previous frame count with its refined score, so that scores become running
+    # means along tracks.
+    cfg.TEST.SCORE_REFINEMENT.RUNNING_MEAN = False
 
 
 def _add_backbone_config(cfg: CN) -> None:

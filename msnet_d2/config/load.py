@@ -13,7 +13,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from msnet_d2.config.defaults import add_msnet_config
 from msnet_d2.config.ranges import check_ranges
-from msnet_d2.config.renamed_keys import rename_in_opts
+from msnet_d2.config.renamed_keys import accept_srn_switch, apply_srn_switch, rename_in_opts
 from msnet_d2.config.yaml_files import (
     explain_config_error,
     keys_of,
@@ -56,6 +56,7 @@ def get_msnet_cfg(config_file: str | Path | None = None, opts: Sequence[Any] = (
     add_msnet_config(cfg)
     for installed in installed_projects():
         _add_project_config(cfg, installed)
+    accept_srn_switch(cfg)
     if config_file is not None:
         # Not cfg.merge_from_file, which runs Python code that a file may hold.
         merge_config_file(cfg, find_config(config_file))
@@ -68,6 +69,7 @@ def get_msnet_cfg(config_file: str | Path | None = None, opts: Sequence[Any] = (
         cfg.merge_from_list(_with_tuples(cfg, opts))
     except Exception as error:  # yacs raises several kinds
         raise ConfigError(explain_config_error(error, cfg)) from error
+    apply_srn_switch(cfg)
     return cfg
 
 

@@ -12,9 +12,18 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from detectron2.config import CfgNode
+
 from msnet_d2.errors import ConfigError
 
-__all__ = ["RENAMED_KEYS", "RENAMED_VALUES", "rename_in_file", "rename_in_opts"]
+__all__ = [
+    "RENAMED_KEYS",
+    "RENAMED_VALUES",
+    "accept_srn_switch",
+    "apply_srn_switch",
+    "rename_in_file",
+    "rename_in_opts",
+]
 
 # Old key -> new key; projects add theirs when they add their keys. Several new keys: the old value
 # is a tuple with one item for each.
@@ -25,9 +34,21 @@ RENAMED_KEYS: dict[str, str | tuple[str, ...]] = {
         "MODEL.HRPN.PARENT_TOPK_TEST",
     ),
     "MODEL.HRPN.LOSS_WEIGHT": "MODEL.HRPN.PARENT_LOSS_WEIGHT",
+    "MODEL.SRN.SCORE_RANGE": "TEST.SCORE_REFINEMENT.SCORE_RANGE",
+    "MODEL.SRN.NEIGHBOUR": "TEST.SCORE_REFINEMENT.NEIGHBORS",
+    "MODEL.SRN.MAX_GAP": "TEST.SCORE_REFINEMENT.MAX_FRAME_GAP",
+    "MODEL.SRN.CUT_THRESHOLD": "TEST.SCORE_REFINEMENT.SHOT_CHANGE_THRESH",
+    "MODEL.SRN.TRACK": "TEST.SCORE_REFINEMENT.TRACK",
+    "MODEL.SRN.SAME_CLASS": "TEST.SCORE_REFINEMENT.SAME_CLASS",
+    "MODEL.SRN.MIN_SIMILARITY": "TEST.SCORE_REFINEMENT.MIN_SIMILARITY",
+    "MODEL.SRN.MUTUAL": "TEST.SCORE_REFINEMENT.MUTUAL_NN",
+    "MODEL.SRN.CARRY": "TEST.SCORE_REFINEMENT.RUNNING_MEAN",
 }
 # Key (its new name) -> old value -> new value.
-RENAMED_VALUES: dict[str, dict[Any, Any]] = {"MODEL.HRPN.METRIC": {"ii": "ioa"}}
+RENAMED_VALUES: dict[str, dict[Any, Any]] = {
+    "MODEL.HRPN.METRIC": {"ii": "ioa"},
+    "MODEL.META_ARCHITECTURE": {"RefinableRCNN": "GeneralizedRCNN"},
+}
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +86,33 @@ def rename_in_file(content: dict) -> dict:
             ((_, value),) = _renamed(key, _without(content, path)[1])
             content = _with(content, path, value)
     return content
+
+
+def accept_srn_switch(cfg: CfgNode) -> None:
+    """Let files and overrides set MODEL.SRN.ENABLED; it is None until they do."""
+    cfg.MODEL.SRN.ENABLED = None
+
+
+def apply_srn_switch(cfg: CfgNode) -> None:
+    """Take MODEL.SRN.ENABLED away, and do what it says.
+
+    It switched on score refinement in the detector that MODEL.META_ARCHITECTURE names. Now a
+    RefinedDetector holds the detector of MODEL.SRN.DETECTOR.
+    """
+    model, enabled = cfg.MODEL, cfg.MODEL.SRN.pop("ENABLED")
+    if enabled is None:
+        return
+    refined = model.META_ARCHITECTURE == "RefinedDetector"
+    if enabled and not refined:
+        model.SRN.DETECTOR = model.META_ARCHITECTURE
+        model.META_ARCHITECTURE = "RefinedDetector"
+    elif refined and not enabled:
+        model.META_ARCHITECTURE = model.SRN.DETECTOR
+    detector = f" with MODEL.SRN.DETECTOR {model.SRN.DETECTOR}" if enabled else ""
+    _warn_once(
+        f"The config key MODEL.SRN.ENABLED ({enabled}) is now MODEL.META_ARCHITECTURE "
+        f"{model.META_ARCHITECTURE}{detector}"
+    )
 
 
 def _renamed(key: Any, value: Any) -> Iterator[tuple[Any, Any]]:

@@ -22,6 +22,7 @@ from torch import nn
 from msnet_d2.checkpoint import checkpoint_to_resume
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
 from msnet_d2.checkpoint.classes import ModelClasses, with_classes_of_weights
+from msnet_d2.config.refinement import detector_name, trains_embedding_alone
 from msnet_d2.data.class_names import with_matched_datasets, with_training_data
 from msnet_d2.data.loading.build import build_test_loader, build_train_loader
 from msnet_d2.engine.hooks import FiniteWeights, SeededSteps, check_gradients
@@ -32,7 +33,8 @@ from msnet_d2.errors import ConfigError, MSNetError, TrainingError
 from msnet_d2.evaluation.build import build_evaluator
 from msnet_d2.evaluation.refining import RefiningEvaluator
 from msnet_d2.modeling.proposal_generator.hierarchical_rpn import HierarchicalRPN
-from msnet_d2.score_refinement.refiner import ScoreRefiner
+from msnet_d2.score_refinement.refined_detector import detector_of
+from msnet_d2.score_refinement.refiner import build_score_refiner
 
 __all__ = ["MSNetTrainer"]
 
@@ -234,9 +236,8 @@ class MSNetTrainer(DefaultTrainer):
         """See :func:`msnet_d2.evaluation.build.build_evaluator`; refining scores if asked."""
         folder = output_folder or _inference_folder(cfg, dataset_name)
         evaluator = build_evaluator(cfg, dataset_name, folder)
-        return (
-            RefiningEvaluator(evaluator, ScoreRefiner(cfg)) if cfg.MODEL.SRN.ENABLED else evaluator
-        )
+        refiner = build_score_refiner(cfg)
+        return evaluator if refiner is None else RefiningEvaluator(evaluator, refiner)
 
     @classmethod
     def test(
@@ -261,7 +262,7 @@ class MSNetTrainer(DefaultTrainer):
             cls.build_evaluator(cfg, name, _inference_folder(cfg, name, "inference_TTA"))
             for name in cfg.DATASETS.TEST
         ]
-        results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
+        results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, detector_of(model)), evaluators)
         return OrderedDict((f"{name}_TTA", value) for name, value in results.items())
 
 
@@ -281,10 +282,15 @@ def _one_line(error: FloatingPointError) -> str:
 
 
 def _check_trainable(cfg: CfgNode) -> None:
-    only_triplets = cfg.MODEL.SRN.ENABLED and cfg.MODEL.SRN.FREEZE_DETECTOR
+    only_triplets = trains_embedding_alone(cfg)
     # A loader of a project may have its own sources.
     if not (cfg.DATASETS.TRAIN or only_triplets or cfg.DATALOADER.TRAIN_LOADER):
         raise ConfigError("DATASETS.TRAIN is empty: name a data set, such as FOLDER:train")
+    if only_triplets and not cfg.MODEL.SRN.FC_DIMS:
+        raise ConfigError(
+            "MODEL.SRN.FC_DIMS is empty: the embedding are the detector's features, and nothing "
+            "has to be trained; use the detector's checkpoint with this config"
+        )
     if only_triplets and not cfg.MODEL.WEIGHTS:
         raise ConfigError(
             "MODEL.WEIGHTS is empty: the score refinement network is trained on the features of a "
@@ -306,9 +312,8 @@ def _check_proposal_generator(cfg: CfgNode, model: nn.Module) -> None:
         isinstance(module, HierarchicalRPN) for module in model.modules()
     ):
         raise ConfigError(
-            f"MODEL.PROPOSAL_GENERATOR.NAME is {name}, but MODEL.META_ARCHITECTURE "
-            f"{cfg.MODEL.META_ARCHITECTURE} has no proposal generator; set it to RPN, or take "
-            "MSNet or GeneralizedRCNN"
+            f"MODEL.PROPOSAL_GENERATOR.NAME is {name}, but {detector_name(cfg)} has no proposal "
+            "generator; set it to RPN, or take MSNet or GeneralizedRCNN"
         )
 
 

@@ -3,7 +3,6 @@
 from msnet_d2.evaluation.build import EVALUATOR_REGISTRY
 from msnet_d2.evaluation.ground_truth import GroundTruth, build_ground_truth, load_ground_truth
 from msnet_d2.evaluation.isbda_evaluation import ISBDAEvaluator
-from msnet_d2.evaluation.match_rate import MatchRate, match_rates
 from msnet_d2.evaluation.protocol import COCO_PROTOCOL, ISBDA_PROTOCOL, Protocol, summarize
 from msnet_d2.evaluation.refining import RefiningEvaluator
 from msnet_d2.evaluation.results import read_parents, read_results
@@ -23,13 +22,11 @@ __all__ = [
     "TASKS",
     "GroundTruth",
     "ISBDAEvaluator",
-    "MatchRate",
     "Protocol",
     "RefiningEvaluator",
     "applicable_tasks",
     "build_ground_truth",
     "load_ground_truth",
-    "match_rates",
     "read_parents",
     "read_results",
     "results_table",

@@ -7,7 +7,6 @@ from typing import Any
 
 from detectron2.evaluation import DatasetEvaluator
 
-from msnet_d2.score_refinement.refinement_frame import FRAME_KEY
 from msnet_d2.score_refinement.refiner import ScoreRefiner
 
 __all__ = ["RefiningEvaluator"]
@@ -17,8 +16,8 @@ class RefiningEvaluator(DatasetEvaluator):
     """Refines the scores of a model's outputs before another evaluator gets them.
 
     The frames of a video have to come in order and on one rank
-    (:class:`msnet_d2.data.loading.samplers.VideoInferenceSampler`). Scores of outputs that carry no
-    features, such as those of test-time augmentation, stay as they are.
+    (:class:`msnet_d2.data.loading.samplers.VideoInferenceSampler`). Scores of instances without
+    embeddings, such as those of test-time augmentation, stay as they are.
     """
 
     def __init__(self, evaluator: DatasetEvaluator, refiner: ScoreRefiner) -> None:
@@ -37,9 +36,9 @@ class RefiningEvaluator(DatasetEvaluator):
         """Refine what can be refined by now, and hand that on."""
         for source, output in zip(inputs, outputs):
             self._waiting.append({key: value for key, value in source.items() if key != "image"})
-            # A frame without features counts as a picture that belongs to no video.
-            video_id = source.get("video_id") if FRAME_KEY in output else None
-            done = self.refiner.push(
+            # A frame without embeddings counts as an image that belongs to no video.
+            video_id = source.get("video_id") if output["instances"].has("embeddings") else None
+            done = self.refiner.update(
                 output, video_id=video_id, frame_index=source.get("frame_index")
             )
             self._hand_on(done)

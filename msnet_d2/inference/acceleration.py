@@ -32,9 +32,9 @@ class Acceleration:
             before it. Equal up to rounding.
         channels_last: keep the channels of a pixel together within backbone and RPN. Equal up to
             rounding.
-        precision: in which backbone, heads and f multiply. "float32"; "bfloat16" or "float16", with
-            scores that differ in the third digit; "auto": bfloat16 where the device computes in it,
-            and float32 elsewhere.
+        precision: in which backbone, heads and embedding multiply. "float32"; "bfloat16" or
+            "float16", with scores that differ in the third digit; "auto": bfloat16 where the device
+            computes in it, and float32 elsewhere.
         quick_resize: resize pictures by
             :class:`~msnet_d2.data.loading.resizing.QuickResizeShortestEdge`;
             some of their values differ by one.
@@ -81,10 +81,11 @@ def computes_bfloat16(device: torch.device) -> bool:
 def accelerate(model: nn.Module, how: Acceleration) -> Acceleration:
     """Change a detector in evaluation mode in place.
 
-    Backbone, RPN heads, box head, mask head and f are changed as far as the model has them under
-    Detectron2's names; what else it has stays, as do the types and layouts of everything that goes
-    from part to part: the maps that RoIAlign reads are contiguous float32. (It takes half as long
-    again to read others.) The changed model cannot be trained, and its state is no checkpoint.
+    Backbone, RPN heads, box head, mask head and the embedding network are changed as far as the
+    model has them under Detectron2's names. What else it has stays, as do the types and layouts of
+    everything that goes from part to part: the maps that RoIAlign reads are contiguous float32. (It
+    takes half as long again to read others.) The changed model cannot be trained, and its state is
+    no checkpoint.
 
     Args:
         model: with its weights, on its device.
@@ -111,8 +112,9 @@ def accelerate(model: nn.Module, how: Acceleration) -> Acceleration:
         _convert(part.module, dtype, channels_last)
         _cast_inputs(part.first, dtype, channels_last)
         _cast_outputs(part.last)
-    if how.compile and getattr(model, "backbone", None) is not None:
-        model.backbone.compile()
+    backbone = getattr(_detector_of(model), "backbone", None)
+    if how.compile and backbone is not None:
+        backbone.compile()
     return how
 
 
@@ -129,7 +131,16 @@ class _Part:
     is_map: bool
 
 
+def _detector_of(model: nn.Module) -> nn.Module:
+    """What a RefinedDetector holds; any other model itself."""
+    return getattr(model, "detector", model)
+
+
 def _parts(model: nn.Module) -> Iterator[_Part]:
+    layers = getattr(getattr(model, "srn", None), "layers", None)
+    if layers:
+        yield _Part(layers, layers[0], layers[-1], is_map=False)
+    model = _detector_of(model)
     generator = getattr(model, "proposal_generator", None)
     parent = getattr(generator, "parent_rpn", None)
     for module in (
@@ -147,9 +158,6 @@ def _parts(model: nn.Module) -> Iterator[_Part]:
             last = module if name == "box_head" else getattr(module, "predictor", None)
             if module is not None and last is not None:
                 yield _Part(module, module, last, is_map=False)
-    layers = getattr(getattr(model, "srn", None), "layers", None)
-    if layers is not None:
-        yield _Part(layers, layers[0], layers[-1], is_map=False)
 
 
 def _convert(part: nn.Module, dtype: torch.dtype, channels_last: bool) -> None:

@@ -31,7 +31,8 @@ def guard_outputs(model: nn.Module) -> None:
     """
     for name, module in model.named_modules():
         if (
-            name == "backbone" or isinstance(module, (StandardRPNHead, FastRCNNOutputLayers))
+            name.rpartition(".")[2] == "backbone"
+            or isinstance(module, (StandardRPNHead, FastRCNNOutputLayers))
         ) and not getattr(module, "_msnet_guarded", False):
             module._msnet_guarded = True
             module.register_forward_hook(_Guard(name))

@@ -1,60 +1,23 @@
-"""Similarity of feature maps and the loss that the Score Refinement Network learns from (paper,
-section 4.3).
+"""Losses that the embedding network learns from, on triplets of frames (paper, section 4.3).
 
-Shape letters: N items, C channels, H × W positions of a map, L levels of a feature pyramid, K
-negatives. Pure functions of tensors; nothing here has parameters or state.
+Shape letters: N items, C channels, H × W positions of a map, L levels of a feature pyramid, K'
+negatives of a triplet, F frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
-__all__ = [
-    "hardest_negatives",
-    "multi_scale_consistency_loss",
-    "normalized_cells",
-    "pairwise_similarity",
-    "spatial_similarity",
-]
+from msnet_d2.score_refinement.network import ScoreRefinementNetwork
+from msnet_d2.score_refinement.similarity import spatial_similarity
 
-# Lengths are at least this, so that the cosine of a zero vector with anything is 0.
-_EPS = 1e-6
-
-
-def spatial_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Mean over all positions of the cosine between two feature maps (paper, equation for Sim).
-
-    The paper writes a sum over positions; the mean keeps the margin of the loss independent of the
-    size of the frame.
-
-    Args:
-        a: (N, C, H, W).
-        b: (N, C, H, W).
-
-    Returns:
-        (N,) in [-1, 1]. A position where either vector is zero counts as 0. Empty (0,) for N = 0;
-        zeros for maps without positions.
-
-    Raises:
-        ValueError: if the shapes differ or are not four-dimensional.
-    """
-    if a.dim() != 4 or a.shape != b.shape:
-        raise ValueError(
-            "spatial_similarity compares two maps (N, C, H, W) of equal shape, but got "
-            f"{tuple(a.shape)} and {tuple(b.shape)}"
-        )
-    # A fifth of the time of normalising the maps, which would copy both.
-    with torch.autocast(a.device.type, enabled=False):
-        a, b = _single(a), _single(b)
-        lengths = [torch.linalg.vector_norm(x, dim=1).clamp(min=_EPS) for x in (a, b)]
-        cosine = (torch.linalg.vecdot(a, b, dim=1) / (lengths[0] * lengths[1])).flatten(1)
-    if cosine.shape[1] == 0:
-        return cosine.new_zeros(len(cosine))
-    return cosine.mean(dim=1)
+__all__ = ["hardest_negatives", "multi_scale_consistency_loss", "triplet_losses"]
 
 
 def multi_scale_consistency_loss(
@@ -67,7 +30,7 @@ def multi_scale_consistency_loss(
     D = 1 − Sim.
 
     Args:
-        anchor: L maps (N, C, H_k, W_k) of the frames X, embedded by f.
+        anchor: L embedded maps (N, C, H_k, W_k) of the frames X.
         positive: the same of frames that show the same (X⁺).
         negative: the same of frames that show something else (X⁻).
         margin: by how much the positive shall be nearer, on the scale of a cosine. Authors' code:
@@ -110,43 +73,92 @@ def hardest_negatives(losses: Tensor, k: int = 1) -> Tensor:
     return torch.sort(losses, descending=True, stable=True).indices[:k]
 
 
-def normalized_cells(embeddings: Tensor) -> Tensor:
-    """Flatten embedded regions so that one dot product is the mean cosine over their cells.
+def triplet_losses(
+    srn: ScoreRefinementNetwork,
+    extract_features: Callable[[Tensor], Mapping[str, Tensor]],
+    triplets: Sequence[Tensor],
+    *,
+    margin: float = 1.0,
+    hardest_k: int = 1,
+    loss_weight: float = 1.0,
+) -> dict[str, Tensor]:
+    """The multi-scale consistency loss of a batch of triplets.
+
+    A triplet's frames go through the backbone together, once. Which negatives are the hardest is
+    found without gradients, one frame at a time: gradients through all of them would take several
+    gigabytes at full size.
 
     Args:
-        embeddings: (N, C, h, w), such as RoIAlign gives.
+        srn: the embedding network.
+        extract_features: the detector's: frames (F, 3, H, W) of values 0 to 255 to feature maps
+            (F, C, H_k', W_k') by name, padded below and at the right.
+        triplets: (2 + K', 3, H, W) each, X, X⁺ and K' negatives; sizes may differ between triplets.
+        margin: of the loss.
+        hardest_k: how many negatives of a triplet are optimised, those of the largest loss.
+        loss_weight: factor of the result.
 
     Returns:
-        (N, C · h · w): each cell's vector over the square root of the number of cells, at length 1
-        (or 0).
-    """
-    cells = max(embeddings.shape[-2] * embeddings.shape[-1], 1)
-    return F.normalize(_single(embeddings), dim=1, eps=_EPS).flatten(1) / cells**0.5
-
-
-def pairwise_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """:func:`spatial_similarity` of every region of one frame with every region of another, by one
-    matrix product.
-
-    Args:
-        a: (N, C, h, w).
-        b: (M, C, h, w).
-
-    Returns:
-        (N, M) in [-1, 1].
+        {"loss_mcl": mean over the batch's triplets and their hardest negatives}.
 
     Raises:
-        ValueError: if the regions differ in shape.
+        ValueError: if there is no triplet, or one without a negative.
     """
-    if a.dim() != 4 or b.dim() != 4 or a.shape[1:] != b.shape[1:]:
+    if not triplets or any(len(frames) < 3 for frames in triplets):
         raise ValueError(
-            "regions (N, C, h, w) and (M, C, h, w) are compared, but got "
-            f"{tuple(a.shape)} and {tuple(b.shape)}"
+            "a triplet is a frame, a positive and one or more negatives, but got "
+            f"{[tuple(frames.shape) for frames in triplets]}"
         )
-    with torch.autocast(a.device.type, enabled=False):
-        return normalized_cells(a) @ normalized_cells(b).T
+    losses, similarities = [], []
+    for frames in triplets:
+        features = _without_padding(extract_features(frames), srn, frames.shape[-2:])
+        hardest = _find_hardest(srn, features, margin, hardest_k)
+        used = torch.cat([hardest.new_tensor([0, 1]), hardest + 2])
+        embedded = list(srn({name: x[used] for name, x in features.items()}).values())
+        k = len(hardest)
+        anchor = [x[:1].expand(k, -1, -1, -1) for x in embedded]
+        positive = [x[1:2].expand(k, -1, -1, -1) for x in embedded]
+        negative = [x[2:] for x in embedded]
+        losses.append(multi_scale_consistency_loss(anchor, positive, negative, margin))
+        similarities.append([_mean_similarity(anchor, x) for x in (positive, negative)])
+    if has_event_storage():
+        storage = get_event_storage()
+        positive, negative = torch.tensor(similarities).mean(dim=0).tolist()
+        storage.put_scalar("srn/similarity_positive", positive)
+        storage.put_scalar("srn/similarity_hardest_negative", negative)
+    return {"loss_mcl": loss_weight * torch.cat(losses).mean()}
 
 
-def _single(x: Tensor) -> Tensor:
-    """At least single precision: in half, the products of a thousand channels may overflow."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+@torch.no_grad()
+def _find_hardest(
+    srn: ScoreRefinementNetwork, features: Mapping[str, Tensor], margin: float, k: int
+) -> Tensor:
+    """(min(k, K'),) numbers of the hardest negatives of a triplet with features (2 + K', C, H_k,
+    W_k)."""
+
+    def embed(i: int) -> list[Tensor]:
+        return list(srn({name: x[i : i + 1] for name, x in features.items()}).values())
+
+    anchor, positive = embed(0), embed(1)
+    count = len(next(iter(features.values()))) - 2
+    if k >= count:
+        return torch.arange(count, device=anchor[0].device)
+    losses = [
+        multi_scale_consistency_loss(anchor, positive, embed(2 + i), margin) for i in range(count)
+    ]
+    return hardest_negatives(torch.cat(losses), k)
+
+
+def _without_padding(
+    features: Mapping[str, Tensor], srn: ScoreRefinementNetwork, size: tuple[int, int]
+) -> dict[str, Tensor]:
+    """The maps of f's levels without the positions that lie wholly in the padding, equal in all
+    frames."""
+    return {
+        name: features[name][..., : math.ceil(size[0] / stride), : math.ceil(size[1] / stride)]
+        for name, stride in zip(srn.in_features, srn.strides)
+    }
+
+
+@torch.no_grad()
+def _mean_similarity(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
+    return float(torch.stack([spatial_similarity(x, y) for x, y in zip(a, b)]).mean())

@@ -1,11 +1,12 @@
-"""The network f of the Score Refinement Network (paper, section 4.3), dense and at boxes only.
+"""The embedding of the Score Refinement Network (paper, section 4.3; f there), dense and at boxes.
 
-Shape letters: B images, C channels of the feature pyramid, D channels of f's output, H × W
+Shape letters: B images, C channels of the feature pyramid, D channels of the embedding, H × W
 positions of a map, N boxes, M feature pixels.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,18 +28,19 @@ from msnet_d2.score_refinement.sparse_roi_align import (
 
 __all__ = ["ScoreRefinementNetwork"]
 
-# Rows of feature pixels that f is evaluated on at once: its widest layer then takes 16 MB in
+# Rows of feature pixels that are embedded at once: its widest layer then takes 16 MB in
 # float32, which the C library keeps for the next chunk. What is larger it gives back and asks for
 # again, page by page.
 _CHUNK = 4096
 
 
 class ScoreRefinementNetwork(nn.Module):
-    """f: fully connected layers over the channels of each position of p2..p5, ReLU after each
-    (paper, section 4.3).
+    """Fully connected layers over the channels of each position of a feature pyramid, ReLU after
+    each (paper, section 4.3).
 
-    One f is shared by all levels. Two regions are compared by the cosine of their f at each
-    position, see :mod:`msnet_d2.score_refinement.losses`.
+    All levels share the layers. Two regions are compared by the cosine of their embeddings at each
+    position, see :mod:`msnet_d2.score_refinement.similarity`. Without layers the embedding are the
+    pyramid's own features, and nothing has to be trained.
     """
 
     @configurable
@@ -57,20 +59,31 @@ class ScoreRefinementNetwork(nn.Module):
             in_features: names of the feature maps, finest first.
             in_channels: C, of all of them.
             strides: of each map, in pixels of the network's input; each twice the one before.
-            fc_dims: width of each layer; the last is D.
-            pooler_resolution: cells per side of an embedded box, unless said otherwise.
+            fc_dims: width of each layer; the last is D. Empty: D = C.
+            pooler_resolution: cells per side of an embedded box.
 
         Raises:
-            ConfigError: if there are no layers or no feature maps.
+            ConfigError: if there are no feature maps, or their strides do not double.
         """
         super().__init__()
-        if not fc_dims or not in_features or len(in_features) != len(strides):
+        if not in_features or len(in_features) != len(strides):
             raise ConfigError(
-                f"f needs layers and feature maps, but MODEL.SRN.FC_DIMS is {list(fc_dims)} and "
-                f"MODEL.SRN.IN_FEATURES {list(in_features)}"
+                f"an embedding needs feature maps with strides, but got {list(in_features)} with "
+                f"{list(strides)}"
+            )
+        if any(b != 2 * a for a, b in itertools.pairwise(strides)):
+            raise ConfigError(
+                f"the strides of the maps of MODEL.SRN.IN_FEATURES are {list(strides)}: each must "
+                "be twice the one before"
             )
         self.in_features = list(in_features)
         self.strides = list(strides)
+        self._pooler = ROIPooler(
+            pooler_resolution,
+            scales=[1 / stride for stride in strides],
+            sampling_ratio=0,
+            pooler_type="ROIAlignV2",
+        )
         self.pooler_resolution = pooler_resolution
         self.layers = nn.ModuleList()
         for width in fc_dims:
@@ -79,9 +92,6 @@ class ScoreRefinementNetwork(nn.Module):
             self.layers.append(layer)
             in_channels = width
         self.out_channels = in_channels
-        self._poolers: dict[
-            int, ROIPooler
-        ] = {}  # they have no parameters, and no place in a checkpoint
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -91,26 +101,28 @@ class ScoreRefinementNetwork(nn.Module):
             ConfigError: if the backbone lacks a feature map, or they differ in channels.
         """
         srn = cfg.MODEL.SRN
-        missing = [name for name in srn.IN_FEATURES if name not in input_shape]
+        names = list(srn.IN_FEATURES) or _fine_maps(input_shape)
+        missing = [name for name in names if name not in input_shape]
         if missing:
             raise ConfigError(
                 f"MODEL.SRN.IN_FEATURES names {missing}, but the backbone has {sorted(input_shape)}"
             )
-        channels = {input_shape[name].channels for name in srn.IN_FEATURES}
+        channels = {input_shape[name].channels for name in names}
         if len(channels) > 1:
             raise ConfigError(
-                f"the maps of MODEL.SRN.IN_FEATURES share f, but have {sorted(channels)} channels"
+                f"the maps {names} share one embedding, but have {sorted(channels)} channels; set "
+                "MODEL.SRN.IN_FEATURES to maps of equal width"
             )
         return {
-            "in_features": srn.IN_FEATURES,
+            "in_features": names,
             "in_channels": channels.pop() if channels else 0,
-            "strides": [input_shape[name].stride for name in srn.IN_FEATURES],
+            "strides": [input_shape[name].stride for name in names],
             "fc_dims": srn.FC_DIMS,
             "pooler_resolution": srn.POOLER_RESOLUTION,
         }
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Evaluate f at every position.
+        """Embed every position.
 
         Args:
             features: maps (B, C, H_k, W_k) by name, those of ``in_features`` among them.
@@ -128,7 +140,7 @@ class ScoreRefinementNetwork(nn.Module):
         return embedded
 
     def embed_pixels(self, rows: Tensor) -> Tensor:
-        """Evaluate f at single positions, many at a time.
+        """Embed single positions, many at a time.
 
         Args:
             rows: (M, C).
@@ -148,16 +160,15 @@ class ScoreRefinementNetwork(nn.Module):
         self,
         features: dict[str, Tensor],
         boxes_per_image: Sequence[Boxes],
-        resolution: int | None = None,
     ) -> Tensor:
-        """RoIAlign of f's dense output at boxes, with f evaluated only where RoIAlign reads.
+        """RoIAlign of the dense embedding at boxes, computed only where RoIAlign reads.
 
         The result is that of pooling :meth:`forward`'s maps (up to the order of summation in a
-        matrix product): f works on each position by itself, so a position's value does not depend
-        on whether others are computed; RoIAlign is a weighted sum over positions, and every
+        matrix product). The layers work on each position by itself, so a position's value does not
+        depend on whether others are computed. RoIAlign is a weighted sum over positions, and every
         position with a weight other than zero is among those computed
         (:func:`pixels_read_by_roi_align`). The others are zero in the map that is pooled and have
-        weight zero. f cannot follow the pooling instead: its ReLU does not commute with a sum.
+        weight zero. The layers cannot follow the pooling instead: ReLU does not commute with a sum.
 
         As in Detectron2's box head a box is pooled from the level that suits its size, with
         ROIAlignV2 (half-pixel aligned) and its adaptive number of samples, ceil(size of a cell) a
@@ -167,10 +178,10 @@ class ScoreRefinementNetwork(nn.Module):
             features: maps (B, C, H_k, W_k) by name.
             boxes_per_image: B times Boxes in pixels of the network's input, (x0, y0, x1, y1); they
                 may reach beyond the frame or be empty (then the embedding is zero).
-            resolution: cells per side; default: the constructor's.
 
         Returns:
-            (N, D, resolution, resolution), the boxes of all images one after another; float32.
+            (N, D, R, R) with R = pooler_resolution, the boxes of all images one after another;
+            float32.
 
         Raises:
             ValueError: if there is not one Boxes an image, or a coordinate is not finite.
@@ -180,7 +191,7 @@ class ScoreRefinementNetwork(nn.Module):
             raise ValueError(
                 f"boxes of {len(boxes_per_image)} images were given for features of {len(maps[0])}"
             )
-        resolution = self.pooler_resolution if resolution is None else resolution
+        resolution = self.pooler_resolution
         boxes_per_image = [
             Boxes(b.tensor.to(maps[0].device, torch.float32)) for b in boxes_per_image
         ]
@@ -195,7 +206,7 @@ class ScoreRefinementNetwork(nn.Module):
         )
         # torchvision's RoIAlign is undefined for boxes with their corners the wrong way round.
         solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        pooler = self._pooler(resolution)
+        pooler = self._pooler
         if len(maps) == 1:
             level = torch.zeros_like(image)
         else:
@@ -221,12 +232,9 @@ class ScoreRefinementNetwork(nn.Module):
             pooled = pooled.index_put((own,), pool(rows, read, scaled, image[own], resolution))
         return pooled
 
-    def _pooler(self, resolution: int) -> ROIPooler:
-        if resolution not in self._poolers:
-            self._poolers[resolution] = ROIPooler(
-                resolution,
-                scales=[1 / stride for stride in self.strides],
-                sampling_ratio=0,
-                pooler_type="ROIAlignV2",
-            )
-        return self._poolers[resolution]
+
+def _fine_maps(input_shape: dict[str, ShapeSpec]) -> list[str]:
+    """The maps of stride 32 at most, finest first: p2..p5 of the paper's pyramid. Coarser ones have
+    too few positions to tell buildings apart."""
+    fine = [name for name, shape in input_shape.items() if shape.stride <= 32]
+    return sorted(fine, key=lambda name: input_shape[name].stride)

@@ -1,23 +1,21 @@
 """Refines the scores of a video's detections by the adjacent frames' (paper, section 4.4).
 
-A stream of frames is refined like this; ``output`` is what a model returned for one frame::
+A stream of frames is refined like this; ``model`` is a :class:`.refined_detector.RefinedDetector`::
 
     refiner = ScoreRefiner(cfg)
-    for output in outputs_of_a_model_in_the_order_of_the_frames:
-        for done in refiner.push(output, video_id="flight", frame_index=i):
-            use(done)  # in the order pushed
+    for i, image in frames:
+        (output,) = model([{"image": image, "video_id": "flight", "frame_index": i}])
+        for done in refiner.update(output, video_id="flight", frame_index=i):
+            use(done)  # in the order of the updates
     for done in refiner.flush():
         use(done)
 
-What the refiner needs to know of a frame's pixels travels in the output as
-``output["refinement_frame"]``, a :class:`.refinement_frame.RefinementFrame`.
-``MSNet`` puts it there when ``MODEL.SRN.ENABLED`` and the input has a ``video_id``;
-:class:`.refined_model.RefinedModel` does so for any other model. It holds the
-frame's feature maps (about 90 MB at 800 × 1333) until the refiner has taken it out, so push an
-output before the next frame is computed and do not queue outputs that still carry one.
+An output is a dict. Its ``"instances"`` have the embeddings of the detections, and ``"thumbnail"``
+is what shot changes are found by. All of it are plain tensors: outputs may be queued, pickled, and
+moved to another device. The refiner takes both out of what it returns.
 
-With ``NEIGHBOUR`` "previous" :meth:`ScoreRefiner.push` returns exactly the frame it was given. With
-"next" and "both" it returns the frame before (or none, for the first one), and
+With ``neighbors`` "previous" :meth:`ScoreRefiner.update` returns exactly the frame it was given.
+With "next" and "both" it returns the frame before (or none, for the first one), and
 :meth:`ScoreRefiner.flush` the last one. Frames that belong to no video (``video_id`` None) pass
 through, in their turn, with their scores as they are.
 
@@ -35,147 +33,132 @@ order, boxes, classes and masks are those that came in:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from torch import Tensor
 
+from msnet_d2.config.refinement import refines_scores
 from msnet_d2.errors import ConfigError, InputError
-from msnet_d2.score_refinement.losses import pairwise_similarity
-from msnet_d2.score_refinement.matching import (
-    TIE,
-    best_matches,
-    in_range,
-    mutual_matches,
-    refine_scores,
-)
-from msnet_d2.score_refinement.refinement_frame import FRAME_KEY, RefinementFrame
+from msnet_d2.score_refinement.matching import AppearanceRule, Candidate
+from msnet_d2.score_refinement.shots import shot_difference
 
-__all__ = ["NEIGHBOURS", "ScoreRefiner", "refine_scores"]
+__all__ = ["NEIGHBORS", "ScoreRefiner", "build_score_refiner"]
 
-NEIGHBOURS = ("previous", "next", "both")
+NEIGHBORS = ("previous", "next", "both")
 
 # Two detections continue a track if each is the other's best match and they are at least this
 # similar.
 _TRACK_SIMILARITY = 0.5
 
 
+def build_score_refiner(cfg: CfgNode) -> ScoreRefiner | None:
+    """The refiner of this config's model; None if its scores are not refined."""
+    return ScoreRefiner(cfg) if refines_scores(cfg) else None
+
+
 @dataclass
 class _Frame:
-    """A frame that waits for its neighbours."""
+    """A frame that waits for its neighbors."""
 
     output: dict[str, Any]
     video_id: str | None
     index: int
-    frame: RefinementFrame | None
-    # Of each neighbour so far: (N,) similarity of the match (NaN: none) and (N,) its score.
-    matches: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
     track_ids: Tensor | None = None
     # (N,) what the next frame's matches are averaged with: the scores, refined by the past if they
-    # are carried on.
-    carried: Tensor | None = None
+    # are running means.
+    onward_scores: Tensor | None = None
 
     @property
     def instances(self) -> Instances:
         return self.output["instances"]
 
-    def embeddings(self) -> Tensor:
-        return self.frame.embed(self.instances.pred_boxes, self.instances.image_size)
-
 
 class ScoreRefiner:
     """Refines the scores of a stream of frames; the module's docstring shows how it is driven.
 
-    A frame is adjacent to the one pushed before it if both have the same ``video_id`` and size, its
-    ``frame_index`` is larger by at most ``max_gap``, and there is no cut between them. Otherwise it
-    starts afresh: neither refines the other. Matches use the neighbour's unrefined scores, so a
-    frame's result depends on its neighbours alone; with ``carry`` it depends on all frames before.
+    A frame is adjacent to the one before it if both have the same ``video_id`` and size, its
+    ``frame_index`` is larger by at most ``max_frame_gap``, and there is no shot change between
+    them. Otherwise it starts afresh: neither refines the other. Matches use the neighbor's
+    unrefined scores, so a frame's result depends on its neighbors alone; with ``running_mean`` it
+    depends on all frames before.
 
-    It keeps at most one frame, whatever the length of the video, and embeds a frame at most once.
+    It keeps one frame at most, whatever the length of the video.
     """
 
     @configurable
     def __init__(
         self,
         *,
-        score_range: tuple[float, float] = (0.2, 0.7),
-        neighbour: str = "previous",
-        max_gap: int = 30,
-        cut_threshold: float = 0.0,
-        same_class: bool = False,
-        min_similarity: float = -1.0,
-        mutual: bool = False,
-        carry: bool = False,
+        rule: AppearanceRule | None = None,
+        neighbors: str = "previous",
+        max_frame_gap: int = 30,
+        shot_change_thresh: float = 0.0,
+        running_mean: bool = False,
         track: bool = True,
     ) -> None:
-        """Explicit arguments, or ``ScoreRefiner(cfg)``: MODEL.SRN has a key of each name.
+        """Explicit arguments, or ``ScoreRefiner(cfg)`` from TEST.SCORE_REFINEMENT.
 
         Args:
-            score_range: scores in this closed range are refined.
-            neighbour: "previous" (no delay), "next" or "both" (one frame of delay): which adjacent
+            rule: what matches, and what a match makes of a score; None: the paper's rule.
+            neighbors: "previous" (no delay), "next" or "both" (one frame of delay): which adjacent
                 frames refine. "both" averages with the more similar of the two matches.
-            max_gap: largest difference of ``frame_index`` of adjacent frames.
-            cut_threshold: frames that differ more than this are of different shots, see
-                :func:`.shots.shot_difference`; 0: cuts are not looked for.
-            same_class: match only detections of equal class. Beyond the paper.
-            min_similarity: smallest similarity of a match. Beyond the paper.
-            mutual: two detections match only if each is the other's best match. Beyond the paper.
-            carry: a match in the previous frame counts with its score as refined by the frames
-                before it, so that a score becomes a running mean along a track, half of it the
-                frame's own; a match in the next frame counts with its unrefined score as ever.
+            max_frame_gap: largest difference of ``frame_index`` of adjacent frames.
+            shot_change_thresh: frames that differ more than this are of different shots, see
+                :func:`.shots.shot_difference`; 0: shot changes are not looked for.
+            running_mean: a match in the previous frame counts with its score as refined by the
+                frames before it, so that a score becomes a running mean along a track, half of it
+                the frame's own. A match in the next frame counts with its unrefined score as ever.
                 Beyond the paper.
-            track: give ``track_id``; otherwise it is -1, and frames without scores in the range are
-                not embedded.
+            track: give ``track_id``; otherwise it is -1.
 
         Raises:
             ConfigError: if an argument is out of range.
         """
-        low, high = score_range
-        if not 0 <= low <= high <= 1:
+        if neighbors not in NEIGHBORS:
             raise ConfigError(
-                f"MODEL.SRN.SCORE_RANGE is {tuple(score_range)}: expected 0 <= C0 <= C1 <= 1"
+                f"TEST.SCORE_REFINEMENT.NEIGHBORS is {neighbors!r}: expected one of {NEIGHBORS}"
             )
-        if neighbour not in NEIGHBOURS:
-            raise ConfigError(f"MODEL.SRN.NEIGHBOUR is {neighbour!r}: expected one of {NEIGHBOURS}")
-        if max_gap < 1:
+        if max_frame_gap < 1:
             raise ConfigError(
-                f"MODEL.SRN.MAX_GAP is {max_gap}: adjacent frames are at least 1 apart"
+                f"TEST.SCORE_REFINEMENT.MAX_FRAME_GAP is {max_frame_gap}: adjacent frames are at "
+                "least 1 apart"
             )
-        self.score_range = (float(low), float(high))
-        self.neighbour = neighbour
-        self.max_gap = max_gap
-        self.cut_threshold = cut_threshold
-        self.same_class = same_class
-        self.min_similarity = min_similarity
-        self.mutual = mutual
-        self.carry = carry
+        self.rule = AppearanceRule() if rule is None else rule
+        self.neighbors = neighbors
+        self.max_frame_gap = max_frame_gap
+        self.shot_change_thresh = shot_change_thresh
+        self.running_mean = running_mean
         self.track = track
         self.reset()
 
     @classmethod
-    def from_config(cls, cfg) -> dict[str, Any]:
-        """Translate MODEL.SRN into the arguments of the constructor."""
-        srn = cfg.MODEL.SRN
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Translate TEST.SCORE_REFINEMENT into the arguments of the constructor."""
+        refinement = cfg.TEST.SCORE_REFINEMENT
+        low, high = refinement.SCORE_RANGE
         return {
-            "score_range": tuple(srn.SCORE_RANGE),
-            "neighbour": srn.NEIGHBOUR,
-            "max_gap": srn.MAX_GAP,
-            "cut_threshold": srn.CUT_THRESHOLD,
-            "same_class": srn.SAME_CLASS,
-            "min_similarity": srn.MIN_SIMILARITY,
-            "mutual": srn.MUTUAL,
-            "carry": srn.CARRY,
-            "track": srn.TRACK,
+            "rule": AppearanceRule(
+                score_range=(float(low), float(high)),
+                same_class=refinement.SAME_CLASS,
+                min_similarity=refinement.MIN_SIMILARITY,
+                mutual_nn=refinement.MUTUAL_NN,
+            ),
+            "neighbors": refinement.NEIGHBORS,
+            "max_frame_gap": refinement.MAX_FRAME_GAP,
+            "shot_change_thresh": refinement.SHOT_CHANGE_THRESH,
+            "running_mean": refinement.RUNNING_MEAN,
+            "track": refinement.TRACK,
         }
 
     @property
     def delay(self) -> int:
-        """Number of frames between pushing a frame and getting it back: 0 or 1."""
-        return 0 if self.neighbour == "previous" else 1
+        """Number of frames between giving a frame and getting it back: 0 or 1."""
+        return 0 if self.neighbors == "previous" else 1
 
     def reset(self) -> None:
         """Forget all frames, also those not yet returned."""
@@ -183,10 +166,9 @@ class ScoreRefiner:
         self._next_track = 0
 
     @torch.no_grad()
-    def push(
+    def update(
         self,
         output: dict[str, Any],
-        frame: RefinementFrame | None = None,
         *,
         video_id: str | None = None,
         frame_index: int | None = None,
@@ -194,35 +176,32 @@ class ScoreRefiner:
         """Take the next frame's output, and return those that are now finished.
 
         Args:
-            output: with "instances" (``pred_boxes``, ``scores``, ``pred_classes``), in any
-                resolution, on any device. What else is in it comes back untouched.
-            frame: the frame's features; default: ``output["refinement_frame"]``, which is not in
-                the result.
-            video_id: of which video the frame is; None: of none, it is a picture of its own.
-            frame_index: the frame's number in the video, on the scale of ``max_gap``; default: one
-                more than the frame pushed before.
+            output: with "instances" (``pred_boxes``, ``scores``, ``pred_classes`` and, if it
+                belongs to a video, ``embeddings`` (N, C, h, w)), in any resolution, on any device;
+                and "thumbnail" (64, 64), without which any two frames are taken to be of one shot.
+                It is not changed. What else is in it comes back untouched.
+            video_id: of which video the frame is; None: of none, it is an image of its own.
+            frame_index: the frame's number in the video, on the scale of ``max_frame_gap``;
+                default: one more than that of the frame before.
 
         Returns:
-            Finished outputs in the order pushed: none, one, or (where a video ends under delay)
-            two.
+            Finished outputs in the order they were given: none, one, or (where a video ends under
+            delay) two.
 
         Raises:
-            InputError: if a frame of a video comes without its features.
+            InputError: if a frame of a video comes without embeddings.
         """
-        output = dict(output)
-        frame = output.pop(FRAME_KEY, None) if frame is None else frame
-        if video_id is not None and frame is None:
+        if video_id is not None and not output["instances"].has("embeddings"):
             raise InputError(
-                f"frame {frame_index} of video {video_id!r} comes without its features "
-                f"({FRAME_KEY!r} in the output of the model): use an MSNet with MODEL.SRN.ENABLED, "
-                "or wrap the model in RefinedModel"
+                f"the instances of frame {frame_index} of video {video_id!r} have no embeddings: "
+                "set MODEL.META_ARCHITECTURE to RefinedDetector and MODEL.SRN.DETECTOR to the "
+                "detector, and give the model inputs with a video_id"
             )
-        output.pop(FRAME_KEY, None)
         last = self._last
         if frame_index is None:
             frame_index = 0 if last is None or last.video_id != video_id else last.index + 1
-        current = _Frame(output, video_id, frame_index, frame)
-        current.carried = current.instances.scores
+        current = _Frame(dict(output), video_id, frame_index)
+        current.onward_scores = current.instances.scores
 
         if last is None or last.video_id != video_id:
             self._next_track = 0
@@ -249,56 +228,38 @@ class ScoreRefiner:
     def _adjacent(self, last: _Frame | None, current: _Frame) -> bool:
         if last is None or current.video_id is None or last.video_id != current.video_id:
             return False
-        if not 0 < current.index - last.index <= self.max_gap:
+        if not 0 < current.index - last.index <= self.max_frame_gap:
             return False
-        sizes = [(f.instances.image_size, f.frame.image_size) for f in (last, current)]
-        if sizes[0] != sizes[1]:
+        if last.instances.image_size != current.instances.image_size:
             return False
-        if self.cut_threshold <= 0:
+        thumbnails = [frame.output.get("thumbnail") for frame in (last, current)]
+        if self.shot_change_thresh <= 0 or any(x is None for x in thumbnails):
             return True
-        return last.frame.difference(current.frame) <= self.cut_threshold
+        a, b = thumbnails
+        return shot_difference(a, b.to(a.device)) <= self.shot_change_thresh
 
     def _match(self, last: _Frame, current: _Frame) -> None:
         """Match the detections of two adjacent frames, if any score or track depends on it."""
         a, b = last.instances, current.instances
         if len(a) == 0 or len(b) == 0:
             return
-        refine_last = self.neighbour != "previous" and bool(self._refinable(last).any())
-        refine_current = self.neighbour != "next" and bool(self._refinable(current).any())
+        refinable = self.rule.is_refinable
+        refine_last = self.neighbors != "previous" and bool(refinable(a.scores).any())
+        refine_current = self.neighbors != "next" and bool(refinable(b.scores).any())
         if not (refine_last or refine_current or self.track):
             return
-        similarity = pairwise_similarity(last.embeddings(), current.embeddings())
-        allowed = None
-        if self.same_class:
-            allowed = (a.pred_classes[:, None] == b.pred_classes[None, :]).to(similarity.device)
-        # From the frame before to this one, and back.
-        onward = best_matches(similarity, b.scores.to(similarity), allowed, self.min_similarity)
-        back = best_matches(
-            similarity.T,
-            a.scores.to(similarity),
-            None if allowed is None else allowed.T,
-            self.min_similarity,
-        )
-        if self.mutual:
-            onward, back = (
-                mutual_matches(*onward, back[1]),
-                mutual_matches(*back, onward[1]),
-            )
+        matches = self.rule.match(a, b)
         if refine_last:
-            found, match = onward
-            last.matches.append((found, b.scores.to(found)[match.clamp(min=0)]))
+            last.candidates.append(matches.forward.with_scores(b.scores))
         if refine_current:
-            found, match = back
-            partner = last.carried.to(found)[match.clamp(min=0)]
-            current.matches.append((found, partner))
-            if self.carry:
-                use = self._refinable(current).to(found.device) & ~found.isnan()
-                own = b.scores.to(found)
-                current.carried = torch.where(use, (own + partner) / 2, own)
+            candidate = matches.backward.with_scores(last.onward_scores)
+            current.candidates.append(candidate)
+            if self.running_mean:
+                current.onward_scores, _ = self.rule.refine(b.scores, [candidate])
         if self.track:
-            self._link(last, current, similarity)
+            self._continue_tracks(last, current, matches.similarity)
 
-    def _link(self, last: _Frame, current: _Frame, similarity: Tensor) -> None:
+    def _continue_tracks(self, last: _Frame, current: _Frame, similarity: Tensor) -> None:
         forward, backward = similarity.argmax(dim=1), similarity.argmax(dim=0)
         mutual = forward[backward] == torch.arange(len(backward), device=backward.device)
         mutual &= similarity.max(dim=0).values >= _TRACK_SIMILARITY
@@ -316,24 +277,17 @@ class ScoreRefiner:
             self._next_track += len(new)
         current.track_ids = ids
 
-    def _refinable(self, frame: _Frame) -> Tensor:
-        return in_range(frame.instances.scores, self.score_range)
-
     def _finish(self, frame: _Frame) -> dict[str, Any]:
         """The output of a frame with its refined instances."""
         instances = frame.instances
-        raw = instances.scores
-        scores = raw.clone()
-        similarity = torch.full_like(raw, math.nan)
-        for found, partner in frame.matches:
-            found, partner = found.to(raw), partner.to(raw)
-            better = self._refinable(frame) & ~found.isnan()
-            better &= similarity.isnan() | (found > similarity + TIE)
-            similarity = torch.where(better, found, similarity)
-            scores = torch.where(better, (raw + partner) / 2, scores)
-        refined = Instances(instances.image_size, **instances.get_fields())
-        refined.scores = scores
-        refined.scores_raw = raw
-        refined.match_similarity = similarity
+        fields = instances.get_fields()
+        refined = Instances(
+            instances.image_size, **{k: v for k, v in fields.items() if k != "embeddings"}
+        )
+        refined.scores, refined.match_similarity = self.rule.refine(
+            instances.scores, frame.candidates
+        )
+        refined.scores_raw = instances.scores
         refined.track_id = frame.track_ids
-        return {**frame.output, "instances": refined}
+        output = {k: v for k, v in frame.output.items() if k != "thumbnail"}
+        return {**output, "instances": refined}

@@ -130,8 +130,8 @@ class StreamDetector:
     Attributes:
         predictor: with ``predict_batch(images, extras) -> outputs``, such as
             :class:`msnet_d2.inference.predictor.Predictor`.
-        refiner: with ``push(output, video_id=, frame_index=) -> outputs`` and ``flush()``, such as
-            :class:`msnet_d2.score_refinement.refiner.ScoreRefiner`; None: scores stay.
+        refiner: with ``update(output, video_id=, frame_index=) -> outputs`` and ``flush()``, such
+            as :class:`msnet_d2.score_refinement.refiner.ScoreRefiner`; None: scores stay.
         video_id: the name of the video for the refiner.
     """
 
@@ -143,9 +143,9 @@ class StreamDetector:
     @classmethod
     def from_config(cls, cfg: Any, predictor: Any, video_id: str) -> StreamDetector:
         """The detector for one video, with the refiner that the config asks for."""
-        from msnet_d2.score_refinement.refiner import ScoreRefiner
+        from msnet_d2.score_refinement.refiner import build_score_refiner
 
-        return cls(predictor, ScoreRefiner(cfg) if cfg.MODEL.SRN.ENABLED else None, video_id)
+        return cls(predictor, build_score_refiner(cfg), video_id)
 
     def push(self, frames: Sequence[Frame]) -> list[tuple[Frame, Detections]]:
         """Detect in a batch of frames; with a refiner that looks ahead the last one waits."""
@@ -155,14 +155,14 @@ class StreamDetector:
         outputs = self.predictor.predict_batch([f.image for f in frames], extras)
         done = []
         for i, frame in enumerate(frames):
-            # Taken out of the list, so that the features of a frame go when the refiner has them.
+            # Taken out of the list, so that a frame's embeddings go when the refiner drops them.
             output, outputs[i] = outputs[i], None
             if self.refiner is None:
                 done.append((frame, Detections.from_output(output, frame.image.shape[:2])))
                 continue
             self._waiting.append(frame)
             done += self._finished(
-                self.refiner.push(output, video_id=self.video_id, frame_index=frame.index)
+                self.refiner.update(output, video_id=self.video_id, frame_index=frame.index)
             )
         return done
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msnet_d2.config.refinement import is_refined, refines_scores
 from msnet_d2.errors import ConfigError
 from msnet_d2.video.detections import FRAME_DETECTOR_REGISTRY, FrameDetector
 from msnet_d2.video.pipeline import VideoSummary, process_video
@@ -31,8 +32,6 @@ class DetectorSettings:
     Attributes:
         config: the whole configuration but its weights, as YAML.
         weights: checkpoint, where every worker finds it.
-        neighbor: frames that refine scores, "previous", "next", "both" or "off"; None: as the
-            config says.
         batch_size: frames at once.
         stride: every so many frames.
         allow_partial_weights: whether the checkpoint may lack parts of the model.
@@ -42,7 +41,6 @@ class DetectorSettings:
 
     config: str
     weights: str = ""
-    neighbor: str | None = None
     batch_size: int = 1
     stride: int = 1
     allow_partial_weights: bool = False
@@ -77,20 +75,21 @@ class VideoDetector:
         Args:
             cfg: of the model.
             weights: checkpoint; None: ``MODEL.WEIGHTS``.
-            neighbor: see :class:`DetectorSettings`.
+            neighbor: frames that refine scores, "previous", "next", "both" or "off"; None: as the
+                config says.
             batch_size: frames at once; None: 4 on CUDA, else 1.
             stride: look at every so many frames.
             allow_partial_weights: whether the checkpoint may lack parts of the model.
             acceleration: such as ``Acceleration.fast()``; None: as Detectron2 computes.
 
         Raises:
-            ConfigError: if ``neighbor`` names a frame and the model has no Score Refinement
-                Network, or if ``VIDEO.DETECTOR`` is not registered.
+            ConfigError: if ``neighbor`` names a frame and the model is no RefinedDetector, or if
+                ``VIDEO.DETECTOR`` is not registered.
         """
-        if neighbor not in (None, "off") and not cfg.MODEL.SRN.ENABLED:
+        if neighbor not in (None, "off") and not is_refined(cfg):
             raise ConfigError(
-                f"`neighbor` {neighbor} needs a model with a Score Refinement Network, but "
-                "MODEL.SRN.ENABLED is False in the config; leave it out, or use a config such as "
+                f"`neighbor` {neighbor} needs a RefinedDetector, but MODEL.META_ARCHITECTURE is "
+                f"{cfg.MODEL.META_ARCHITECTURE}; leave it out, or use a config such as "
                 "msnet_srn_R50_FPN.yaml with weights trained by it"
             )
         _registered(cfg)
@@ -98,6 +97,10 @@ class VideoDetector:
         cfg.defrost()
         weights = str(cfg.MODEL.WEIGHTS if weights is None else weights)
         cfg.MODEL.WEIGHTS = ""
+        if neighbor is not None:
+            cfg.TEST.SCORE_REFINEMENT.ENABLED = neighbor != "off"
+        if neighbor not in (None, "off"):
+            cfg.TEST.SCORE_REFINEMENT.NEIGHBORS = neighbor
         if acceleration is not None:
             import torch
 
@@ -106,7 +109,6 @@ class VideoDetector:
             DetectorSettings(
                 config=cfg.dump(),
                 weights=weights,
-                neighbor=neighbor,
                 batch_size=batch_size or (4 if cfg.MODEL.DEVICE.startswith("cuda") else 1),
                 stride=stride,
                 allow_partial_weights=allow_partial_weights,
@@ -119,14 +121,12 @@ class VideoDetector:
 
     @cached_property
     def cfg(self) -> Any:
-        """The config, with the weights and the neighbor that were asked for."""
+        """The config, with the weights."""
         from msnet_d2.config import get_msnet_cfg
 
         cfg = get_msnet_cfg()
         cfg.merge_from_other_cfg(cfg.load_cfg(self.settings.config))
         cfg.MODEL.WEIGHTS = self.settings.weights
-        if self.settings.neighbor not in (None, "off"):
-            cfg.MODEL.SRN.NEIGHBOUR = self.settings.neighbor
         cfg.freeze()
         return cfg
 
@@ -147,27 +147,17 @@ class VideoDetector:
 
     def frame_detector(self, video_id: str) -> FrameDetector:
         """What looks at the frames of one video."""
-        return _registered(self.cfg).from_config(self._rule, self.predictor, video_id)
-
-    @property
-    def _rule(self) -> Any:
-        """The config by which scores are refined."""
-        if self.settings.neighbor != "off":
-            return self.cfg
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.MODEL.SRN.ENABLED = False
-        return cfg
+        return _registered(self.cfg).from_config(self.cfg, self.predictor, video_id)
 
     @property
     def model(self) -> ModelInfo:
         """What a results file says of the model."""
-        srn = self._rule.MODEL.SRN
+        refinement = self.cfg.TEST.SCORE_REFINEMENT
         return ModelInfo(
             weights_sha256=self.predictor.weights_sha256,
             precision=self.predictor.acceleration.precision,
             meta_architecture=self.cfg.MODEL.META_ARCHITECTURE,
-            refined_by=srn.NEIGHBOUR if srn.ENABLED else None,
+            refined_by=refinement.NEIGHBORS if refines_scores(self.cfg) else None,
         )
 
     def detect(

@@ -88,3 +88,44 @@ def test_a_section_over_a_value(tmp_path):
     (tmp_path / "run.yaml").write_text("{MODEL: {DEVICE: {KIND: cpu}}, _BASE_: base.yaml}")
     with pytest.raises(ConfigError, match=r"run\.yaml: DEVICE is a section here"):
         get_msnet_cfg(tmp_path / "run.yaml")
+
+
+# (architecture, MODEL.SRN.ENABLED as it was) -> (architecture, detector) now
+SWITCHES = [
+    ("MSNet", True, "RefinedDetector", "MSNet"),
+    ("RefinableRCNN", True, "RefinedDetector", "GeneralizedRCNN"),
+    ("RetinaNet", True, "RefinedDetector", "RetinaNet"),
+    ("MSNet", False, "MSNet", "GeneralizedRCNN"),
+    ("RefinableRCNN", False, "GeneralizedRCNN", "GeneralizedRCNN"),
+]
+
+
+@pytest.mark.parametrize(("before", "enabled", "after", "detector"), SWITCHES)
+@pytest.mark.parametrize("in_file", [True, False])
+def test_refinement_was_a_switch(tmp_path, caplog, in_file, before, enabled, after, detector):
+    opts = ["MODEL.META_ARCHITECTURE", before, "MODEL.SRN.ENABLED", str(enabled)]
+    file = None
+    if in_file:
+        (tmp_path / "base.yaml").write_text(f"MODEL: {{META_ARCHITECTURE: {before}}}")
+        file, opts = tmp_path / "old.yaml", []
+        file.write_text(f"_BASE_: base.yaml\nMODEL: {{SRN: {{ENABLED: {enabled}}}}}")
+    with caplog.at_level(logging.WARNING, "msnet_d2"):
+        cfg = get_msnet_cfg(file, opts)
+    assert (after, detector) == (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.SRN.DETECTOR)
+    assert "ENABLED" not in cfg.MODEL.SRN
+    assert f"MODEL.SRN.ENABLED ({enabled}) is now MODEL.META_ARCHITECTURE {after}" in caplog.text
+
+
+def test_the_switch_turns_a_refined_config_off():
+    cfg = get_msnet_cfg("msnet_srn_R50_FPN.yaml", ["MODEL.SRN.ENABLED", "False"])
+    assert cfg.MODEL.META_ARCHITECTURE == "MSNet"
+
+
+def test_rules_of_refinement_by_their_old_names():
+    opts = ["NEIGHBOUR", "both", "MUTUAL", True, "CARRY", True, "MAX_GAP", 3]
+    opts += ["CUT_THRESHOLD", 0.5, "SCORE_RANGE", "(0.1, 0.9)", "SAME_CLASS", True]
+    opts[::2] = [f"MODEL.SRN.{name}" for name in opts[::2]]
+    rule = get_msnet_cfg(opts=opts).TEST.SCORE_REFINEMENT
+    assert (rule.NEIGHBORS, rule.MUTUAL_NN, rule.RUNNING_MEAN) == ("both", True, True)
+    assert (rule.MAX_FRAME_GAP, rule.SHOT_CHANGE_THRESH) == (3, 0.5)
+    assert (rule.SCORE_RANGE, rule.SAME_CLASS) == ((0.1, 0.9), True)

@@ -19,7 +19,6 @@ from detectron2.utils import comm
 from msnet_d2.engine import MSNetTrainer, evaluate, train
 from msnet_d2.errors import ConfigError, DatasetError
 from msnet_d2.evaluation.refining import RefiningEvaluator
-from msnet_d2.score_refinement.refinement_frame import FRAME_KEY, RefinementFrame
 from msnet_d2.score_refinement.refiner import ScoreRefiner
 
 SIZE = (64, 96)  # height, width
@@ -85,7 +84,7 @@ def videos(tmp_path):
 
 @pytest.fixture
 def srn_cfg(tiny_cfg, videos, tmp_path):
-    """Two steps of f on the folder of frames, evaluation on val/. Everything is refined."""
+    """Two steps of the embedding on the folder of frames, evaluation on val/. All is refined."""
     cfg = tiny_cfg
     cfg.SEED = 1
     cfg.INPUT.MIN_SIZE_TEST = 64
@@ -93,11 +92,12 @@ def srn_cfg(tiny_cfg, videos, tmp_path):
     cfg.DATASETS.TEST = (f"{videos}:val",)
     cfg.DATASETS.SRN_VIDEOS = (str(tmp_path / "flight"),)
     cfg.DATASETS.SRN_FRAME_RATE = 2.0
-    cfg.MODEL.SRN.ENABLED = True
+    cfg.MODEL.META_ARCHITECTURE = "RefinedDetector"
+    cfg.MODEL.SRN.DETECTOR = "MSNet"
     cfg.MODEL.SRN.FC_DIMS = [16, 16]
     cfg.MODEL.SRN.NUM_PAIRS = 4
-    cfg.MODEL.SRN.SCORE_RANGE = (0.0, 1.0)
-    cfg.MODEL.SRN.CUT_THRESHOLD = 0.0
+    cfg.TEST.SCORE_REFINEMENT.SCORE_RANGE = (0.0, 1.0)
+    cfg.TEST.SCORE_REFINEMENT.SHOT_CHANGE_THRESH = 0.0
     # Untrained heads give about 1/4 to each class, so much is found and refined.
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.1
     cfg.TEST.DETECTIONS_PER_IMAGE = 8
@@ -114,9 +114,9 @@ def srn_cfg(tiny_cfg, videos, tmp_path):
 
 
 def save_detector(cfg, path):
-    """A checkpoint of the detector alone, without f."""
+    """A checkpoint of the detector alone."""
     plain = cfg.clone()
-    plain.MODEL.SRN.ENABLED = False
+    plain.MODEL.META_ARCHITECTURE = "MSNet"
     torch.manual_seed(3)
     model = MSNetTrainer.build_model(plain)
     torch.save({"model": model.state_dict()}, path)
@@ -129,7 +129,7 @@ def results_of(cfg):
     )
 
 
-def test_f_is_trained_and_the_detector_stays_bit_identical(srn_cfg):
+def test_the_embedding_is_trained_and_the_detector_stays_bit_identical(srn_cfg):
     srn_cfg.MODEL.RESNETS.NORM = "BN"  # statistics that training would change
     detector = save_detector(srn_cfg, srn_cfg.MODEL.WEIGHTS)
     figures = train(srn_cfg)
@@ -170,10 +170,47 @@ def test_joint_training_needs_annotated_images(srn_cfg):
         train(srn_cfg)
 
 
-def test_f_alone_needs_a_trained_detector(srn_cfg):
+def test_the_embedding_alone_needs_a_trained_detector(srn_cfg):
     srn_cfg.MODEL.WEIGHTS = ""
     with pytest.raises(ConfigError, match="on the features of a trained detector"):
         train(srn_cfg)
+
+
+def test_an_embedding_without_layers_is_evaluated_but_not_trained(srn_cfg):
+    """The detector's own checkpoint is all it needs."""
+    srn_cfg.MODEL.SRN.FC_DIMS = []
+    with pytest.raises(ConfigError, match="FC_DIMS is empty: .* use the detector's checkpoint"):
+        train(srn_cfg)
+    evaluate(srn_cfg)
+    assert any(entry["score"] != entry["score_raw"] for entry in results_of(srn_cfg))
+
+
+def test_scores_of_a_retinanet_are_refined(srn_cfg, tmp_path):
+    srn_cfg.MODEL.SRN.DETECTOR = "RetinaNet"
+    srn_cfg.MODEL.MASK_ON = False
+    srn_cfg.MODEL.PROPOSAL_GENERATOR.NAME = "RPN"
+    srn_cfg.MODEL.BACKBONE.NAME = "build_retinanet_resnet_fpn_backbone"
+    srn_cfg.MODEL.RESNETS.OUT_FEATURES = srn_cfg.MODEL.FPN.IN_FEATURES = ["res3", "res4", "res5"]
+    srn_cfg.MODEL.RETINANET.NUM_CLASSES = 3
+    srn_cfg.MODEL.RETINANET.SCORE_THRESH_TEST = 0.0
+    plain = srn_cfg.clone()
+    plain.MODEL.META_ARCHITECTURE = "RetinaNet"
+    torch.save({"model": MSNetTrainer.build_model(plain).state_dict()}, tmp_path / "retinanet.pth")
+    srn_cfg.MODEL.WEIGHTS = str(tmp_path / "retinanet.pth")
+    train(srn_cfg)
+    assert any(entry["score"] != entry["score_raw"] for entry in results_of(srn_cfg))
+
+
+def test_test_time_augmentation_is_of_the_detector(srn_cfg, tmp_path):
+    """It is evaluated beside the refined scores, which it does not have."""
+    model = MSNetTrainer.build_model(srn_cfg)
+    torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
+    srn_cfg.MODEL.WEIGHTS = str(tmp_path / "model.pth")
+    srn_cfg.TEST.AUG.ENABLED = True
+    srn_cfg.TEST.AUG.MIN_SIZES = (64,)
+    srn_cfg.TEST.AUG.MAX_SIZE = 128
+    metrics = evaluate(srn_cfg)
+    assert {"isbda_bbox", "isbda_bbox_TTA"} <= set(metrics)
 
 
 def test_without_videos(srn_cfg):
@@ -200,10 +237,10 @@ def _evaluate(cfg, rank, world_size, folder):
     os._exit(code)  # nothing of the test runner shall run here
 
 
-@pytest.mark.parametrize("neighbour", ["previous", "both"])
-def test_one_process_and_two_give_the_same(srn_cfg, tmp_path, neighbour):
+@pytest.mark.parametrize("neighbors", ["previous", "both"])
+def test_one_process_and_two_give_the_same(srn_cfg, tmp_path, neighbors):
     """The same figures and the same results, refined ones among them."""
-    srn_cfg.MODEL.SRN.NEIGHBOUR = neighbour
+    srn_cfg.TEST.SCORE_REFINEMENT.NEIGHBORS = neighbors
     torch.manual_seed(3)
     model = MSNetTrainer.build_model(srn_cfg)
     torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
@@ -251,14 +288,7 @@ class Kept(DatasetEvaluator):
         return {"pairs": len(self.pairs), "img_ids": img_ids}
 
 
-class SameEverywhere:
-    in_features = ("p2",)
-
-    def embed_boxes(self, features, boxes):
-        return torch.ones(len(boxes[0]), 2, 1, 1)
-
-
-def frame(number, score, video="a", features=True):
+def frame(number, score, video="a", embedded=True):
     instances = Instances(
         (10, 10),
         pred_boxes=Boxes(torch.tensor([[1.0, 1, 5, 5]])),
@@ -268,21 +298,19 @@ def frame(number, score, video="a", features=True):
     source = {"image_id": number, "image": torch.zeros(3, 10, 10), "file_name": str(number)}
     source |= {"video_id": video, "frame_index": number}
     output = {"instances": instances}
-    if features:
-        output[FRAME_KEY] = RefinementFrame(
-            SameEverywhere(), {"p2": torch.zeros(1, 1, 1, 1)}, (10, 10)
-        )
+    if embedded:  # the same everywhere
+        instances.embeddings = torch.ones(1, 2, 1, 1)
     return source, output
 
 
 class TestRefiningEvaluator:
     @pytest.mark.parametrize(
-        ("neighbour", "expected"),
+        ("neighbors", "expected"),
         [("previous", [0.3, 0.4, 0.6]), ("next", [0.4, 0.6, 0.7]), ("both", [0.4, 0.4, 0.6])],
     )
-    def test_each_input_meets_its_own_output(self, neighbour, expected):
+    def test_each_input_meets_its_own_output(self, neighbors, expected):
         inner = Kept()
-        evaluator = RefiningEvaluator(inner, ScoreRefiner(neighbour=neighbour))
+        evaluator = RefiningEvaluator(inner, ScoreRefiner(neighbors=neighbors))
         evaluator.reset()
         frames = [frame(0, 0.3), frame(1, 0.5), frame(2, 0.7)]
         evaluator.process(*zip(*frames[:2]))  # a batch of two
@@ -293,11 +321,11 @@ class TestRefiningEvaluator:
         got = [output["instances"].scores.item() for _, output in inner.pairs]
         assert got == pytest.approx(expected)
 
-    def test_outputs_without_features_stay(self):
+    def test_outputs_without_embeddings_stay(self):
         inner = Kept()
-        evaluator = RefiningEvaluator(inner, ScoreRefiner(neighbour="both"))
+        evaluator = RefiningEvaluator(inner, ScoreRefiner(neighbors="both"))
         evaluator.reset()
-        for item in (frame(0, 0.3, features=False), frame(1, 0.5, features=False)):
+        for item in (frame(0, 0.3, embedded=False), frame(1, 0.5, embedded=False)):
             evaluator.process([item[0]], [item[1]])
         evaluator.evaluate()
         got = [output["instances"].scores.item() for _, output in inner.pairs]
@@ -305,7 +333,7 @@ class TestRefiningEvaluator:
 
     def test_reset_forgets(self):
         inner = Kept()
-        evaluator = RefiningEvaluator(inner, ScoreRefiner(neighbour="both"))
+        evaluator = RefiningEvaluator(inner, ScoreRefiner(neighbors="both"))
         evaluator.reset()
         evaluator.process(*[[x] for x in frame(0, 0.3)])
         evaluator.reset()

@@ -201,8 +201,9 @@ def test_the_same_detections(tiny_cfg, architecture, how):
         assert (fast.pred_masks != plain.pred_masks).float().mean() < 1e-3
 
 
-def test_f_multiplies_in_the_same_precision(tiny_cfg):
-    tiny_cfg.MODEL.SRN.ENABLED = True
+def test_the_embedding_multiplies_in_the_same_precision(tiny_cfg):
+    tiny_cfg.MODEL.META_ARCHITECTURE = "RefinedDetector"
+    tiny_cfg.MODEL.SRN.DETECTOR = "MSNet"
     tiny_cfg.MODEL.SRN.FC_DIMS = [16, 16]
     torch.manual_seed(0)
     model = build_model(tiny_cfg).eval()
@@ -215,6 +216,22 @@ def test_f_multiplies_in_the_same_precision(tiny_cfg):
     # bfloat16 has 8 bits: two layers of sums of terms that are each good for 2^-8.
     assert (ours - plain).abs().max() < 0.03 * plain.abs().max()
     assert not torch.equal(ours, plain)
+    # So does the detector beside it.
+    weight = fast.detector.backbone.bottom_up.res2[0].conv1.weight
+    assert weight.dtype == torch.bfloat16
+    assert fast.detector.roi_heads.box_head.fc1.weight.dtype == torch.bfloat16
+
+
+def test_an_embedding_without_layers_is_left_as_it_is(tiny_cfg):
+    tiny_cfg.MODEL.META_ARCHITECTURE = "RefinedDetector"
+    tiny_cfg.MODEL.SRN.DETECTOR = "MSNet"
+    tiny_cfg.MODEL.SRN.FC_DIMS = []
+    model = build_model(tiny_cfg).eval()
+    accelerate(model, BFLOAT16)
+    frame = {"image": torch.zeros(3, 96, 128, dtype=torch.uint8), "video_id": "a"}
+    with torch.no_grad():
+        (output,) = model([frame])
+    assert output["instances"].embeddings.dtype == torch.float32
 
 
 def test_nothing_is_changed_unless_asked(tiny_cfg):

@@ -9,6 +9,7 @@ from detectron2.modeling import build_model
 from detectron2.modeling.poolers import ROIPooler
 
 from msnet_d2.score_refinement import ScoreRefiner
+from msnet_d2.score_refinement.matching import AppearanceRule
 
 PAPER = {}
 STEADY = {"same_class": True, "mutual": True, "carry": True, "score_range": (0.0, 1.0)}
@@ -35,20 +36,23 @@ def flight(count=5):
 
 @pytest.fixture
 def model(tiny_cfg):
-    tiny_cfg.MODEL.SRN.ENABLED = True
+    tiny_cfg.MODEL.META_ARCHITECTURE = "RefinedDetector"
+    tiny_cfg.MODEL.SRN.DETECTOR = "MSNet"
     tiny_cfg.MODEL.SRN.FC_DIMS = [24, 16]
     tiny_cfg.TEST.DETECTIONS_PER_IMAGE = 80
     torch.manual_seed(0)
     model = build_model(tiny_cfg).eval()
     # Spread out, so that scores lie within the paper's range and beyond it.
-    torch.nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.003)
-    model.roi_heads.box_predictor.test_score_thresh = 0.05
+    predictor = model.detector.roi_heads.box_predictor
+    torch.nn.init.normal_(predictor.cls_score.weight, std=0.003)
+    predictor.test_score_thresh = 0.05
     return model
 
 
 def embed_densely(model, frame, boxes):
-    """(N, 16, 7, 7): f at all positions, pooled by Detectron2 at boxes of the output."""
-    features = model.backbone(model.preprocess_image([frame]).tensor)
+    """(N, 16, 7, 7): all positions embedded, and pooled by Detectron2 at boxes of the output."""
+    detector = model.detector
+    features = detector.backbone(detector.preprocess_image([frame]).tensor)
     dense = model.srn(features)
     boxes = boxes.clone()
     boxes.scale(0.5, 0.5)
@@ -89,7 +93,7 @@ def reference(frames, neighbors, *, same_class, mutual, carry, score_range):
         return None if mutual and back != n else (similarity[n, found], found)
 
     def adjacent(i, j):
-        return 0 <= i and j < len(frames) and 0 < frames[j][0] - frames[i][0] <= 30
+        return i >= 0 and j < len(frames) and 0 < frames[j][0] - frames[i][0] <= 30
 
     low, high = score_range
     refined, tracks, carried, count = [], [], [], 0
@@ -122,10 +126,20 @@ def reference(frames, neighbors, *, same_class, mutual, carry, score_range):
     return refined, tracks
 
 
+def make_refiner(neighbors, options):
+    """A refiner by the options of the reference."""
+    rule = {k: v for k, v in options.items() if k in ("same_class", "score_range")}
+    return ScoreRefiner(
+        rule=AppearanceRule(mutual_nn=options.get("mutual", False), **rule),
+        running_mean=options.get("carry", False),
+        neighbors=neighbors,
+    )
+
+
 @pytest.mark.parametrize("neighbors", ["previous", "next", "both"])
 @pytest.mark.parametrize("rule", [PAPER, STEADY], ids=["paper", "steady"])
 def test_equals_a_reference(model, rule, neighbors):
-    refiner = ScoreRefiner(neighbour=neighbors, cut_threshold=0.0, **rule)
+    refiner = make_refiner(neighbors, rule)
     frames, outputs = [], []
     with torch.no_grad():
         for frame in flight():
@@ -139,7 +153,7 @@ def test_equals_a_reference(model, rule, neighbors):
                     embed_densely(model, frame, instances.pred_boxes),
                 )
             )
-            outputs += refiner.push(output, video_id="flight", frame_index=frame["frame_index"])
+            outputs += refiner.update(output, video_id="flight", frame_index=frame["frame_index"])
     outputs += refiner.flush()
     options = {"same_class": False, "mutual": False, "carry": False, "score_range": (0.2, 0.7)}
     refined, tracks = reference(frames, neighbors, **options | rule)

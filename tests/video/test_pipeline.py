@@ -141,7 +141,7 @@ def test_a_refiner_that_looks_ahead_delays_but_changes_no_order(tmp_path, video_
         def __init__(self):
             self.waiting, self.seen = None, []
 
-        def push(self, output, *, video_id, frame_index):
+        def update(self, output, *, video_id, frame_index):
             self.seen.append((video_id, frame_index))
             done = [] if self.waiting is None else [self.waiting]
             output["instances"].scores = np.array([frame_index / 100, 0.6, 0.1])

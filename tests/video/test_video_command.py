@@ -19,7 +19,8 @@ def model(tiny_cfg, save_model):
     cfg = tiny_cfg
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.TEST.DETECTIONS_PER_IMAGE = 5
-    cfg.MODEL.SRN.ENABLED = True
+    cfg.MODEL.META_ARCHITECTURE = "RefinedDetector"
+    cfg.MODEL.SRN.DETECTOR = "MSNet"
     cfg.MODEL.SRN.FC_DIMS = [16]
     return save_model(cfg)
 
@@ -57,15 +58,15 @@ def test_a_video_is_refined_and_written(video, video_tools, tmp_path, capsys):
     assert "flight.mp4: 6 frames" in out
 
 
-@pytest.mark.parametrize("neighbour", ["next", "both", "off"])
-def test_neighbours(video, video_tools, tmp_path, neighbour):
+@pytest.mark.parametrize("neighbors", ["next", "both", "off"])
+def test_neighbours(video, video_tools, tmp_path, neighbors):
     source = video_tools.write(tmp_path / "flight.mp4", 5)
-    code, results = video(source, "--neighbour", neighbour, "--batch-size", "2")
+    code, results = video(source, "--neighbor", neighbors, "--batch-size", "2")
     assert code == 0
     assert [f["index"] for f in results["frames"]] == list(range(5))
     raw = ["score_raw" in i for f in results["frames"] for i in f["instances"]]
-    assert all(raw) if neighbour != "off" else not any(raw)
-    assert results["model"]["refined_by"] == (None if neighbour == "off" else neighbour)
+    assert all(raw) if neighbors != "off" else not any(raw)
+    assert results["model"]["refined_by"] == (None if neighbors == "off" else neighbors)
 
 
 def test_batches_change_nothing(video, video_tools, tmp_path):
@@ -125,8 +126,8 @@ def test_mistakes_are_one_line(arguments, message, capsys):
     assert error.count("\n") == 1
 
 
-def test_a_neighbour_needs_a_refinement_network(video, video_tools, tmp_path, capsys):
+def test_neighbors_need_a_refined_detector(video, video_tools, tmp_path, capsys):
     source = video_tools.write(tmp_path / "flight.mp4", 2)
-    code, _ = video(source, "--neighbour", "both", "--opts", "MODEL.SRN.ENABLED", "False")
+    code, _ = video(source, "--neighbor", "both", "--opts", "MODEL.META_ARCHITECTURE", "MSNet")
     assert code == 2
-    assert "MODEL.SRN.ENABLED is False" in capsys.readouterr().err
+    assert "needs a RefinedDetector" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_test_loader
 from fvcore.common.registry import Registry
 
+from msnet_d2.config.refinement import is_refined, refines_scores, trains_embedding_alone
 from msnet_d2.data.loading.dataset_mapper import ISBDADatasetMapper
 from msnet_d2.data.loading.proposals import check_proposal_files
 from msnet_d2.data.loading.samplers import VideoInferenceSampler
@@ -68,16 +69,16 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> Iterable[list[Any]]:
         DatasetError: if the data set is empty.
     """
     # Refinement needs the frames of a video one after another, on one rank.
-    needed = "VideoTestLoader" if cfg.MODEL.SRN.ENABLED else "ImageTestLoader"
+    needed = "VideoTestLoader" if refines_scores(cfg) else "ImageTestLoader"
     name = cfg.DATALOADER.TEST_LOADER or needed
     loader = find_registered(TEST_LOADER_REGISTRY, name, "DATALOADER.TEST_LOADER")
     return loader(cfg, dataset_name)
 
 
 def _train_loader_for(cfg: CfgNode) -> str:
-    if not cfg.MODEL.SRN.ENABLED:
+    if not is_refined(cfg):
         return "ImageTrainLoader"
-    return "TripletTrainLoader" if cfg.MODEL.SRN.FREEZE_DETECTOR else "JointTrainLoader"
+    return "TripletTrainLoader" if trains_embedding_alone(cfg) else "JointTrainLoader"
 
 
 @TRAIN_LOADER_REGISTRY.register()

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances
 
 from msnet_d2.errors import ConfigError
 from msnet_d2.modeling.roi_heads.parent_heads import detect_parents
-from msnet_d2.score_refinement.refinable import RefinableRCNN
-from msnet_d2.score_refinement.refinement_frame import attach_refinement_frames
 from msnet_d2.structures.parents import assign_parents, select_parents
 
 __all__ = ["MSNet"]
 
 
 @META_ARCH_REGISTRY.register()
-class MSNet(RefinableRCNN):
+class MSNet(GeneralizedRCNN):
     """Generalized R-CNN with parents (paper, figure 2; buildings there).
 
-    Training is Detectron2's own, with the losses of the hierarchical RPN; the base class has the
-    Score Refinement Network. In inference each output dict has
+    Training is Detectron2's own, with the losses of the hierarchical RPN. In inference each output
+    dict has
 
     ``"instances"``
         Detectron2's Instances (``pred_boxes``, ``scores``, ``pred_classes``, ``pred_masks`` …) and
@@ -35,7 +33,7 @@ class MSNet(RefinableRCNN):
 
     Detectron2's test-time augmentation (``GeneralizedRCNNWithTTA``) merges ``pred_boxes``,
     ``scores``, ``pred_classes`` and ``pred_masks`` of many views, and knows of nothing else: its
-    outputs have neither parents nor scores to refine, and evaluation leaves parents out.
+    outputs have no parents, and evaluation leaves these out.
     """
 
     @configurable
@@ -110,22 +108,7 @@ class MSNet(RefinableRCNN):
             scaled = self._postprocess(parents, batched_inputs, images.image_sizes)
             for output, parents_per_image in zip(outputs, scaled):
                 output["parents"] = parents_per_image["instances"]
-            self._extend_outputs(outputs, batched_inputs, features, images.image_sizes)
         return outputs
-
-    def _extend_outputs(self, outputs, batched_inputs, features, image_sizes) -> None:
-        """Add to the finished outputs what needs the feature maps: what score refinement uses.
-
-        Not called where boxes are given.
-
-        Args:
-            outputs: N dicts, to be changed in place.
-            batched_inputs: N input dicts.
-            features: feature maps of the batch by name.
-            image_sizes: N (height, width) of the images as the network saw them, without padding.
-        """
-        if self.srn is not None:
-            attach_refinement_frames(outputs, batched_inputs, self.srn, features)
 
     def _detect(self, images, features) -> tuple[list[Instances], list[Instances]]:
         """Instances and parents of N images, in network input resolution."""

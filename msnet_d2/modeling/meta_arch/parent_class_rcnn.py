@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.structures import Instances
 
 from msnet_d2.errors import ConfigError
 from msnet_d2.modeling.roi_heads.masked_class_heads import parent_class
-from msnet_d2.score_refinement.refinable import RefinableRCNN
 from msnet_d2.structures.parents import assign_parents
 
 __all__ = ["ParentClassRCNN"]
 
 
 @META_ARCH_REGISTRY.register()
-class ParentClassRCNN(RefinableRCNN):
-    """Generalized R-CNN whose last class is the parents of the others; f may stand beside it.
+class ParentClassRCNN(GeneralizedRCNN):
+    """Generalized R-CNN whose last class is the parents of the others.
 
     Detections of that class are not among the ``"instances"`` it returns but apart, as
     ``"parents"`` (``pred_boxes`` and ``scores``), and each instance gets ``pred_parent_boxes`` and

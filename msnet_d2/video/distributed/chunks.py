@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
+from msnet_d2.config.refinement import refines_scores
 from msnet_d2.errors import InputError, VideoError
 from msnet_d2.video.detector import DetectorSettings, VideoDetector
 from msnet_d2.video.pipeline import categories_of
@@ -30,9 +31,9 @@ from msnet_d2.video.results import (
 
 __all__ = ["Chunk", "detect_chunk", "frames_of_overlap", "join_chunks", "plan_chunks"]
 
-# With MODEL.SRN.CARRY a refined score is the mean of a frame's own score and that of the frame
+# With RUNNING_MEAN a refined score is the mean of a frame's own score and that of the frame
 # before. A frame this many steps back weighs 2^-64, below the 2^-24 of single precision.
-CARRY_FRAMES = 64
+RUNNING_MEAN_FRAMES = 64
 # Detections from this score on count in a video's summary, as in `msnet video`.
 _COUNTED_SCORE = 0.5
 
@@ -54,10 +55,11 @@ class Chunk:
 
 def frames_of_overlap(detector: VideoDetector) -> int:
     """How many frames, by index, a chunk needs on both sides."""
-    srn = detector.cfg.MODEL.SRN
-    if not srn.ENABLED:
+    if not refines_scores(detector.cfg):
         return 0
-    return int(srn.MAX_GAP) + (CARRY_FRAMES * detector.settings.stride if srn.CARRY else 0)
+    rule = detector.cfg.TEST.SCORE_REFINEMENT
+    past = RUNNING_MEAN_FRAMES * detector.settings.stride if rule.RUNNING_MEAN else 0
+    return int(rule.MAX_FRAME_GAP) + past
 
 
 def plan_chunks(video: str | Path, detector: VideoDetector, seconds: float) -> list[Chunk]:

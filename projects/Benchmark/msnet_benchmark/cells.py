@@ -28,6 +28,7 @@ from torch.multiprocessing import ProcessRaisedException
 from msnet_benchmark.data import SplitData
 from msnet_benchmark.methods import Method
 from msnet_d2.checkpoint import last_checkpoint
+from msnet_d2.config.refinement import is_refined
 from msnet_d2.errors import InputError
 from msnet_d2.evaluation.results import RESULTS_FILE
 from msnet_d2.utils.file_io import write_json, write_text
@@ -99,7 +100,7 @@ class Cell:
         cfg.DATASETS.TRAIN = (self.split.train,)
         # Evaluated apart, so that an interruption between the two loses nothing.
         cfg.DATASETS.TEST = () if train else (self.split.val,)
-        if cfg.MODEL.SRN.ENABLED:
+        if is_refined(cfg):
             cfg.DATASETS.SRN_VIDEOS = self.split.srn_videos
         cfg.OUTPUT_DIR = str(self.folder)
         if not train:

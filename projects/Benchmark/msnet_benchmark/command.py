@@ -52,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 _ACCURACY = """\
 Train and evaluate methods on splits of a data set, with equal budgets and seeds.
 
-Methods: polarmask, mask_rcnn_D, mask_rcnn_BD, msnet, msnet_iou, msnet_parents, and for any of the
-R-CNNs NAME+srn and NAME+steady: its detector, with the score refinement network trained on top, by
+Methods: polarmask, mask_rcnn_D, mask_rcnn_BD, msnet, msnet_iou, msnet_parents, and for any of
+them NAME+srn and NAME+steady: its detector, with the score refinement network trained on top, by
 the paper's rule and by this project's. Writes results.json, table.md and plots; exits with 1 if a
 cell failed (run again to retry it).
 

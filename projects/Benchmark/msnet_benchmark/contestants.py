@@ -19,12 +19,14 @@ from detectron2.structures import Boxes, Instances, PolygonMasks
 from torch import nn
 
 from msnet_benchmark.stages import REFINEMENT, REST, StageClock, staged
+from msnet_d2.config.refinement import detector_name
 from msnet_d2.engine.optimizer import build_optimizer
 from msnet_d2.engine.train_loop import build_loop
 from msnet_d2.errors import InputError
 from msnet_d2.inference.acceleration import Acceleration
 from msnet_d2.inference.predictor import Predictor
-from msnet_d2.score_refinement.refiner import ScoreRefiner
+from msnet_d2.score_refinement import build_score_refiner
+from msnet_d2.score_refinement.refined_detector import detector_of
 
 __all__ = ["InferenceSide", "TrainingSide", "make_pictures", "measure_peak", "read_pictures"]
 
@@ -63,14 +65,14 @@ class InferenceSide:
         self._time = clock
         self.model = self._predictor.model
         self._pictures = pictures
-        self._refiner = ScoreRefiner(cfg) if cfg.MODEL.SRN.ENABLED else None
+        self._refiner = build_score_refiner(cfg)
         self._clock = StageClock(self.model.device, clock)
         self._next = 0
         self.found = 0
         if not cfg.MODEL.WEIGHTS:
-            _expect_nothing(self.model)
+            _expect_nothing(detector_of(self.model))
         if detections is not None:
-            _fix_detections(self.model, detections)
+            _fix_detections(detector_of(self.model), detections)
 
     @property
     def resident_bytes(self) -> int:
@@ -98,7 +100,7 @@ class InferenceSide:
         (output,) = self._predictor.predict_batch([picture], [extra])
         if self._refiner is not None:
             with clock.stage(REFINEMENT) if clock else nullcontext():
-                (output,) = self._refiner.push(output, **extra) or (output,)
+                (output,) = self._refiner.update(output, **extra) or (output,)
         self.found = len(output["instances"])
 
 
@@ -116,7 +118,7 @@ class TrainingSide:
         self._time = clock
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.MODEL.SRN.ENABLED = False
+        cfg.MODEL.META_ARCHITECTURE = detector_name(cfg)
         cfg.MODEL.WEIGHTS = ""
         self.model = build_model(cfg).train()
         self.optimizer = build_optimizer(cfg, self.model)

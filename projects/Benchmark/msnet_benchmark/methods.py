@@ -16,6 +16,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from msnet_d2.config import config_path, load_config
+from msnet_d2.config.renamed_keys import rename_in_opts
 from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.projects import installed_projects
 
@@ -41,7 +42,14 @@ _REFINEMENTS = {
 }
 _REFINEMENT_TITLES = {"+srn": "+SRN", "+steady": "+SRN, steady"}
 # Keys that the benchmark itself sets.
-_RESERVED = ("DATASETS.", "OUTPUT_DIR", "SEED", "MODEL.SRN.ENABLED", "MODEL.SRN.FREEZE_DETECTOR")
+_RESERVED = (
+    "DATASETS.",
+    "OUTPUT_DIR",
+    "SEED",
+    "MODEL.SRN.ENABLED",
+    "MODEL.SRN.DETECTOR",
+    "MODEL.SRN.FREEZE_DETECTOR",
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,6 @@ class Method:
         trains: whether there is anything to train; otherwise the base's weights are evaluated under
             other settings.
         needs_parents: whether training needs the boxes of the buildings.
-        refinable: whether score refinement can be trained on top of it.
         refinement: "+srn" or "+steady"; None: scores are not refined.
     """
 
@@ -68,12 +75,11 @@ class Method:
     base: str | None = None
     trains: bool = True
     needs_parents: bool = False
-    refinable: bool = True
     refinement: str | None = None
 
     @property
     def refines(self) -> bool:
-        """Whether this method trains f on top of its base."""
+        """Whether this method trains an embedding on top of its base."""
         return self.refinement is not None
 
 
@@ -156,17 +162,16 @@ def _find(name: str, known: Mapping[str, Method]) -> Method:
     base_name, plus, word = name.rpartition("+")
     base, suffix = known.get(base_name), plus + word
     if base is None or suffix not in _REFINEMENTS:
-        refinable = [n for n, method in known.items() if method.refinable]
-        names = [*known, *(n + suffix for n in refinable for suffix in _REFINEMENTS)]
+        names = [*known, *(n + suffix for n in known for suffix in _REFINEMENTS)]
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         late = " (config overrides go to --opts)" if name.partition(".")[0].isupper() else ""
         raise InputError(
-            f"there is no method {name!r}{hint}{late}; there are: {', '.join(known)}, and those of "
-            f"R-CNNs with {' or '.join(_REFINEMENTS)}"
+            f"there is no method {name!r}{hint}{late}; there are: {', '.join(known)}, each also "
+            f"with {' or '.join(_REFINEMENTS)}"
         )
-    if not base.refinable or not base.trains:
-        raise InputError(f"{name}: score refinement is for methods on an R-CNN that are trained")
+    if not base.trains:
+        raise InputError(f"{name}: score refinement is for methods that are trained")
     return replace(
         base,
         name=name,
@@ -230,9 +235,9 @@ def method_config(
     Args:
         method: of :func:`find_methods`.
         family: one of :data:`FAMILIES`.
-        opts: overrides for every method alike. Those of SOLVER do not apply to the training of f,
-            whose schedule is another.
-        refine_opts: overrides for the training of f alone.
+        opts: overrides for every method alike. Those of SOLVER do not apply to the training of
+            the embedding, whose schedule is another.
+        refine_opts: overrides for the training of the embedding alone.
         seed: of weights and data; the same for every method.
 
     Raises:
@@ -244,14 +249,13 @@ def method_config(
         opts = [word for pair in pairs if not pair[0].startswith("SOLVER.") for word in pair]
         file = method.configs[family]
         # Says what is wrong with an override, which yacs does not.
-        load_config(file, [*method.opts, *opts, *refine_opts])
+        detector = load_config(file, [*method.opts, *opts, *refine_opts]).MODEL.META_ARCHITECTURE
         cfg = load_config(file, list(method.opts)).clone()
         cfg.defrost()
         for file in _REFINEMENTS[method.refinement][family]:
             cfg.merge_from_other_cfg(_overlay(file))
-        if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN":
-            cfg.MODEL.META_ARCHITECTURE = "RefinableRCNN"  # the same with f beside it
-        cfg.merge_from_list([*opts, *refine_opts])
+        cfg.merge_from_list(rename_in_opts([*opts, *refine_opts]))
+        cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.SRN.DETECTOR = "RefinedDetector", detector
     else:
         cfg = load_config(method.configs[family], [*method.opts, *opts]).clone()
     cfg.defrost()

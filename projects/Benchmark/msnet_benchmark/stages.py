@@ -15,6 +15,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from torch import nn
 
 from msnet_d2.projects import installed_projects
+from msnet_d2.score_refinement import RefinedDetector
 
 __all__ = ["REST", "STAGES", "StageClock", "staged"]
 
@@ -89,6 +90,9 @@ def staged(model: nn.Module, clock: StageClock) -> Iterator[None]:
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[Any, str, str]]:
+    if isinstance(model, RefinedDetector):
+        yield model, "_embed", REFINEMENT
+        model = model.detector
     yield getattr(model, "backbone", None), "forward", BACKBONE
     generator = getattr(model, "proposal_generator", None)
     yield generator, "forward", PART

@@ -42,8 +42,9 @@ def test_metrics_of_both_families():
     ("name", "architecture"),
     [
         ("msnet+srn", "MSNet"),
-        ("mask_rcnn_D+srn", "RefinableRCNN"),
+        ("mask_rcnn_D+srn", "GeneralizedRCNN"),
         ("mask_rcnn_BD+srn", "ParentClassRCNN"),
+        ("polarmask+srn", "PolarMask"),
     ],
 )
 def test_refinement_on_top_of_a_detector(name, architecture):
@@ -52,10 +53,10 @@ def test_refinement_on_top_of_a_detector(name, architecture):
     assert [m.name for m in with_bases([method])] == [name.removesuffix("+srn"), name]
     opts = ("SOLVER.MAX_ITER", "7", "MODEL.FPN.OUT_CHANNELS", "32")
     cfg = method_config(method, "quick", opts=opts, refine_opts=("MODEL.SRN.NUM_PAIRS", "3"))
-    assert architecture == cfg.MODEL.META_ARCHITECTURE
-    assert cfg.MODEL.SRN.ENABLED
+    assert cfg.MODEL.META_ARCHITECTURE == "RefinedDetector"
+    assert architecture == cfg.MODEL.SRN.DETECTOR
     assert cfg.MODEL.SRN.NUM_PAIRS == 3
-    # The schedule is f's own, the model the detector's.
+    # The schedule is that of refinement, the model the detector's.
     assert load_config("quick/msnet_srn_lite0_FPN.yaml").SOLVER == cfg.SOLVER
     assert cfg.SOLVER.MAX_ITER > 7
     assert cfg.MODEL.FPN.OUT_CHANNELS == 32
@@ -69,7 +70,8 @@ def test_both_rules_of_refinement_share_a_detector(family):
     kind = "quick/msnet_srn_{}lite0_FPN.yaml" if family == "quick" else "msnet_srn_{}R50_FPN.yaml"
     for method, infix in ((paper, ""), (steady, "steady_")):
         cfg, own = method_config(method, family), load_config(kind.format(infix))
-        assert own.MODEL.SRN.MUTUAL == cfg.MODEL.SRN.MUTUAL == (method is steady)
+        assert own.TEST.SCORE_REFINEMENT == cfg.TEST.SCORE_REFINEMENT
+        assert (method is steady) == cfg.TEST.SCORE_REFINEMENT.MUTUAL_NN
         assert own.SOLVER == cfg.SOLVER
 
 
@@ -79,19 +81,20 @@ def test_refined_baseline_builds_and_carries_frames(tiny_cfg):
     from detectron2.modeling import build_model
 
     cfg = tiny_cfg
-    cfg.MODEL.META_ARCHITECTURE = "ParentClassRCNN"
+    cfg.MODEL.META_ARCHITECTURE = "RefinedDetector"
+    cfg.MODEL.SRN.DETECTOR = "ParentClassRCNN"
     cfg.MODEL.PROPOSAL_GENERATOR.NAME = "RPN"
     cfg.MODEL.ROI_HEADS.NAME = "MaskedClassROIHeads"
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = 4
     cfg.MODEL.ROI_HEADS.PARENT_CLASS = 3
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
-    cfg.MODEL.SRN.ENABLED = True
     cfg.MODEL.SRN.FC_DIMS = [8]
     model = build_model(cfg).eval()
     image = torch.zeros(3, 64, 96)
     with torch.no_grad():
         (output,) = model([{"image": image, "video_id": "1", "frame_index": 0}])
-    assert set(output) == {"instances", "parents", "refinement_frame"}
+    assert set(output) == {"instances", "parents", "thumbnail"}
+    assert output["instances"].has("embeddings")
     assert (output["instances"].pred_classes < 3).all()
 
 
@@ -100,7 +103,7 @@ def test_refined_baseline_builds_and_carries_frames(tiny_cfg):
     [
         (["maskrcnn_D"], "did you mean mask_rcnn_D?"),
         (["msnet+sr"], "did you mean msnet"),
-        (["polarmask+srn"], "score refinement is for methods on an R-CNN"),
+        (["polarmask+sr"], "did you mean polarmask+srn?"),
         (["SOLVER.MAX_ITER"], "config overrides go to --opts"),
         ([], "no method given"),
         (["nonsense+srn"], "there is no method 'nonsense+srn'"),
@@ -142,7 +145,9 @@ def test_variants_that_are_none(words, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("key", ["DATASETS.TRAIN", "OUTPUT_DIR", "SEED", "MODEL.SRN.ENABLED"])
+@pytest.mark.parametrize(
+    "key", ["DATASETS.TRAIN", "OUTPUT_DIR", "SEED", "MODEL.SRN.ENABLED", "MODEL.SRN.DETECTOR"]
+)
 def test_what_the_benchmark_sets_itself_is_no_override(key):
     with pytest.raises(ConfigError, match=f"{key} cannot be overridden"):
         method_config(METHODS["msnet"], "quick", opts=(key, "1"))

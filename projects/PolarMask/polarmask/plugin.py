@@ -13,6 +13,5 @@ BENCH_METHODS = {
     "polarmask": {
         "title": "PolarMask+D",
         "configs": {"quick": "quick/polarmask_lite0_FPN.yaml", "full": "polarmask_R50_FPN.yaml"},
-        "refinable": False,
     }
 }

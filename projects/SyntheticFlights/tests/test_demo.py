@@ -21,7 +21,8 @@ def settings(tiny_cfg, tmp_path):
     detector = tmp_path / "tiny.yaml"
     detector.write_text(tiny_cfg.dump())
     tiny_cfg.MODEL.HRPN.PARENT_ROI_HEADS = ""
-    tiny_cfg.merge_from_list(["MODEL.SRN.ENABLED", True, "MODEL.SRN.FC_DIMS", [8, 8]])
+    tiny_cfg.merge_from_list(["MODEL.META_ARCHITECTURE", "RefinedDetector"])
+    tiny_cfg.merge_from_list(["MODEL.SRN.DETECTOR", "MSNet", "MODEL.SRN.FC_DIMS", [8, 8]])
     tiny_cfg.merge_from_list(["MODEL.SRN.NUM_PAIRS", 2, "SOLVER.IMS_PER_BATCH", 1])
     tiny_cfg.merge_from_list(["SOLVER.OPTIMIZER", "ADAM"])
     srn = tmp_path / "tiny_srn.yaml"

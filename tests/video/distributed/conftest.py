@@ -15,10 +15,11 @@ def model(tiny_cfg, save_model):
     cfg = tiny_cfg
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.TEST.DETECTIONS_PER_IMAGE = 4
-    cfg.MODEL.SRN.ENABLED = True
+    cfg.MODEL.META_ARCHITECTURE = "RefinedDetector"
+    cfg.MODEL.SRN.DETECTOR = "MSNet"
     cfg.MODEL.SRN.FC_DIMS = [16]
-    cfg.MODEL.SRN.NEIGHBOUR = "both"
-    cfg.MODEL.SRN.MAX_GAP = 2
+    cfg.TEST.SCORE_REFINEMENT.NEIGHBORS = "both"
+    cfg.TEST.SCORE_REFINEMENT.MAX_FRAME_GAP = 2
     return save_model(cfg)
 
 

@@ -10,7 +10,7 @@ import pytest
 from msnet_d2.errors import InputError
 from msnet_d2.video.detector import VideoDetector
 from msnet_d2.video.distributed.chunks import (
-    CARRY_FRAMES,
+    RUNNING_MEAN_FRAMES,
     Chunk,
     detect_chunk,
     frames_of_overlap,
@@ -58,12 +58,14 @@ def test_chunks_join_to_the_bytes_of_one_pass(settings, clip, one_pass, tmp_path
 def test_scores_that_are_carried_on_need_a_longer_overlap_which_ends_their_memory(settings):
     from dataclasses import replace
 
-    carrying = replace(settings, config=settings.config.replace("CARRY: false", "CARRY: true"))
+    config = settings.config.replace("RUNNING_MEAN: false", "RUNNING_MEAN: true")
+    carrying = replace(settings, config=config)
+    every_third = replace(carrying, stride=3)
     assert frames_of_overlap(VideoDetector(settings)) == 2
-    assert frames_of_overlap(VideoDetector(carrying)) == 2 + CARRY_FRAMES
-    assert frames_of_overlap(VideoDetector(replace(carrying, stride=3))) == 2 + 3 * CARRY_FRAMES
+    assert frames_of_overlap(VideoDetector(carrying)) == 2 + RUNNING_MEAN_FRAMES
+    assert frames_of_overlap(VideoDetector(every_third)) == 2 + 3 * RUNNING_MEAN_FRAMES
     # The refiner's running mean from two starts, 0.2 and 0.7, over the same frames.
-    own = np.random.default_rng(0).uniform(0.2, 0.7, (CARRY_FRAMES, 1000)).astype(np.float32)
+    own = np.random.default_rng(0).uniform(0.2, 0.7, (RUNNING_MEAN_FRAMES, 1000)).astype(np.float32)
     one, other = np.full((2, 1000), [[0.2], [0.7]], np.float32)
     for scores in own:
         one, other = (scores + one) / 2, (scores + other) / 2

@@ -9,12 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msnet_d2.score_refinement.losses import (
-    hardest_negatives,
-    multi_scale_consistency_loss,
-    pairwise_similarity,
-    spatial_similarity,
-)
+from msnet_d2.score_refinement.losses import hardest_negatives, multi_scale_consistency_loss
+from msnet_d2.score_refinement.similarity import pairwise_similarity, spatial_similarity
 
 
 def maps(*positions):

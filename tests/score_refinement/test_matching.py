@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from detectron2.structures import Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from msnet_d2.score_refinement.refiner import refine_scores
+from msnet_d2.errors import ConfigError
+from msnet_d2.score_refinement.matching import AppearanceRule
 
 
 def cells(*vectors):
@@ -15,8 +17,23 @@ def cells(*vectors):
     return torch.tensor(vectors, dtype=torch.float32)[:, :, None, None]
 
 
+def detections(scores, embeddings, classes=None):
+    """Instances with what the rule reads."""
+    scores = torch.as_tensor(scores, dtype=torch.float32)
+    classes = torch.zeros(len(scores), dtype=torch.int64) if classes is None else classes
+    return Instances((9, 9), scores=scores, pred_classes=classes, embeddings=embeddings)
+
+
+def refine_scores(scores_p, p, scores_q, q, *, classes_p=None, classes_q=None, **options):
+    """The scores of a frame P, refined by those of a frame Q."""
+    rule = AppearanceRule(same_class=classes_p is not None, **options)
+    p, q = detections(scores_p, p, classes_p), detections(scores_q, q, classes_q)
+    matches = rule.match(p, q)
+    return rule.refine(p.scores, [matches.forward.with_scores(q.scores)])[0]
+
+
 def refine(scores_p, p, scores_q, q, **options):
-    return refine_scores(torch.tensor(scores_p), p, torch.tensor(scores_q), q, **options)
+    return refine_scores(scores_p, p, scores_q, q, **options)
 
 
 class TestRule:
@@ -73,19 +90,21 @@ class TestRule:
         # first, so that alone is refined: (0.4 + 0.9) / 2.
         p, q = cells((1, 0), (4, 3)), cells((1, 0))
         assert refine([0.4, 0.3], p, [0.9], q).tolist() == pytest.approx([0.65, 0.6])
-        assert refine([0.4, 0.3], p, [0.9], q, mutual=True).tolist() == pytest.approx([0.65, 0.3])
+        assert refine([0.4, 0.3], p, [0.9], q, mutual_nn=True).tolist() == pytest.approx(
+            [0.65, 0.3]
+        )
 
     def test_mutual_among_those_of_one_class(self):
         # P's second is the only one of Q's class: less similar than P's first, but the match.
         p, q = cells((1, 0), (4, 3)), cells((1, 0))
         classes = {"classes_p": torch.tensor([0, 1]), "classes_q": torch.tensor([1])}
-        new = refine([0.4, 0.3], p, [0.9], q, mutual=True, **classes)
+        new = refine([0.4, 0.3], p, [0.9], q, mutual_nn=True, **classes)
         assert new.tolist() == pytest.approx([0.4, 0.6])
 
     def test_mutual_without_detections(self):
         none = torch.zeros(0, 2, 1, 1)
-        assert refine([0.5], cells((1, 0)), [], none, mutual=True).tolist() == [0.5]
-        assert refine([], none, [0.5], cells((1, 0)), mutual=True).shape == (0,)
+        assert refine([0.5], cells((1, 0)), [], none, mutual_nn=True).tolist() == [0.5]
+        assert refine([], none, [0.5], cells((1, 0)), mutual_nn=True).shape == (0,)
 
     def test_a_box_under_two_classes_counts_with_its_higher_score(self):
         p, q = cells((1, 2)), cells((2, 1), (1, 2), (1, 2))
@@ -94,14 +113,29 @@ class TestRule:
 
     def test_the_scores_given_are_not_changed(self):
         scores = torch.tensor([0.4])
-        refine_scores(scores, cells((1, 0)), torch.tensor([0.9]), cells((1, 0)))
+        new = refine_scores(scores, cells((1, 0)), torch.tensor([0.9]), cells((1, 0)))
         assert scores.tolist() == pytest.approx([0.4])
+        assert new.tolist() == pytest.approx([0.65])
 
-    def test_lengths_are_checked(self):
-        with pytest.raises(ValueError, match="frame Q are aligned"):
-            refine([0.5], cells((1, 0)), [0.5, 0.5], cells((1, 0)))
-        with pytest.raises(ValueError, match="one is None"):
-            refine([0.5], cells((1, 0)), [0.5], cells((1, 0)), classes_p=torch.tensor([1]))
+    def test_embeddings_of_two_networks_are_not_compared(self):
+        with pytest.raises(ValueError, match=r"\(1, 2, 1, 1\) and \(1, 3, 1, 1\)"):
+            refine([0.5], cells((1, 0)), [0.5], cells((1, 0, 0)))
+
+    @pytest.mark.parametrize("score_range", [(0.7, 0.2), (-0.1, 0.5), (0.5, 1.1)])
+    def test_a_range_that_is_none(self, score_range):
+        with pytest.raises(ConfigError, match="0 <= C0 <= C1 <= 1"):
+            AppearanceRule(score_range=score_range)
+
+    def test_of_two_frames_the_more_similar_match_counts(self):
+        # Like the frame before by 0.6 and the one behind by 0.8: (0.4 + 0.2) / 2. A match equally
+        # similar in both counts with the frame before.
+        rule, p = AppearanceRule(), detections([0.4], cells((1, 0)))
+        before, behind = detections([0.9], cells((3, 4))), detections([0.2], cells((4, 3)))
+        candidates = [rule.match(p, q).forward.with_scores(q.scores) for q in (before, behind)]
+        scores, similarity = rule.refine(p.scores, candidates)
+        assert (scores.item(), similarity.item()) == pytest.approx((0.3, 0.8))
+        scores, _ = rule.refine(p.scores, [candidates[0], candidates[0]])
+        assert scores.item() == pytest.approx(0.65)
 
 
 frames = st.tuples(st.integers(0, 10_000), st.integers(0, 6), st.integers(0, 6))

@@ -2,8 +2,8 @@
 
 The score refinement network is to find a damaged part again in the next frame. Where a data set
 says which annotations are one part (``part_id`` in its JSON, as ``msnet synth`` writes it), this
-can be counted without a detector's errors in between: the true boxes are embedded, by a trained f,
-by an untrained one, or not at all.
+can be counted without a detector's errors in between: the true boxes are embedded by a trained
+network, by an untrained one, or by the features themselves.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import detection_utils as utils
-from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes, BoxMode
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from msnet_d2.errors import DatasetError
-from msnet_d2.score_refinement.losses import pairwise_similarity
 from msnet_d2.score_refinement.network import ScoreRefinementNetwork
+from msnet_d2.score_refinement.similarity import pairwise_similarity
 
 __all__ = ["MatchRate", "count_matches", "match_rates", "part_ids"]
 
@@ -104,7 +103,7 @@ def match_rates(
     cfg: CfgNode,
     model: nn.Module,
     dataset_name: str,
-    networks: Mapping[str, ScoreRefinementNetwork | None],
+    networks: Mapping[str, ScoreRefinementNetwork],
     *,
     max_gap: int | None = None,
 ) -> dict[str, MatchRate]:
@@ -113,12 +112,13 @@ def match_rates(
     Each pair of adjacent frames counts in both directions.
 
     Args:
-        cfg: how frames are resized (INPUT), and MODEL.SRN.
+        cfg: how frames are resized (INPUT).
         model: the detector whose features are embedded.
         dataset_name: a registered data set whose JSON has ``part_id``, ``video_id`` and
             ``frame_index``.
-        networks: what to compare, by name: an f, or None for the features themselves.
-        max_gap: largest difference of ``frame_index`` of adjacent frames; None: MODEL.SRN.MAX_GAP.
+        networks: what to compare, by name.
+        max_gap: largest difference of ``frame_index`` of adjacent frames; None:
+            TEST.SCORE_REFINEMENT.MAX_FRAME_GAP.
 
     Returns:
         a :class:`MatchRate` for each of ``networks``.
@@ -127,13 +127,8 @@ def match_rates(
         DatasetError: if the JSON does not say which annotations are one part.
     """
     parts = part_ids(dataset_name)
-    max_gap = cfg.MODEL.SRN.MAX_GAP if max_gap is None else max_gap
+    max_gap = cfg.TEST.SCORE_REFINEMENT.MAX_FRAME_GAP if max_gap is None else max_gap
     resize = T.ResizeShortestEdge(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
-    names = cfg.MODEL.SRN.IN_FEATURES
-    shape = model.backbone.output_shape()
-    raw = ROIPooler(
-        cfg.MODEL.SRN.POOLER_RESOLUTION, [1 / shape[n].stride for n in names], 0, "ROIAlignV2"
-    )
     rates = {name: MatchRate() for name in networks}
     training = model.training
     model.eval()
@@ -151,10 +146,7 @@ def match_rates(
         features = model.backbone(model.preprocess_image([{"image": tensor}]).tensor)
         boxes = Boxes(torch.as_tensor(corners, dtype=torch.float32, device=model.device))
         embedded = {
-            name: raw([features[n] for n in names], [boxes])
-            if network is None
-            else network.embed_boxes(features, [boxes])
-            for name, network in networks.items()
+            name: network.embed_boxes(features, [boxes]) for name, network in networks.items()
         }
         ids = [parts[a["id"]] for a in own]
         adjacent = last is not None and last["video_id"] == record["video_id"]

@@ -88,9 +88,9 @@ random_boxes = st.lists(corners | st.tuples(grid, grid, grid, grid), max_size=6)
 @settings(max_examples=60, deadline=None)
 def test_sparse_equals_dense(first, second, resolution):
     """Any boxes: beyond the frame, wholly outside, empty, and with corners the wrong way round."""
-    net, features = network(), pyramid(batch=2)
+    net, features = network(pooler_resolution=resolution), pyramid(batch=2)
     boxes = [Boxes(torch.tensor(b, dtype=torch.float32).reshape(-1, 4)) for b in (first, second)]
-    got = net.embed_boxes(features, boxes, resolution)
+    got = net.embed_boxes(features, boxes)
     expected = dense(net, features, boxes, resolution)
     assert got.shape == (len(first) + len(second), 12, resolution, resolution)
     assert torch.allclose(got, expected, atol=1e-5)
@@ -253,6 +253,27 @@ class TestConfig:
         with pytest.raises(ConfigError, match=r"\[8, 9\] channels"):
             ScoreRefinementNetwork(get_msnet_cfg(), self.shapes((8, 8, 9, 8)))
 
-    def test_no_layers(self):
-        with pytest.raises(ConfigError, match="FC_DIMS"):
-            ScoreRefinementNetwork(get_msnet_cfg(opts=["MODEL.SRN.FC_DIMS", "[]"]), self.shapes())
+    def test_no_maps(self):
+        with pytest.raises(ConfigError, match="needs feature maps"):
+            ScoreRefinementNetwork(get_msnet_cfg(), {"p6": ShapeSpec(channels=8, stride=64)})
+
+    def test_maps_of_strides_that_do_not_double(self):
+        cfg = get_msnet_cfg(opts=["MODEL.SRN.IN_FEATURES", "['p2', 'p4']"])
+        with pytest.raises(ConfigError, match=r"\[4, 16\]"):
+            ScoreRefinementNetwork(cfg, self.shapes())
+
+    def test_coarser_maps_are_left_out_and_the_finest_comes_first(self):
+        shapes = {"p6": ShapeSpec(channels=8, stride=64), **self.shapes()}
+        reversed_shapes = dict(reversed(shapes.items()))
+        assert ScoreRefinementNetwork(get_msnet_cfg(), reversed_shapes).in_features == NAMES
+
+    def test_without_layers_features_stay_as_they_are(self):
+        cfg = get_msnet_cfg(opts=["MODEL.SRN.FC_DIMS", "[]"])
+        net, features = ScoreRefinementNetwork(cfg, self.shapes((6, 6, 6, 6))), pyramid()
+        assert net.out_channels == 6
+        assert not net.state_dict()
+        assert all(torch.equal(x, features[name]) for name, x in net(features).items())
+        boxes = [Boxes(torch.tensor([[40.0, 40, 68, 68]]))]
+        pooler = ROIPooler(7, [1 / stride for stride in STRIDES], 0, "ROIAlignV2")
+        expected = pooler([features[name] for name in NAMES], boxes)
+        assert torch.allclose(net.embed_boxes(features, boxes), expected, atol=1e-5)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from detectron2.layers import ShapeSpec
+from msnet_benchmark.match_rate import MatchRate, count_matches, match_rates, part_ids
 
 from msnet_d2.data import resolve_dataset
 from msnet_d2.errors import DatasetError
-from msnet_d2.evaluation.match_rate import MatchRate, count_matches, match_rates, part_ids
 from msnet_d2.score_refinement import ScoreRefinementNetwork
 
 
@@ -101,8 +101,10 @@ def test_parts_that_changed_places_are_found_by_their_look(data_set, tiny_cfg):
     tiny_cfg.INPUT.MIN_SIZE_TEST = 128
     (name,) = resolve_dataset(f"{data_set}:train")
     tiny_cfg.MODEL.SRN.FC_DIMS = [32]
-    f = ScoreRefinementNetwork(tiny_cfg, model.backbone.output_shape())
-    rates = match_rates(tiny_cfg, model, name, {"untrained": f, "raw": None})
+    untrained = ScoreRefinementNetwork(tiny_cfg, model.backbone.output_shape())
+    tiny_cfg.MODEL.SRN.FC_DIMS = []
+    raw = ScoreRefinementNetwork(tiny_cfg, model.backbone.output_shape())
+    rates = match_rates(tiny_cfg, model, name, {"untrained": untrained, "raw": raw})
     assert set(rates) == {"untrained", "raw"}
     # two parts, matched forwards and backwards
     assert rates["raw"].total == 4
@@ -113,7 +115,7 @@ def test_parts_that_changed_places_are_found_by_their_look(data_set, tiny_cfg):
     assert rates["raw"].similarity_other / 4 < 0.5
     assert rates["untrained"].total == 4
     assert model.training  # as before
-    assert match_rates(tiny_cfg, model, name, {"raw": None}, max_gap=0)["raw"].total == 0
+    assert match_rates(tiny_cfg, model, name, {"raw": raw}, max_gap=0)["raw"].total == 0
 
 
 def test_without_part_ids(data_set):
