@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -119,17 +120,66 @@ def test_who_asks_python_for_warnings_sees_all_of_them():
     assert "torch.jit" in done.stderr
 
 
-def test_an_installed_copy_holds_every_file_that_a_checkout_has(tmp_path):
-    checkout = Path(msnet_d2.__file__).resolve().parents[1]
-    copy = tmp_path / "checkout"
-    unwanted = shutil.ignore_patterns("__pycache__", ".*")
-    for name in ("msnet_d2", "configs"):
-        shutil.copytree(checkout / name, copy / name, ignore=unwanted)
-    for name in ("setup.py", "README.md"):
-        shutil.copy(checkout / name, copy)
-    built = tmp_path / "built"
-    line = [sys.executable, "-W", "ignore", "setup.py", "-q", "build_py", "--build-lib", str(built)]
-    subprocess.run(line, cwd=copy, check=True, capture_output=True)
-    expected = {p.relative_to(copy) for p in (copy / "msnet_d2").rglob("*") if p.is_file()}
-    expected |= {Path("msnet_d2") / p.relative_to(copy) for p in (copy / "configs").rglob("*.*")}
-    assert {p.relative_to(built) for p in built.rglob("*") if p.is_file()} == expected
+CHECKOUT = Path(msnet_d2.__file__).resolve().parents[1]
+
+
+def files_below(folder: Path) -> set[Path]:
+    return {p.relative_to(folder) for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of what makes the package, and of what must stay out of it."""
+    copy = tmp_path_factory.mktemp("package") / "checkout"
+    unwanted = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "build")
+    for name in ("msnet_d2", "configs", "projects", "tests", "benchmarks"):
+        shutil.copytree(CHECKOUT / name, copy / name, ignore=unwanted)
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(CHECKOUT / name, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def installed(checkout):
+    """Folder that ``pip install .`` fills, without a network."""
+    target = checkout.parent / "installed"
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--no-compile", "-q"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", *options, "--target", str(target), "."],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+def test_an_installed_copy_holds_every_file_that_a_checkout_has(checkout, installed):
+    expected = {Path("msnet_d2") / p for p in files_below(checkout / "msnet_d2")}
+    expected |= {Path("msnet_d2/configs") / p for p in files_below(checkout / "configs")}
+    of_package = {p for p in files_below(installed) if p.parts[0] == "msnet_d2"}
+    assert {p for p in of_package if p.suffix != ".pyc"} == expected
+
+
+def test_the_wheel_holds_the_plugin_alone(installed):
+    tops = {path.name for path in installed.iterdir()}
+    assert tops - {"bin"} == {"msnet_d2", f"msnet_d2-{msnet_d2.__version__}.dist-info"}
+
+
+def test_the_package_names_no_project(installed):
+    names = {"synthetic_flights", "msnet_benchmark", "polarmask"}
+    names |= {path.name.lower() for path in (CHECKOUT / "projects").iterdir() if path.is_dir()}
+    # "benchmark" is a word, too: what names the project has its case, as in projects/Benchmark.
+    pattern = re.compile(
+        "|".join(sorted(names - {"benchmark"})) + r"|projects/Benchmark|msnet (synth|bench|demo)\b",
+        re.IGNORECASE,
+    )
+    found = [
+        f"{path.relative_to(installed)}:{number}: {line.strip()}"
+        for path in sorted((installed / "msnet_d2").rglob("*"))
+        if path.suffix in (".py", ".yaml", ".js", ".html")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert found == []

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 from detectron2.modeling import META_ARCH_REGISTRY
 
+import msnet_d2
 from msnet_d2.cli import main
 from msnet_d2.cli.doctor import diagnose
 from msnet_d2.config import get_msnet_cfg
@@ -249,3 +253,70 @@ def test_what_is_unknown_may_belong_to_a_project_that_is_broken(add_project, tra
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "there is no command 'flood' here; these projects could not be loaded" in line
     assert why in line
+
+
+def test_without_a_project_its_command_says_how_to_get_it(monkeypatch, capsys):
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: ())
+    installed_projects.cache_clear()
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main(["flood", "--out", "x"])
+    finally:
+        installed_projects.cache_clear()
+    assert caught.value.code == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "there is no command 'flood' here; if it comes with a project, install that" in line
+    assert "pip install ./projects/NAME" in line
+
+
+def test_a_config_may_have_one_of_the_package_as_its_base_by_name(tmp_path):
+    config = tmp_path / "mine.yaml"
+    config.write_text('_BASE_: "quick/msnet_lite0_FPN.yaml"\nSOLVER:\n  MAX_ITER: 7\n')
+    cfg, base = get_msnet_cfg(config), get_msnet_cfg("quick/msnet_lite0_FPN.yaml")
+    assert cfg.SOLVER.MAX_ITER == 7
+    cfg.SOLVER.MAX_ITER = base.SOLVER.MAX_ITER
+    assert cfg == base
+    # A file beside it comes first.
+    (tmp_path / "quick").mkdir()
+    (tmp_path / "quick" / "msnet_lite0_FPN.yaml").write_text("SEED: 5\n")
+    assert get_msnet_cfg(config).SEED == 5
+
+
+def test_configs_come_with_a_project_and_two_of_one_name_are_told_apart(add_project, tmp_path):
+    add_project("Floods", **{**FLOODS, "components": ""})
+    configs = tmp_path / "site-packages" / "floods" / "configs"
+    configs.mkdir()
+    (configs / "flood.yaml").write_text("MODEL:\n  FLOODS:\n    DEPTH: 9\n")
+    assert get_msnet_cfg("flood.yaml").MODEL.FLOODS.DEPTH == 9
+    add_project("Zeal")
+    configs = tmp_path / "site-packages" / "zeal" / "configs"
+    configs.mkdir()
+    (configs / "flood.yaml").write_text("SEED: 1\n")
+    with pytest.raises(ConfigError, match="several projects have a config file 'flood.yaml'"):
+        get_msnet_cfg("flood.yaml")
+
+
+def test_no_project_of_this_repository_imports_another():
+    root = Path(msnet_d2.__file__).resolve().parents[1] / "projects"
+    packages = {
+        path.parent.name: path.parents[1].name
+        for path in root.glob("*/*/__init__.py")
+        if path.parent.name != "tests"
+    }
+    assert {"polarmask", "synthetic_flights", "msnet_benchmark"} <= set(packages)
+    crossing = [
+        (str(file.relative_to(root)), name)
+        for file in root.glob("*/**/*.py")
+        if "tests" not in file.relative_to(root).parts
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for name in imported_names(node)
+        if packages.get(name.partition(".")[0], file.relative_to(root).parts[0])
+        != file.relative_to(root).parts[0]
+    ]
+    assert crossing == []
+
+
+def imported_names(node):
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []

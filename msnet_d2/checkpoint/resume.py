@@ -8,7 +8,8 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from msnet_d2.config.load import CONFIG_FILE, find_config
+from msnet_d2.config import find_config
+from msnet_d2.config.load import CONFIG_FILE
 from msnet_d2.errors import ConfigError, InputError
 
 __all__ = ["checkpoint_to_resume", "last_checkpoint", "trained_weights"]

@@ -12,6 +12,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 
 from msnet_d2.config.defaults import add_msnet_config
+from msnet_d2.config.paths import find_config
 from msnet_d2.config.ranges import check_ranges
 from msnet_d2.config.renamed_keys import accept_srn_switch, apply_srn_switch, rename_in_opts
 from msnet_d2.config.yaml_files import (
@@ -26,8 +27,6 @@ from msnet_d2.utils.file_io import write_text
 
 __all__ = [
     "CONFIG_FILE",
-    "config_path",
-    "find_config",
     "get_msnet_cfg",
     "load_config",
     "write_config",
@@ -45,7 +44,7 @@ def get_msnet_cfg(config_file: str | Path | None = None, opts: Sequence[Any] = (
 
     Args:
         config_file: merged in if given: a path, or the name of one of this project's files (see
-            :func:`config_path`).
+            :func:`msnet_d2.config.config_path`).
         opts: flat list of keys and values, as on Detectron2's command line.
 
     Raises:
@@ -97,38 +96,6 @@ def load_config(
     check_ranges(cfg)
     cfg.freeze()
     return cfg
-
-
-def config_path(name: str) -> Path:
-    """Path of a config file of this package or of a project, in a checkout or installed.
-
-    Args:
-        name: path below a folder ``configs/``, such as ``"msnet_R50_FPN.yaml"``.
-
-    Raises:
-        ConfigError: if there is no such file; the message lists those that exist.
-    """
-    package = Path(__file__).resolve().parents[1]
-    roots = [root for root in (package.parent / "configs", package / "configs") if root.is_dir()]
-    for installed in installed_projects():
-        roots += installed.config_folders()
-    for root in roots:
-        if (root / name).is_file():
-            return root / name
-    known = sorted(str(p.relative_to(root)) for root in roots for p in root.rglob("*.yaml"))
-    raise ConfigError(f"there is no config file {name!r}; there are: {', '.join(known) or 'none'}")
-
-
-def find_config(config_file: str | Path) -> Path:
-    """Path of a config file given by path or by name.
-
-    Raises:
-        ConfigError: if none is given or there is no such file.
-    """
-    if not str(config_file):
-        raise ConfigError("no config: give --config-file, such as quick/msnet_lite0_FPN.yaml")
-    path = Path(config_file)
-    return path if path.exists() else config_path(str(config_file))
 
 
 def write_config(cfg: CfgNode) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 from detectron2.config import CfgNode
 
+from msnet_d2.config.paths import find_base
 from msnet_d2.config.renamed_keys import rename_in_file
 from msnet_d2.errors import ConfigError
 from msnet_d2.projects import broken_projects
@@ -48,7 +49,8 @@ def merge_config_file(cfg: CfgNode, path: str | Path) -> None:
 
     Args:
         cfg: the config; its keys are those that the file may set.
-        path: of the file. Bases are files, relative to the one that names them.
+        path: of the file. Bases are files, relative to the one that names them, or names of configs
+            of this package and of projects.
 
     Raises:
         ConfigError: if a file is missing, no YAML or no config, asks for objects to be built, is
@@ -93,7 +95,7 @@ def _read_with_bases(path: Path, above: dict[str, Path]) -> dict:
     for base in bases if isinstance(bases, list) else [bases]:
         if not isinstance(base, str):
             raise ConfigError(f"{path}: {_BASE_KEY} is {base!r}; expected the path of a file")
-        below = _read_with_bases(path.parent / os.path.expanduser(base), {**above, real: path})
+        below = _read_with_bases(find_base(base, path.parent), {**above, real: path})
         merged = _over(below, merged)
     try:
         return _over(rename_in_file(content), merged)

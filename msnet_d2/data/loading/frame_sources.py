@@ -205,7 +205,7 @@ def find_frame_sources(
     Args:
         specs: each one of: a video file; a folder of one video's frames, named in their order
             ("frame_9.jpg" before "frame_10.jpg"); a folder of video files; a folder in whose
-            ``videos`` folder these are (as ``msnet synth`` writes); a folder of folders of frames;
+            ``videos`` folder these are; a folder of folders of frames;
             or a data set as everywhere in this project, whose images are grouped by ``video_id``.
         frame_rate: frames a second of folders of frames, and of data sets that do not say.
         depth: ``INPUT.DEPTH``, for pictures.
