@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from detectron2.config import CfgNode as CN
 
+from msnet_d2.config.ranges import COUNT, OVERLAP, PROBABILITY, RANGES, Range
 from msnet_d2.config.renamed_keys import RENAMED_KEYS
 
 __all__ = ["add_polarmask_config"]
@@ -17,6 +18,14 @@ def add_polarmask_config(cfg: CN) -> None:
     RENAMED_KEYS["MODEL.POLARMASK.CENTRE"] = "MODEL.POLARMASK.CENTER"
     RENAMED_KEYS["MODEL.POLARMASK.CENTRE_SAMPLING_RADIUS"] = (
         "MODEL.POLARMASK.CENTER_SAMPLING_RADIUS"
+    )
+    RANGES.update(
+        {
+            "MODEL.POLARMASK.NMS_THRESH_TEST": OVERLAP,
+            "MODEL.POLARMASK.NUM_RAYS": Range(3, 3600),
+            "MODEL.POLARMASK.SCORE_THRESH_TEST": PROBABILITY,
+            "MODEL.POLARMASK.TOPK_CANDIDATES_TEST": COUNT,
+        }
     )
     cfg.MODEL.POLARMASK = CN()
     # Feature maps of the head, finest first. Each is responsible for objects of its scale: a

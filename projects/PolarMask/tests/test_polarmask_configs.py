@@ -14,7 +14,8 @@ from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 from polarmask.meta_arch import PolarMask
 
-from msnet_d2.config import get_msnet_cfg
+from msnet_d2.config import get_msnet_cfg, load_config
+from msnet_d2.errors import ConfigError
 
 PROJECT = Path(polarmask.__file__).resolve().parents[1]
 R50 = PROJECT / "configs" / "polarmask_R50_FPN.yaml"
@@ -70,3 +71,11 @@ def test_command_line_is_detectron2s():
     assert found.returncode == 0, found.stderr
     assert "--config-file" in found.stdout
     assert "--eval-only" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("SCORE_THRESH_TEST", "2.0"), ("NUM_RAYS", "2"), ("NMS_THRESH_TEST", "-1.0")]
+)
+def test_values_that_would_blind_the_model_are_refused(key, value):
+    with pytest.raises(ConfigError, match=f"MODEL.POLARMASK.{key} is .*; expected"):
+        load_config(QUICK, [f"MODEL.POLARMASK.{key}", value, "MODEL.DEVICE", "cpu"])
