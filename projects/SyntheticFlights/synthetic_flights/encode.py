@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 from msnet_d2.errors import VideoError
 from msnet_d2.utils.file_io import replacing_path, write_bytes, write_text
 
-__all__ = ["VideoSink", "write_json", "write_picture"]
+__all__ = ["VideoSink", "write_arrays", "write_json", "write_picture", "write_png"]
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -44,6 +46,37 @@ def write_picture(path: Path, image: np.ndarray, quality: int) -> None:
             f"{path}: OpenCV could not encode a picture of shape {image.shape} as JPEG"
         )
     write_bytes(path, data.tobytes())
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write a picture without loss.
+
+    Args:
+        path: of the file.
+        image: (H, W) uint8, or (H, W, 3) uint8, BGR.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
+    _, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 2])
+    write_bytes(path, data.tobytes())
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write arrays as a compressed .npz, which unlike numpy's holds no time of day.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            content = io.BytesIO()
+            np.save(content, array, allow_pickle=False)
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 class VideoSink:

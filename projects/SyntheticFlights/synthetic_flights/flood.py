@@ -29,7 +29,7 @@ ROAD_DEPTH = 0.80  # metres that roads lie below the lots
 SHORE = 5.0  # metres over which a lot falls to the road
 TURBIDITY = 30.0  # per metre of water looked through
 OPAQUE = 0.5  # from this opacity on a pixel is water
-STEP = 8  # raster pixels between places where the water's height is computed
+STEP = 4  # raster pixels between places where the water's height is computed
 
 
 class Flood:

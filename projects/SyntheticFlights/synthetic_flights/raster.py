@@ -181,7 +181,6 @@ class Raster:
         if not inside.any():
             return
         shift = np.array([[1, 0, -x0], [0, 1, -y0], [0, 0, 1.0]])
-        _, texture = self._level(face, plane, corners)
         solid = inside
         marks = None
         if face.part_ids is not None:
@@ -200,19 +199,8 @@ class Raster:
             )
         else:
             written = inside
-        if self.colour is None:
-            pass
-        elif texture.shape[:2] == (1, 1):
-            self.colour[window][solid > 0] = texture[0, 0]
-        else:
-            patch = cv2.warpPerspective(
-                texture,
-                shift @ plane @ self._texels(face, texture.shape),
-                size,
-                flags=cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-            cv2.copyTo(patch, solid, self.colour[window])
+        if self.colour is not None:
+            self._paint_face(face, plane, window, solid)
         cv2.copyTo(near, written, self.nearness[window])
         if self.surfaces is not None:
             material = FACE_MATERIALS[face.kind]
@@ -222,6 +210,22 @@ class Raster:
             self.building_ids[window][chosen] = building_id
             self.part_ids[window][chosen] = 0 if marks is None else marks[chosen]
 
+    def _paint_face(self, face: Face, plane: np.ndarray, window, solid: np.ndarray) -> None:
+        ys, xs = window
+        texture = self._level(face, plane)
+        if texture.shape[:2] == (1, 1):
+            self.colour[window][solid > 0] = texture[0, 0]
+            return
+        shift = np.array([[1, 0, -xs.start], [0, 1, -ys.start], [0, 0, 1.0]])
+        patch = cv2.warpPerspective(
+            texture,
+            shift @ plane @ self._texels(face, texture.shape),
+            solid.shape[::-1],
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        cv2.copyTo(patch, solid, self.colour[window])
+
     @staticmethod
     def _texels(face: Face, shape) -> np.ndarray:
         """Map a texture's pixel indices to metres on the face; the texture covers the face's
@@ -230,10 +234,12 @@ class Raster:
         sx, sy = face.size[0] / shape[1], face.size[1] / shape[0]
         return np.array([[sx, 0, sx / 2], [0, sy, sy / 2], [0, 0, 1]])
 
-    def _level(self, face: Face, plane: np.ndarray, corners: np.ndarray):
+    @staticmethod
+    def _level(face: Face, plane: np.ndarray) -> np.ndarray:
+        """The texture, of those of the face, whose texels are about a pixel large."""
         textures = face.textures
         if len(textures) == 1:
-            return 0, textures[0]
+            return textures[0]
         # Texels a pixel covers at the face's middle, the longer way.
         middle = np.array([*(face.size / 2), 1.0])
         h = plane @ middle
@@ -245,7 +251,7 @@ class Raster:
         least = (max(squares - root, 0.0) / 2) ** 0.5
         texels = textures[0].shape[1] / face.size[0] / max(least, 1e-6)
         level = int(np.clip(np.log2(max(texels * 0.7, 1e-3)), 0, len(textures) - 1))
-        return level, textures[level]
+        return textures[level]
 
     def draw_mesh(self, mesh: Mesh, building_id: int = 0) -> None:
         """Draw a mesh as one thing at the depth of its centre."""
@@ -352,15 +358,19 @@ class Raster:
             if self.surfaces is not None:
                 self.surfaces.write_tree(window, number, near, covers, clear, to_raster)
 
-    def draw_wire(self, points: np.ndarray) -> None:
-        """Draw a thin dark line (N, 3) over everything: wires hang above all that they cross."""
+    def draw_wire(self, points: np.ndarray, colour: np.ndarray | None = None) -> None:
+        """Draw a thin dark line (N, 3) over everything: wires hang above all that they cross.
+
+        ``colour`` is another picture (H, W, 3) to draw it on alone.
+        """
         pixels, depth = self.project(points)
         if depth.min() < 1.0 or self._clip(pixels.min(0), pixels.max(0)) is None:
             return
         fixed = np.round(pixels * 2**SHIFT).astype(np.int32)
-        if self.colour is not None:
-            cv2.polylines(self.colour, [fixed], False, (58, 58, 60), 1, cv2.LINE_AA, SHIFT)
-        if self.surfaces is not None:
+        target = self.colour if colour is None else colour
+        if target is not None:
+            cv2.polylines(target, [fixed], False, (58, 58, 60), 1, cv2.LINE_AA, SHIFT)
+        if self.surfaces is not None and colour is None:
             cv2.polylines(self.surfaces.wires, [fixed], False, 255, 1, cv2.LINE_AA, SHIFT)
 
 

@@ -39,6 +39,8 @@ class Frame:
         building_ids: (H, W) uint16: 0, or 1 + the index of the building seen there (trees left
             out); None likewise.
         truth: materials, depth and trees; None likewise.
+        clean: like ``image``, grain and all, without the trees; their shadows and what water
+            mirrors of them stay. None likewise.
     """
 
     index: int
@@ -47,6 +49,7 @@ class Frame:
     part_ids: np.ndarray | None = None
     building_ids: np.ndarray | None = None
     truth: PixelTruth | None = None
+    clean: np.ndarray | None = None
 
     def building_mask(self, number: int) -> np.ndarray:
         """Where building 1 + ``number`` is seen, not hidden by a tree: (H, W) bool."""
@@ -146,7 +149,7 @@ class Flight:
         with_ids: bool = True,
         *,
         with_truth: bool = False,
-        with_trees: bool = True,
+        with_clean: bool = False,
         with_image: bool = True,
     ) -> Frame:
         """Render a frame.
@@ -155,8 +158,7 @@ class Flight:
             index: its number, from 0.
             with_ids: also give the id buffers.
             with_truth: also give materials, depth and trees, and the id buffers.
-            with_trees: False: the same frame, grain and all, as if no tree stood there. Their
-                shadows stay.
+            with_clean: also give the picture as it would be if no tree stood there.
             with_image: False: everything but the picture, in half the time.
         """
         pose = self.pose(index)
@@ -169,9 +171,12 @@ class Flight:
             # A flood needs the depth of what it covers.
             with_surfaces=with_truth or bool(self.config.flood),
         )
-        self._draw(raster, index, with_trees)
+        bare = self._draw(raster, index, with_clean)
         size = (self.config.width, self.config.height)
-        frame = Frame(index, pose, self._expose(raster, index) if with_image else None)
+        image = self._expose(raster.colour, index) if with_image else None
+        frame = Frame(index, pose, image)
+        if bare is not None:
+            frame.clean = self._expose(bare, index)
         if with_ids or with_truth:
             frame.part_ids = nearest(raster.part_ids, size)
             frame.building_ids = nearest(raster.building_ids, size)
@@ -179,20 +184,24 @@ class Flight:
             frame.truth = raster.surfaces.reduced(size)
         return frame
 
-    def _draw(self, raster: Raster, index: int, with_trees: bool) -> None:
+    def _draw(self, raster: Raster, index: int, with_clean: bool) -> np.ndarray | None:
+        """Draw frame ``index``; return its colours without trees if they are wanted."""
         footprint = ground_footprint(self.pose(index), self.intrinsics, 4)
         raster.draw_ground(self.ground, footprint)
         self._draw_buildings(raster, index)
         self._draw_meshes(raster)
         if self.flood is not None:
-            reflection = self._reflection(raster, index, with_trees)
+            reflection = self._reflection(raster, index)
             self.flood.draw(raster, self.ground.features_in(footprint), reflection)
-        if with_trees:
-            self._draw_trees(raster)
+        bare = raster.colour.copy() if with_clean else None
+        self._draw_trees(raster)
         for wire in self.world.wires:
             raster.draw_wire(wire)
+            if bare is not None:
+                raster.draw_wire(wire, bare)
+        return bare
 
-    def _reflection(self, raster: Raster, index: int, with_trees: bool) -> np.ndarray | None:
+    def _reflection(self, raster: Raster, index: int) -> np.ndarray | None:
         """What the water mirrors, (H, W, 3) uint8: the scene seen from below its surface."""
         if raster.colour is None:
             return None
@@ -201,14 +210,12 @@ class Flight:
         self.flood.draw_sky(mirror.colour)
         self._draw_buildings(mirror, index)
         self._draw_meshes(mirror)
-        if with_trees:
-            self._draw_trees(mirror)
+        self._draw_trees(mirror)
         return cv2.resize(mirror.colour[::-1], (raster.width, raster.height))
 
-    def _expose(self, raster: Raster, index: int) -> np.ndarray:
-        """The picture that the camera takes of a raster."""
+    def _expose(self, image: np.ndarray, index: int) -> np.ndarray:
+        """The picture that the camera takes of a raster's colours."""
         pose, size = self.pose(index), (self.config.width, self.config.height)
-        image = raster.colour
         if image.shape[1::-1] != size:
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         before, after = (np.asarray(self.path.pose(pose.time + d).position) for d in (-0.05, 0.05))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -154,14 +155,24 @@ def nearest(buffer: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return ``buffer`` at ``size`` (width, height), by the sample next to each pixel's centre."""
     if buffer.shape[1::-1] == size:
         return buffer
-    return cv2.resize(buffer, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    rows, columns = (sample_indices(n, m) for n, m in zip(buffer.shape, size[::-1]))
+    return buffer.take(rows, 0).take(columns, 1)
+
+
+@lru_cache(maxsize=8)
+def sample_indices(large: int, small: int) -> np.ndarray:
+    """Which of ``large`` samples stand next to the centres of ``small`` pixels: (small,) int."""
+    ramp = np.arange(large, dtype=np.float32)[None]
+    # OpenCV decides what is next at a tie.
+    taken = cv2.resize(ramp, (small, 1), interpolation=cv2.INTER_NEAREST_EXACT)
+    return taken[0].astype(np.intp)
 
 
 def affine(row: np.ndarray, ys: slice, xs: slice) -> np.ndarray:
     """Return a·x + b·y + c for ``row`` (a, b, c) at whole pixels: float32 of the slices' shape."""
     a, b, c = row
-    columns = (a * np.arange(xs.start, xs.stop) + c).astype(np.float32)
-    rows = (b * np.arange(ys.start, ys.stop)).astype(np.float32)
+    columns = (a * np.arange(xs.start, xs.stop, xs.step or 1) + c).astype(np.float32)
+    rows = (b * np.arange(ys.start, ys.stop, ys.step or 1)).astype(np.float32)
     return columns[None] + rows[:, None]
 
 

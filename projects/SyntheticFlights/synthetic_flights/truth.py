@@ -16,17 +16,19 @@ def flight_truth(flight: Flight) -> dict:
     """Return what ``ground_truth.json`` holds about one flight.
 
     Buildings that are in view in no frame are left out. ``outline_*`` are the walls' outlines on
-    the ground, ``parts`` lists the damaged parts with their outlines in space.
+    the ground, ``parts`` lists the damaged parts with their outlines in space. In a flood
+    ``water_depth`` is the mean depth at the walls, in metres.
     """
     appearance, config = flight.appearance, flight.config
     origin = (appearance.latitude, appearance.longitude)
     poses = [flight.pose(i) for i in range(config.num_frames)]
-    buildings = []
+    buildings, seen = [], []
     for number, plan in enumerate(flight.buildings):
         if not _ever_seen(flight, plan, poses):
             continue
         flight.build(number)  # sets the outlines of its parts
         outline = plan.outline
+        seen.append(plan)
         buildings.append(
             {
                 "building_id": plan.id,
@@ -49,6 +51,10 @@ def flight_truth(flight: Flight) -> dict:
                 ],
             }
         )
+    if flight.flood is not None:
+        for record, plan in zip(buildings, seen):
+            depths = flight.flood.depth(plan.outline)
+            record["water_depth"] = round(max(float(depths.mean()), 0.0), 3)
     cam = flight.intrinsics
     latlon = to_latlon(np.array([p.position[:2] for p in poses]), origin)
     return {

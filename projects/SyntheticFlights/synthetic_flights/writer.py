@@ -7,7 +7,7 @@ import logging
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -21,10 +21,12 @@ from synthetic_flights.labels import CATEGORIES, annotate
 from synthetic_flights.scene import Flight
 from synthetic_flights.telemetry import srt_text
 from synthetic_flights.truth import flight_truth
+from synthetic_flights.truth_files import FlightTruth, TruthOptions, write_truth_annotations
 
 __all__ = ["DatasetPlan", "default_val_videos", "write_dataset"]
 
 MARKER = ".msnet-synth.json"  # says that a folder is ours, and by which settings
+FOLDERS = ("train", "val", "annotations", "videos")
 _KIND = "synthetic data set"
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class DatasetPlan:
         overwrite: replace what is in ``out`` even if another program wrote it, or this one with
             other settings. What others wrote is kept: in ``out`` where its name is free, else in
             ``OUT.before``.
+        truth: what is written beside ISBDA's files.
     """
 
     out: Path
@@ -62,6 +65,7 @@ class DatasetPlan:
     write_videos: bool = True
     workers: int = 1
     overwrite: bool = False
+    truth: TruthOptions = field(default_factory=TruthOptions)
 
     def __post_init__(self):
         if self.videos < 1:
@@ -86,6 +90,8 @@ class DatasetPlan:
                 del scene[key]
         own = {key: getattr(self, key) for key in ("videos", "every", "write_videos")}
         own["val_videos"] = sum(self.side(v) == "val" for v in range(1, self.videos + 1))
+        if self.truth:
+            own["truth"] = asdict(self.truth)
         return json.loads(json.dumps({"version": GENERATOR_VERSION, **own, "scene": scene}))
 
     def side(self, video: int) -> str:
@@ -154,6 +160,8 @@ def _write(plan: DatasetPlan, progress: Callable[[int], None] | None) -> dict:
             "categories": CATEGORIES,
         }
         (plan.out / side).mkdir(exist_ok=True)
+        flights = [r["more"] for v, r in enumerate(results, start=1) if plan.side(v) == side]
+        write_truth_annotations(plan.out, side, plan.truth, info, images, flights)
         write_json(plan.out / "annotations" / f"instances_{side}.json", document)
         summary[side] = {
             "videos": sum(plan.side(v) == side for v in range(1, plan.videos + 1)),
@@ -189,8 +197,8 @@ def _check(plan: DatasetPlan) -> None:
     if taken and not (out / MARKER).is_file() and not plan.overwrite:
         raise InputError(
             f"{out} is not empty and was not written by `msnet synth`; choose another folder, or "
-            "let it put train, val, annotations, videos and ground_truth.json in there with "
-            "--overwrite"
+            f"let it put {', '.join((*FOLDERS, *plan.truth.folders))} and ground_truth.json in "
+            "there with --overwrite"
         )
     whole = taken and (out / "ground_truth.json").exists()
     if whole and not plan.overwrite and _settings_of(out) != plan.settings():
@@ -218,31 +226,49 @@ def _write_flight(
         config = replace(plan.scene, video=video)
         flight = Flight(config)
         side = plan.side(video)
+        more = FlightTruth(plan.out, side, plan.truth, flight)
         stem = plan.out / "videos" / str(video)
         if not plan.write_videos:
-            images = _frames(plan, flight, side, None, progress)
+            images = _frames(plan, flight, side, None, more, progress)
             codec = None
         else:
             with VideoSink(
                 stem.with_suffix(".mp4"), config.width, config.height, config.fps
             ) as sink:
-                images = _frames(plan, flight, side, sink, progress)
+                images = _frames(plan, flight, side, sink, more, progress)
                 codec = sink.codec
             poses = (flight.pose(i) for i in range(config.num_frames))
             text = srt_text(poses, config.fps, flight.appearance, flight.intrinsics)
             write_text(stem.with_suffix(".srt"), text)
-        return {"images": images, "truth": flight_truth(flight), "codec": codec}
+        return {
+            "images": images,
+            "truth": flight_truth(flight),
+            "codec": codec,
+            "more": more.records,
+        }
     finally:
         cv2.setNumThreads(threads)
 
 
-def _frames(plan, flight: Flight, side: str, sink: VideoSink | None, progress) -> list:
+def _frames(
+    plan: DatasetPlan,
+    flight: Flight,
+    side: str,
+    sink: VideoSink | None,
+    more: FlightTruth,
+    progress: Callable[[int], None] | None,
+) -> list:
     config = flight.config
     step = 1 if sink is not None else plan.every
     images = []
     for index in range(0, config.num_frames, step):
         kept = index % plan.every == 0
-        frame = flight.frame(index, with_ids=kept)
+        frame = flight.frame(
+            index,
+            with_ids=kept,
+            with_truth=kept and bool(plan.truth),
+            with_clean=kept and plan.truth.clean,
+        )
         if sink is not None:
             sink.write(frame.image)
         if kept:
@@ -257,6 +283,8 @@ def _frames(plan, flight: Flight, side: str, sink: VideoSink | None, progress) -
                 "fps": config.fps,
             }
             images.append((record, annotate(flight, frame)))
+            if plan.truth:
+                more.add(frame, name.removesuffix(".jpg"))
         if progress is not None:
             progress(min(step, config.num_frames - index))
     return images

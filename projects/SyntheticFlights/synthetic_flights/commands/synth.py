@@ -3,6 +3,14 @@
 The data set goes to DIR/train, DIR/val, DIR/annotations, DIR/videos (.mp4 and DJI-style .srt) and
 DIR/ground_truth.json (buildings in world coordinates, camera poses). The same seed gives the same
 bytes.
+
+More truth of the annotated frames, each with its DIR/annotations/KIND_SIDE.json:
+
+  --panoptic    DIR/semantic/SIDE/V_I.png and DIR/panoptic/SIDE/V_I.png (COCO panoptic)
+  --amodal      amodal_SIDE.json alone
+  --flow-gaps   DIR/flow/SIDE/V_I_K.npz, from frame I to frame K
+  --clean       DIR/clean/SIDE/V_I.jpg and V_I_cover.png, without a JSON
+  --tracks      tracks_SIDE.json alone (YouTube-VIS)
 """
 
 from __future__ import annotations
@@ -78,6 +86,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="annotate one frame of N (default: %(default)s, as ISBDA)",
     )
     add(
+        "--trees",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="so many times as many trees; houses, damage and camera stay as they are (default: 1)",
+    )
+    add(
+        "--flood",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the ground under brown water, 0 to 0.9 (default: 0)",
+    )
+    add(
+        "--panoptic",
+        action="store_true",
+        help="also write semantic and panoptic pictures of the annotated frames",
+    )
+    add(
+        "--amodal",
+        action="store_true",
+        help="also write whole masks of all buildings and parts, and what hides them",
+    )
+    add(
+        "--flow-gaps",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="GAP",
+        help="also write exact optical flow from each annotated frame to the one GAP frames before "
+        "it (below 0: behind it)",
+    )
+    add(
+        "--clean",
+        action="store_true",
+        help="also write the annotated frames without trees, and the trees' opacity",
+    )
+    add(
+        "--tracks",
+        action="store_true",
+        help="also write the masks of buildings and parts over the annotated frames (YouTube-VIS)",
+    )
+    add(
         "--no-video",
         action="store_true",
         help="write no videos and telemetry; render the annotated frames only",
@@ -102,12 +153,26 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from synthetic_flights.config import SceneConfig
+    from synthetic_flights.truth_files import TruthOptions
     from synthetic_flights.writer import DatasetPlan, write_dataset
     from tqdm import tqdm
 
     width, height = args.size
     scene = SceneConfig(
-        width=width, height=height, fps=args.fps, seconds=args.seconds, seed=args.seed
+        width=width,
+        height=height,
+        fps=args.fps,
+        seconds=args.seconds,
+        seed=args.seed,
+        trees=args.trees,
+        flood=args.flood,
+    )
+    truth = TruthOptions(
+        panoptic=args.panoptic,
+        amodal=args.amodal,
+        flow_gaps=tuple(args.flow_gaps),
+        clean=args.clean,
+        tracks=args.tracks,
     )
     plan = DatasetPlan(
         Path(args.out),
@@ -118,6 +183,7 @@ def run(args: argparse.Namespace) -> int:
         write_videos=not args.no_video,
         workers=args.num_workers,
         overwrite=args.overwrite,
+        truth=truth,
     )
     total = args.videos * scene.num_frames
     with tqdm(total=total, unit="frame", desc="rendering", disable=args.no_progress) as bar:
