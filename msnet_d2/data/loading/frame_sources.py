@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from msnet_d2.data.isbda.catalog import resolve_dataset
 from msnet_d2.errors import DatasetError, VideoError
 from msnet_d2.utils.image_io import IMAGE_SUFFIXES, read_bgr
 from msnet_d2.utils.text import natural_key
@@ -260,8 +261,6 @@ def _find(spec: str, frame_rate: float) -> list[FrameSource]:
 
 def _from_data_set(spec: str, frame_rate: float) -> list[FrameSource]:
     from detectron2.data import DatasetCatalog
-
-    from msnet_d2.data import resolve_dataset
 
     sources: list[FrameSource] = []
     for name in resolve_dataset(spec):
