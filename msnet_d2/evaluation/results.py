@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from msnet_d2.errors import InputError
 from msnet_d2.evaluation.ground_truth import GroundTruth
 from msnet_d2.structures.mask_crop import encode_masks
 from msnet_d2.structures.rle import segmentation_to_rle
+from msnet_d2.utils.file_io import read_json_file
 
 __all__ = [
     "PARENTS_FILE",
@@ -113,11 +113,9 @@ def read_parents(path: str | Path, truth: GroundTruth) -> list[dict]:
 
 def _read(path: str | Path, check) -> list[dict]:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json_file(path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, list):
         raise InputError(
             f"{path} holds a JSON {type(content).__name__}; COCO results are a list of entries "

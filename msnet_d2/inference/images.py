@@ -20,7 +20,7 @@ from msnet_d2.errors import InputError, WeightsError
 from msnet_d2.evaluation.results import instances_to_results, parents_to_results
 from msnet_d2.inference.predictor import Predictor
 from msnet_d2.inference.scale import LEAST_SCALE, relative_scale
-from msnet_d2.utils.file_io import read_regular_file, write_bytes, write_json
+from msnet_d2.utils.file_io import leads_out, read_regular_file, write_bytes, write_json
 from msnet_d2.utils.image_io import (
     DEFAULT_LIMITS,
     IMAGE_SUFFIXES,
@@ -53,10 +53,12 @@ class ImageFile:
     Attributes:
         path: where it is.
         name: as the results name it: its path below the folder that was given, or its file name.
+        outside: whether it is a link that leads out of that folder; then it is not followed.
     """
 
     path: Path
     name: str
+    outside: bool = False
 
 
 def find_images(
@@ -78,7 +80,7 @@ def find_images(
     for source in map(Path, sources):
         if source.is_dir():
             found = [
-                ImageFile(path, path.relative_to(source).as_posix())
+                ImageFile(path, path.relative_to(source).as_posix(), leads_out(path, source))
                 for path in sorted(source.rglob("*"))
                 if path.suffix.lower() in (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES)
                 and path.is_file()
@@ -180,6 +182,8 @@ def _predict_images(
         if stop.is_set():
             break
         try:
+            if picture.outside:
+                raise InputError("a link that leads out of the folder is not followed")
             image = read_image(picture.path, limits, depth)
         except InputError as error:
             reason = redact_paths(str(error), picture.path)

@@ -20,6 +20,8 @@ __all__ = [
     "PendingFile",
     "check_regular_file",
     "hidden_beside",
+    "leads_out",
+    "read_json_file",
     "read_regular_file",
     "replacing",
     "replacing_path",
@@ -30,6 +32,10 @@ __all__ = [
 ]
 
 
+# COCO's 860,000 annotations take 450 MB, in 3.5 million lists and objects.
+MAX_JSON_BYTES = 1 << 29
+_MAX_CONTAINERS = 4_000_000
+_MAX_VALUES = 32_000_000
 # The name that :func:`hidden_beside` gives to temporary files, and its prefix.
 _TEMPORARY = re.compile(r"(\..+\.)[0-9a-f]{8}\.(?:tmp|part)")
 
@@ -62,21 +68,53 @@ def check_regular_file(path: str | Path, max_bytes: int) -> int:
 def read_regular_file(path: str | Path, max_bytes: int) -> bytes:
     """Read a file that somebody else made, see :func:`check_regular_file`.
 
-    Memory is bounded by ``max_bytes``, also if the file grows meanwhile.
-
     Raises:
-        InputError: if it is no regular file, or larger than ``max_bytes``.
+        InputError: if it is no regular file, larger than ``max_bytes``, or grows meanwhile.
         OSError: if it cannot be read.
     """
     check_regular_file(path, max_bytes)
     # It may have become another one by now; a pipe would block here, if not for O_NONBLOCK.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
             raise InputError(f"{path} is no regular file but a pipe or a device")
-        content = file.read(max_bytes + 1)
-    _check_size(path, len(content), max_bytes)
+        _check_size(path, found.st_size, max_bytes)
+        # Not max_bytes + 1: as much memory as is asked for is set aside at once.
+        content = file.read(found.st_size + 1)
+    if len(content) > found.st_size:
+        raise InputError(f"{path} grows while it is read")
     return content
+
+
+def read_json_file(path: str | Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Read a JSON file that somebody else made; memory stays a small multiple of its size.
+
+    Raises:
+        InputError: as :func:`read_regular_file`; if it is not JSON, nested too deep, or of more
+            than 4 million lists and objects or 32 million values.
+        OSError: if it cannot be read.
+    """
+    content = read_regular_file(path, max_bytes)
+    # Counted before they are built: an empty list takes two bytes there and 64 in memory. Those in
+    # text are counted too, which no real file comes near.
+    many = content.count(b"[") + content.count(b"{")
+    if many > _MAX_CONTAINERS or content.count(b",") > _MAX_VALUES:
+        raise InputError(
+            f"{path} holds more than {_MAX_CONTAINERS:,} lists and objects, or more than "
+            f"{_MAX_VALUES:,} values"
+        )
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise InputError(f"{path} is not JSON: {reason}") from error
+
+
+def leads_out(path: str | Path, folder: str | Path) -> bool:
+    """Whether a file of a stranger's folder is a link to somewhere else, which is not followed."""
+    inside = os.path.realpath(folder)
+    return os.path.commonpath([os.path.realpath(path), inside]) != inside
 
 
 def _check_size(path: str | Path, size: int, max_bytes: int) -> None:

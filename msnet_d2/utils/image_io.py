@@ -25,6 +25,7 @@ __all__ = [
     "DEFAULT_LIMITS",
     "IMAGE_SUFFIXES",
     "Limits",
+    "check_size",
     "decodes_strictly",
     "keep_stored_colors",
     "open_image",
@@ -35,6 +36,7 @@ __all__ = [
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Pillow knows forty more; the one for EPS starts Ghostscript, whatever the file is called.
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,27 @@ def open_image(path: str | Path, limits: Limits = DEFAULT_LIMITS) -> Iterator[Im
         except Image.DecompressionBombError as error:
             raise ValueError(" ".join(str(error).split())) from error
     with image:
-        width, height = image.size
+        check_size(image, limits)
+        yield image
+
+
+def check_size(image: Image.Image, limits: Limits) -> None:
+    """See that an opened picture is small enough to be decoded, in its tiles too.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    width, height = image.size
+    tags = getattr(image, "tag_v2", {})
+    # A tile is decoded whole, however little of it the picture shows.
+    tile = [tags.get(tag) for tag in (_TILE_WIDTH, _TILE_LENGTH)]
+    sizes = [(width, height), tuple(side if isinstance(side, int) else 0 for side in tile)]
+    for (width, height), what in zip(sizes, ("", "tiles of ")):
         if width * height > limits.max_pixels:
             raise ValueError(
-                f"it has {width}x{height} pixels, over the limit of {limits.max_pixels} "
+                f"it has {what}{width}x{height} pixels, over the limit of {limits.max_pixels} "
                 "(INPUT.MAX_PIXELS)"
             )
-        yield image
 
 
 def read_bgr(
@@ -112,6 +128,16 @@ def read_bgr(
         OSError, SyntaxError, ValueError, MemoryError: what Pillow raises for broken files, and
             :func:`open_image`; ValueError also for bands that are not said to be colors.
     """
+    try:
+        return _read_bgr(path, limits, depth)
+    except (OSError, SyntaxError, ValueError, MemoryError):
+        raise
+    # Malformed tags raise whatever Pillow's decoders make of them.
+    except Exception as error:
+        raise ValueError(f"it is damaged ({type(error).__name__}: {error})") from error
+
+
+def _read_bgr(path: str | Path, limits: Limits, depth: str) -> np.ndarray:
     with open_image(path, limits) as image:
         layout = layout_of(image)
         if layout.problem:

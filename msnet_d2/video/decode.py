@@ -22,6 +22,7 @@ import numpy as np
 from msnet_d2.errors import VideoError
 from msnet_d2.utils.video_io import import_av, open_video
 from msnet_d2.video.integrity import MAX_REORDERING, FrameClock, FrameTracker
+from msnet_d2.video.mp4_tables import check_mp4
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 
 __all__ = ["FileDecoder"]
@@ -80,7 +81,10 @@ class FileDecoder:
             what = "is not a file" if self._path.exists() else "does not exist"
             raise VideoError(f"the video {path} {what}")
         try:
+            self._stored = check_mp4(self._path)
             self._container = open_video(self._path)
+        except VideoError:
+            raise
         except (OSError, ValueError) as error:
             raise VideoError(
                 f"{path} cannot be opened as a video ({_reason(error)}); expected a whole mp4, "
@@ -274,6 +278,11 @@ class FileDecoder:
     def _check_end(self, packets: int, tracker: FrameTracker) -> None:
         """Compare what there was with what the header announces."""
         announced = self._stream.frames - tracker.discarded
+        # What an edit list or a time table leaves out has not been looked at.
+        self.report.frames_hidden = max(
+            tracker.discarded, (self._stored or 0) - max(packets, announced)
+        )
+        self.report.frames_lost += self.report.frames_hidden
         if self._decoding_times and tracker.last_pts is not None:
             # AVI counts empty packets too, which stand for "as before".
             packets = max(packets, tracker.last_pts - self._origin() + 1)

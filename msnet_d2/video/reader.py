@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from msnet_d2.errors import VideoError
+from msnet_d2.utils.file_io import leads_out
 from msnet_d2.utils.image_io import IMAGE_SUFFIXES, Limits, decodes_strictly, read_bgr
 from msnet_d2.utils.text import natural_key
 from msnet_d2.video.decode import FileDecoder
@@ -131,7 +132,10 @@ class FolderReader:
             (
                 p
                 for p in path.iterdir()
-                if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+                if p.suffix.lower() in IMAGE_SUFFIXES
+                and not p.name.startswith(".")
+                and p.is_file()
+                and not leads_out(p, path)
             ),
             key=natural_key,
         )

@@ -216,6 +216,7 @@ class ResultsSummary(Struct, frozen=True):
     instances: dict[Name, Count] = msgspec.field(default_factory=dict)
     frames_read: Count = 0
     frames_lost: Count = 0
+    frames_hidden: Count = 0
     frames_damaged: Count = 0
     decode_errors: Count = 0
     truncated: bool = False

@@ -78,6 +78,8 @@ class ReadReport:
         frames_read: frames decoded soundly (also those that a stride leaves out).
         frames_lost: frames that the source has or should have and that could not be decoded
             soundly.
+        frames_hidden: among ``frames_lost``, those that the file stores and that its edit list or
+            time table does not show.
         frames_damaged: among ``frames_read``, those decoded from corrupt data all the same, because
             that was asked for.
         decode_errors: errors that the decoder or the container reported.
@@ -91,6 +93,7 @@ class ReadReport:
 
     frames_read: int = 0
     frames_lost: int = 0
+    frames_hidden: int = 0
     frames_damaged: int = 0
     decode_errors: int = 0
     truncated: bool = False
@@ -132,6 +135,11 @@ class ReadReport:
         if self.frames_lost:
             total = self.frames_read + self.frames_lost
             lines.append(f"{self.frames_lost} of {total} frames were lost")
+        if self.frames_hidden:
+            lines.append(
+                f"{self.frames_hidden} of these are stored, but an edit list or time table hides "
+                "them: convert the video without it (ffmpeg -ignore_editlist 1)"
+            )
         if self.frames_damaged:
             lines.append(f"{self.frames_damaged} frames are damaged")
         if self.decode_errors:

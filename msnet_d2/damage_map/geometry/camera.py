@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +9,24 @@ import numpy as np
 
 from msnet_d2.damage_map.telemetry.pose import TelemetrySample
 from msnet_d2.errors import InputError
+from msnet_d2.utils.file_io import read_json_file
+from msnet_d2.utils.text import brief
 
 FILM_WIDTH_MM = 36.0
 _UNDISTORT_STEPS = 100
 # A direction that comes back this far off (in units of the focal length) is not in the lens model.
 _UNDISTORT_TOLERANCE = 1e-6
+
+
+_MAX_BYTES = 1 << 20
+# How many of OpenCV's coefficients there may be.
+_COEFFICIENTS = (0, 4, 5, 8, 12, 14)
+
+
+def _number(value: object, name: str) -> float:
+    if type(value) not in (int, float) or not abs(value) < 1e6:  # also NaN
+        raise ValueError(f"{name} is {brief(value)}, not a number below a million")
+    return float(value)
 
 
 @dataclass(frozen=True)
@@ -86,15 +98,25 @@ class Camera:
             InputError: if the file is not of this form, or for pictures of another shape.
         """
         try:
-            data = json.loads(Path(path).read_text())
-            values = {name: float(data[name]) for name in ("fx", "fy", "cx", "cy")}
-            distortion = tuple(float(v) for v in np.ravel(data.get("distortion", [])))
-            made = float(data.get("width", width)), float(data.get("height", height))
+            data = read_json_file(path, _MAX_BYTES)
+            values = {name: _number(data[name], name) for name in ("fx", "fy", "cx", "cy")}
+            given = data.get("distortion", [])
+            if isinstance(given, list) and len(given) == 1:
+                (given,) = given  # OpenCV's matrix of one row
+            if not isinstance(given, list) or len(given) not in _COEFFICIENTS:
+                raise ValueError(f"distortion is {brief(given)}")
+            distortion = tuple(_number(v, "a coefficient of distortion") for v in given)
+            made = (
+                _number(data.get("width", width), "width"),
+                _number(data.get("height", height), "height"),
+            )
+            if min(values["fx"], values["fy"]) < 1:
+                raise ValueError(f"a focal length of {values['fx']:g} x {values['fy']:g} pixels")
         except OSError as error:
             raise InputError(
                 f"{path}: the camera file cannot be read ({error.strerror})"
             ) from error
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(
                 f"{path}: not a camera file ({type(error).__name__}: {error}); expected JSON with "
                 'numbers fx, fy, cx, cy and optionally "distortion": [k1, k2, p1, p2, k3], width, '

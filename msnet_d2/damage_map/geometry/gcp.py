@@ -18,11 +18,19 @@ from msnet_d2.damage_map.telemetry.log_text import parse_number, read_text
 from msnet_d2.damage_map.telemetry.pose import TelemetrySample
 from msnet_d2.errors import InputError
 from msnet_d2.utils import geodesy
+from msnet_d2.utils.text import listing
 
 # What is fitted, in this order as far as the points support it, with the size of a usual error.
 PARAMETERS = {"yaw": 2.0, "pitch": 1.0, "altitude": 3.0, "roll": 1.0, "focal": 0.03}
 # Two equations a point; one point fits yaw and pitch exactly, more are fitted with some to spare.
 POINTS_NEEDED = {"yaw": 1, "pitch": 1, "altitude": 2, "roll": 3, "focal": 4}
+# Each is looked at in every step of the fit.
+MAX_POINTS = 1000
+# No pixel shows ground further off than this to within a metre.
+MAX_AWAY_M = 20_000.0
+_MAX_PX = 1e6
+_MAX_HEIGHT_M = 1000.0
+_MAX_FRAME = 1e9
 # From this many on, slips are held down.
 MANY_POINTS = 5
 # The points say little of a combination of parameters that they see this much more weakly than
@@ -160,7 +168,7 @@ def read_gcps(path: Path | str) -> list[GroundControlPoint]:
     if missing:
         raise InputError(
             f"{name}: no column {', '.join(missing)}; expected x, y, frame (or time), lat, lon and "
-            f"optionally height, got {', '.join(header) or 'an empty file'}"
+            f"optionally height, got {listing(header, 12) or 'an empty file'}"
         )
     points = []
     for line, row in enumerate(table[1:], start=2):
@@ -169,14 +177,16 @@ def read_gcps(path: Path | str) -> list[GroundControlPoint]:
         v = {key: parse_number(row[i]) if i < len(row) else math.nan for key, i in found.items()}
         required = [v["x"], v["y"], v["lat"], v["lon"]]
         frame, time = v.get("frame", math.nan), v.get("time", math.nan)
-        ok = not any(map(math.isnan, required)) and abs(v["lat"]) <= 90 and abs(v["lon"]) <= 180
-        if not ok or (math.isnan(frame) and math.isnan(time)) or frame < 0 or time < 0:
-            raise InputError(
-                f"{name}, line {line}: {' '.join(','.join(row).split())}: expected numbers, a "
-                "latitude within 90 and a longitude within 180 degrees, and a frame or time not "
-                "below 0"
-            )
         height = v.get("height", 0.0)
+        ok = all(map(math.isfinite, required)) and abs(v["lat"]) <= 90 and abs(v["lon"]) <= 180
+        ok = ok and max(abs(v["x"]), abs(v["y"])) < _MAX_PX and not abs(height) > _MAX_HEIGHT_M
+        ok = ok and not (frame < 0 or time < 0 or frame > _MAX_FRAME or time > _MAX_FRAME)
+        if not ok or (math.isnan(frame) and math.isnan(time)):
+            raise InputError(
+                f"{name}, line {line}: {listing(row, 12).replace(', ', ',')}: expected numbers, a "
+                "latitude within 90 and a longitude within 180 degrees, a pixel, a height of a "
+                "few hundred metres at most, and a frame or time not below 0"
+            )
         points.append(
             GroundControlPoint(
                 x=v["x"],
@@ -188,6 +198,8 @@ def read_gcps(path: Path | str) -> list[GroundControlPoint]:
                 height_m=0.0 if math.isnan(height) else height,
             )
         )
+    if len(points) > MAX_POINTS:
+        raise InputError(f"{name}: {len(points)} control points; {MAX_POINTS} are the most")
     if not points:
         raise InputError(f"{name}: no control point below the header")
     return points
@@ -232,6 +244,12 @@ def calibrate_pose(
             raise InputError(
                 f"control point {i} (pixel {point.x:g}, {point.y:g}): the camera's pose or the "
                 "ground's height is not known there; choose a point at another time"
+            )
+        away = float(geodesy.azimuth_and_distance(sample.lat, sample.lon, point.lat, point.lon)[1])
+        if away > MAX_AWAY_M:
+            raise InputError(
+                f"control point {i} at {point.lat:.5f}, {point.lon:.5f} lies {away / 1000:,.0f} km "
+                "from the camera: latitude for longitude, or a slip?"
             )
 
     fitting = _Fitting(points, samples, cameras, terrain, ground_m)

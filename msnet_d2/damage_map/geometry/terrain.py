@@ -13,6 +13,8 @@ import numpy as np
 
 from msnet_d2.errors import InputError
 from msnet_d2.utils import geodesy
+from msnet_d2.utils.file_io import leads_out, read_regular_file
+from msnet_d2.utils.image_io import DEFAULT_LIMITS, check_size
 
 if TYPE_CHECKING:
     from msnet_d2.damage_map.telemetry.telemetry import Telemetry
@@ -30,6 +32,8 @@ _ASCII_KEYS = {
     *("ncols", "nrows", "cellsize", "dx", "dy", "nodata_value"),
     *("xllcorner", "yllcorner", "xllcenter", "yllcenter"),
 }
+_MAX_BYTES = 1 << 27
+_MAX_PRJ_BYTES = 1 << 16
 _CONVERT = "convert it by: gdal_translate -of AAIGrid IN OUT.asc"
 
 
@@ -92,7 +96,7 @@ class ElevationGrid:
         """
         path = Path(path)
         try:
-            raw = path.read_bytes()
+            raw = read_regular_file(path, _MAX_BYTES)
         except OSError as error:
             raise InputError(
                 f"{path}: the elevation raster cannot be read ({error.strerror})"
@@ -100,8 +104,10 @@ class ElevationGrid:
         if raw[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             return _read_geotiff(raw, path.name, crs)
         beside = path.with_suffix(".prj")
-        if crs is None and beside.is_file():
-            crs = beside.read_text(errors="replace")
+        if crs is None and beside.exists():
+            if leads_out(beside, path.parent):
+                raise InputError(f"{beside} is a link to another folder, which is not followed")
+            crs = read_regular_file(beside, _MAX_PRJ_BYTES).decode("utf-8", errors="replace")
         return _read_ascii(raw.decode("latin-1"), path.name, crs)
 
     def to_xy(self, lat, lon) -> tuple[np.ndarray, np.ndarray]:
@@ -273,10 +279,13 @@ def _read_ascii(text: str, source: str, crs: str | None) -> ElevationGrid:
         west = float(header["xllcenter"] if centred else header["xllcorner"])
         south = float(header["yllcenter"] if centred else header["yllcorner"])
         no_data = float(header.get("nodata_value", -9999))
-        heights = text.split()[2 * len(header) :]
-        if len(heights) != rows * columns:
+        # Numbers at once, without the words: a cell of three bytes would take sixty.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # over what is no number
+            heights = np.fromstring(_below_header(text), dtype=float, sep=" ")
+        if len(heights) != rows * columns or rows < 1:
             raise ValueError(f"{len(heights)} heights for {rows} rows of {columns}")
-        values = np.array(heights, dtype=float).reshape(rows, columns)
+        values = heights.reshape(rows, columns)
     except (KeyError, ValueError, OverflowError) as error:
         raise InputError(
             f"{source}: not an ESRI ASCII grid ({type(error).__name__}: {error}); expected ncols, "
@@ -297,6 +306,13 @@ def _read_ascii(text: str, source: str, crs: str | None) -> ElevationGrid:
     return ElevationGrid(values, west, north, cell_x, cell_y, crs, source)
 
 
+def _below_header(text: str) -> str:
+    """What follows the last line of the header."""
+    keys = "|".join(sorted(_ASCII_KEYS))
+    lines = re.finditer(rf"^[ \t]*(?:{keys})[ \t].*$", text[:2000], re.M | re.I)
+    return text[max((line.end() for line in lines), default=0) :]
+
+
 def _read_geotiff(raw: bytes, source: str, crs: str | None) -> ElevationGrid:
     """Read a north-up GeoTIFF of one band with a coordinate system of an EPSG code, by Pillow."""
     from PIL import Image
@@ -305,6 +321,7 @@ def _read_geotiff(raw: bytes, source: str, crs: str | None) -> ElevationGrid:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters raises, or shows below
             with Image.open(io.BytesIO(raw), formats=["TIFF"]) as image:
+                check_size(image, DEFAULT_LIMITS)
                 names = (_PIXEL_SCALE, _TIE_POINT, _TRANSFORM, _GEO_KEYS, _NO_DATA)
                 tags = {tag: image.tag_v2.get(tag) for tag in names}
                 bands = len(image.getbands())

@@ -37,6 +37,7 @@ from msnet_d2.damage_map.telemetry.time_sync import (
 )
 from msnet_d2.damage_map.telemetry.tracks import parse_geojson, parse_gpx, parse_kml
 from msnet_d2.errors import InputError
+from msnet_d2.utils.file_io import leads_out
 
 NO_HEIGHT = (
     "no height above take-off in the log, only above sea level; --takeoff-altitude says what the "
@@ -311,7 +312,10 @@ def _no_height(abs_alt: np.ndarray) -> str:
 
 
 def find_telemetry(video: Path | str) -> Path | None:
-    """The flight log beside a video: the same name with a suffix of a log, in any case."""
+    """The flight log beside a video: the same name with a suffix of a log, in any case.
+
+    A link that leads out of the folder is not followed, nor is anything but a file.
+    """
     video = Path(video)
     try:
         beside = sorted(video.parent.iterdir())
@@ -319,6 +323,11 @@ def find_telemetry(video: Path | str) -> Path | None:
         return None
     for suffix in SUFFIXES:
         for path in beside:
-            if path.stem.lower() == video.stem.lower() and path.suffix.lower() == suffix:
+            if (
+                path.stem.lower() == video.stem.lower()
+                and path.suffix.lower() == suffix
+                and path.is_file()
+                and not leads_out(path, video.parent)
+            ):
                 return path
     return None

@@ -9,6 +9,9 @@ from msnet_d2.utils.text import brief
 
 __all__ = ["ISBDA_CATEGORIES", "CategoryMap", "read_categories"]
 
+# Evaluation goes through all categories for each image; LVIS has 1,203.
+MAX_CATEGORIES = 2000
+
 # Colours are RGB. Green, amber and red are told apart by their lightness too, for those who cannot
 # tell the hues.
 ISBDA_CATEGORIES = [
@@ -76,6 +79,9 @@ def read_categories(raw: object, report: Callable[[str, str], None]) -> Category
             f"the JSON needs a list of categories, got {brief(raw)}; for ISBDA: [{{'id': 1, "
             "'name': 'Slight'}, {'id': 2, 'name': 'Severe'}, {'id': 3, 'name': 'Debris'}]",
         )
+        return CategoryMap([], {}, False)
+    if len(raw) > MAX_CATEGORIES:
+        report("categories", f"{len(raw)} categories; {MAX_CATEGORIES} are the most")
         return CategoryMap([], {}, False)
     names: dict[int, str | None] = {}
     for entry in raw:

@@ -6,17 +6,16 @@ prints, and what it returns is what loading returns.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import defaultdict
-from pathlib import Path
 
 from msnet_d2.data.isbda.annotation_checks import MAX_ID, read_annotation
 from msnet_d2.data.isbda.categories import read_categories
 from msnet_d2.data.isbda.issues import ValidationReport
 from msnet_d2.data.isbda.paths import MAX_NAME, PathChecker
-from msnet_d2.errors import DatasetError
+from msnet_d2.errors import DatasetError, InputError
+from msnet_d2.utils.file_io import read_json_file
 from msnet_d2.utils.text import brief
 
 __all__ = ["FRAME_PATTERN", "read_and_validate"]
@@ -78,13 +77,13 @@ def _compile(frame_pattern: str | None) -> re.Pattern | None:
 
 def _read_json(found: ValidationReport) -> dict | None:
     try:
-        content = json.loads(Path(found.json_file).read_bytes())
+        content = read_json_file(found.json_file)
     except OSError as error:
         reason = error.strerror or error
         found.report("fatal", "json", f"{found.json_file} cannot be read: {reason}")
         return None
-    except (ValueError, RecursionError) as error:  # ValueError: also wrong encodings
-        found.report("fatal", "json", f"{found.json_file} is not JSON: {error}")
+    except InputError as error:
+        found.report("fatal", "json", str(error))
         return None
     if not isinstance(content, dict):
         found.report("fatal", "json", f"the JSON must be an object, got {brief(content)}")

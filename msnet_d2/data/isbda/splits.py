@@ -6,7 +6,6 @@ are links to the folder that holds all of the original ones.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
@@ -19,7 +18,7 @@ from msnet_d2.data.isbda.catalog import dataset_files, resolve_dataset
 from msnet_d2.data.isbda.reading import read_and_validate
 from msnet_d2.data.isbda.validation import raise_fatal
 from msnet_d2.errors import DatasetError, InputError
-from msnet_d2.utils.file_io import write_json
+from msnet_d2.utils.file_io import read_json_file, write_json
 from msnet_d2.utils.locks import hold
 from msnet_d2.utils.output_folder import replaced_folder
 
@@ -155,7 +154,7 @@ class _Source:
         for json_file, image_root in files:
             found = read_and_validate(json_file, image_root)
             raise_fatal(found)
-            content = json.loads(Path(json_file).read_bytes())
+            content = read_json_file(json_file)
             contents.append((content, found.records))
             if self.categories not in (None, content["categories"]):
                 raise DatasetError(f"{json_file} and {files[0][0]} have different categories")

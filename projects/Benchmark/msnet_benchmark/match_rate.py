@@ -8,7 +8,6 @@ network, by an untrained one, or by the features themselves.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from msnet_d2.errors import DatasetError
 from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 from msnet_d2.score_refinement.similarity import pairwise_similarity
+from msnet_d2.utils.file_io import read_json_file
 
 __all__ = ["MatchRate", "count_matches", "match_rates", "part_ids"]
 
@@ -169,8 +169,7 @@ def part_ids(dataset_name: str) -> dict[int, int | str]:
     file = MetadataCatalog.get(dataset_name).get("json_file")
     if file is None:
         raise DatasetError(f"the data set {dataset_name!r} was registered without a JSON file")
-    with open(file, encoding="utf-8") as stream:
-        annotations = json.load(stream).get("annotations", [])
+    annotations = read_json_file(file).get("annotations", [])
     parts = {a["id"]: a["part_id"] for a in annotations if a.get("part_id") is not None}
     if not parts:
         raise DatasetError(
