@@ -151,8 +151,7 @@ def _find_hardest(
 def _without_padding(
     features: Mapping[str, Tensor], srn: ScoreRefinementNetwork, size: tuple[int, int]
 ) -> dict[str, Tensor]:
-    """The maps of f's levels without the positions that lie wholly in the padding, equal in all
-    frames."""
+    """The maps that are embedded, without the positions that lie wholly in the padding."""
     return {
         name: features[name][..., : math.ceil(size[0] / stride), : math.ceil(size[1] / stride)]
         for name, stride in zip(srn.in_features, srn.strides)

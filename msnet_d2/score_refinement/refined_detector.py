@@ -161,11 +161,19 @@ class RefinedDetector(nn.Module):
 
         Returns:
             The detector's outputs, with what the class's docstring says.
+
+        Raises:
+            ConfigError: if the detector returns no instances, such as a ProposalNetwork.
         """
         with captured_features(self.detector.backbone) as features:
             outputs = self.detector(batched_inputs)
         for i, (output, inputs) in enumerate(zip(outputs, batched_inputs)):
             if inputs.get("video_id") is not None:
+                if "instances" not in output:
+                    raise ConfigError(
+                        f"{type(self.detector).__name__} returns no instances, whose scores could "
+                        "be refined; set MODEL.SRN.DETECTOR to a detector that does"
+                    )
                 own = {name: features[name][i : i + 1] for name in self.srn.in_features}
                 self._embed(output, own, inputs["image"])
         return outputs

@@ -10,7 +10,6 @@ from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.structures import Boxes, Instances
 
 from msnet_d2.errors import ConfigError
-from msnet_d2.modeling.meta_arch.msnet import MSNet
 from msnet_d2.structures.parents import assign_parents, select_parents
 
 RPN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_rpn_parent_cls", "loss_rpn_parent_loc"}
@@ -174,26 +173,6 @@ def test_given_boxes(tiny_model, factories):
     assert set(output) == {"instances"}
     assert output["instances"].pred_boxes.tensor.tolist() == [[10, 10, 60, 50]]
     assert output["instances"].pred_masks.shape == (1, *factories.size)
-
-
-def test_outputs_can_be_extended(tiny_model, factories):
-    """The hook of score refinement gets what it needs, and only where objects are detected."""
-    calls = []
-
-    class Extended(MSNet):
-        def _extend_outputs(self, outputs, batched_inputs, features, image_sizes):
-            calls.append((len(outputs), len(batched_inputs), sorted(features), list(image_sizes)))
-            for output in outputs:
-                output["extra"] = 1
-
-    tiny_model.__class__ = Extended
-    tiny_model.eval()
-    batch = factories.make_batch(None, None)
-    with torch.no_grad():
-        assert [o["extra"] for o in tiny_model(batch)] == [1, 1]
-        tiny_model.inference(batch, do_postprocess=False)
-    size = factories.size
-    assert calls == [(2, 2, ["p2", "p3", "p4", "p5", "p6"], [size, size])]
 
 
 def test_detections_equal_those_of_generalized_rcnn(tiny_cfg, tiny_model, factories):

@@ -354,6 +354,11 @@ class TestInference:
             expected = pooler(maps, [output["instances"].pred_boxes])
         assert torch.allclose(output["instances"].embeddings, expected, atol=1e-4)
 
+    def test_a_detector_without_instances(self, srn_cfg):
+        model = build(with_detector(srn_cfg, "ProposalNetwork")).eval()
+        with pytest.raises(ConfigError, match="ProposalNetwork returns no instances"):
+            model(video(1))
+
     def test_nothing_is_left_on_the_detector(self, srn_cfg):
         model = build(srn_cfg).eval()
         with torch.no_grad():

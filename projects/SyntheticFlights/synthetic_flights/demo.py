@@ -239,7 +239,7 @@ class Demo:
             sum(
                 abs(found["score"] - found.get("score_raw", found["score"])) > 0.02
                 and found["score"] >= 0.5
-                for found in frame["instances"]
+                for found in frame.get("instances", ())
             )
             for frame in results["frames"]
         ]
