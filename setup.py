@@ -47,6 +47,7 @@ setup(
         "pillow",
         "pycocotools>=2.0.6",
         "shapely",  # Detectron2 crops polygons with it
+        "shtab>=1.7",  # msnet completion; 23 kB
         "tabulate",
         "tqdm",
     ],

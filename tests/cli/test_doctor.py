@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -43,7 +45,6 @@ def test_this_installation_is_whole():
             "detectron2",
             "sal-detectron2",
         ),  # the commonest: it is on no index under its own name
-        ("pkg_resources", "setuptools", "setuptools<81"),  # setuptools 82 removed it
         ("torch", "torch", "pytorch.org"),
         ("cv2", "cv2", "opencv-python-headless"),  # the import name is not the package's
     ],
@@ -52,6 +53,36 @@ def test_missing_package_is_broken_and_has_a_remedy(missing, name, remedy):
     found = finding(diagnose(importer_without(missing)), name)
     assert found.status == "broken"
     assert remedy in found.remedy
+
+
+def test_without_pkg_resources_setuptools_is_a_note():
+    # setuptools 82 removed it; this package runs without.
+    found = finding(diagnose(importer_without("pkg_resources")), "setuptools")
+    assert found.status == "note"
+    assert "setuptools<81" in found.remedy
+
+
+def test_operators_that_are_there_but_cannot_be_loaded_are_told_from_absent_ones(monkeypatch):
+    error = ImportError("undefined symbol: _ZN3c10")
+    without = importer_without("detectron2._C", error=error)
+    assert finding(diagnose(without), "detectron2._C").detail.startswith("absent: ")
+    monkeypatch.setattr("msnet_d2.cli.doctor._is_there", lambda module: True)
+    found = finding(diagnose(without), "detectron2._C")
+    assert found.detail.startswith("present, but cannot be loaded (ImportError: undefined symbol")
+    assert found.status == "note"
+    assert "rebuild Detectron2" in found.remedy
+
+
+def test_every_package_of_the_extras_that_commands_use_has_a_line():
+    findings = {f.name for f in diagnose()}
+    wanted = set()
+    for requirement in importlib.metadata.requires("msnet_d2"):
+        package, _, marker = requirement.partition(";")
+        extras = re.findall(r"extra == ['\"](\w+)['\"]", marker)
+        if not extras or set(extras) & {"fast", "timm", "quick", "video", "map", "ray"}:
+            wanted.add(re.match(r"[\w-]+", package)[0].replace("-", "_"))
+    # Pillow and the like come with Detectron2 or say themselves what they need.
+    assert wanted - {"opencv_python_headless", "pillow", "tabulate", "tqdm", "shtab"} <= findings
 
 
 def test_optional_package_is_a_note_with_its_extra():

@@ -209,39 +209,55 @@ class Demo:
             pairs.append(pair)
         cv2.imwrite(str(self.out / "pictures.jpg"), contact_sheet(pairs, 1, cell_width=1280))
 
-    def _mark_clip(self) -> None:
-        from msnet_d2.cli import main
+    @property
+    def clip(self) -> Path:
+        """The flight that is shown: the last one, which no model was trained on."""
+        return sorted((self.clips / "videos").glob("*.mp4"))[-1]
 
-        clip = sorted((self.clips / "videos").glob("*.mp4"))[-1]
-        command = ["video", str(clip), "--config-file", str(self.srn / "config.yaml")]
-        command += ["--out", str(self.out / "clip.mp4"), "--results", str(self.out / "clip.json")]
-        if main(command) != 0:
-            raise InputError(f"{clip} could not be marked; the lines above say why")
-        self._draw_strip(clip)
+    def _mark_clip(self) -> None:
+        from msnet_d2.config import load_config
+        from msnet_d2.inference.acceleration import Acceleration
+        from msnet_d2.video.detector import VideoDetector
+
+        detector = VideoDetector.from_config(
+            load_config(self.srn / "config.yaml"),
+            self._weights(self.srn),
+            acceleration=Acceleration.fast(),
+        )
+        summary = detector.detect(
+            self.clip,
+            out=self.out / "clip.mp4",
+            results=self.out / "clip.json",
+            progress=self.progress,
+        )
+        if not summary.report.is_complete or summary.status == "interrupted":
+            problems = "; ".join(summary.report.problems()) or "interrupted"
+            raise InputError(f"{self.clip} could not be marked: {problems}")
+        self._draw_strip()
 
     def _map_clip(self) -> None:
-        from msnet_d2.cli import main
+        from msnet_d2.damage_map.pipeline import make_map
 
-        clip = sorted((self.clips / "videos").glob("*.mp4"))[-1]
-        command = ["map", str(clip), "--results", str(self.out / "clip.json")]
-        if main([*command, "--out", str(self.out / "map"), "--no-progress"]) != 0:
-            raise InputError(f"{clip} could not be mapped; the lines above say why")
+        summary = make_map([self.clip], [self.out / "clip.json"], self.out / "map")
+        if summary.problems:
+            raise InputError(f"{self.clip} could not be mapped: {'; '.join(summary.problems)}")
 
-    def _draw_strip(self, clip: Path) -> None:
+    def _draw_strip(self) -> None:
         """Four adjacent frames of the marked clip as one picture: scores with their arrows."""
         import cv2
 
         from msnet_d2.video.reader import VideoReader
+        from msnet_d2.video.results import read_results
         from msnet_d2.visualization.draw import contact_sheet
 
-        results = json.loads((self.out / "clip.json").read_text())
         changed = [
             sum(
-                abs(found["score"] - found.get("score_raw", found["score"])) > 0.02
-                and found["score"] >= 0.5
-                for found in frame.get("instances", ())
+                found.score_raw is not None
+                and abs(found.score - found.score_raw) > 0.02
+                and found.score >= 0.5
+                for found in frame.instances
             )
-            for frame in results["frames"]
+            for frame in read_results(self.out / "clip.json").frames
         ]
         start = max(range(max(1, len(changed) - 3)), key=lambda i: sum(changed[i : i + 4]))
         with VideoReader(str(self.out / "clip.mp4")) as reader:

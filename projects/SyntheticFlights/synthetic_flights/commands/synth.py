@@ -6,7 +6,7 @@ bytes.
 
 More truth of the annotated frames, each with its DIR/annotations/KIND_SIDE.json:
 
-  --panoptic    DIR/semantic/SIDE/V_I.png and DIR/panoptic/SIDE/V_I.png (COCO panoptic)
+  --panoptic    DIR/semantic/SIDE/V_I.png, DIR/panoptic/SIDE/V_I.png (COCO's)
   --amodal      amodal_SIDE.json alone
   --flow-gaps   DIR/flow/SIDE/V_I_K.npz, from frame I to frame K
   --clean       DIR/clean/SIDE/V_I.jpg and V_I_cover.png, without a JSON
