@@ -23,7 +23,10 @@ _EFFECT = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``msnet check``."""
-    add_options(parser, "dataset", "--image-root")
+    add_options(parser, "dataset", "--image-root", "--crowd-as-objects", "--parent-category")
+    add_option(
+        parser, "--config-file", help="judge by the training of this config, such as its masks"
+    )
     parser.add_argument("--no-images", action="store_true", help="do not open the images")
     add_option(
         parser,
@@ -49,27 +52,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the issues, grouped by kind."""
-    from msnet_d2.data import dataset_files, find_issues, resolve_dataset
+    from msnet_d2.config import load_config
+    from msnet_d2.data import dataset_files, resolve_dataset
+    from msnet_d2.data.isbda.conventions import ReadOptions
+    from msnet_d2.data.isbda.fitness import issues_across_splits, issues_for_training
+    from msnet_d2.data.isbda.image_checks import find_image_issues
+    from msnet_d2.data.isbda.reading import read_and_validate
     from msnet_d2.utils.file_io import write_json
+    from msnet_d2.utils.image_layout import checked_depth
 
-    issues, report = [], []
-    for name in resolve_dataset(args.dataset, args.image_root):
+    cfg = load_config(args.config_file) if args.config_file else None
+    options = ReadOptions(
+        args.crowd_as_objects or bool(cfg and cfg.DATASETS.CROWD_AS_OBJECTS),
+        args.parent_category or (cfg.DATASETS.PARENT_CATEGORY if cfg else "auto"),
+    )
+    issues, report, reports = [], [], {}
+    for name in resolve_dataset(args.dataset, args.image_root, options):
         json_file, image_root = dataset_files(name)
-        found = find_issues(
-            json_file,
-            image_root,
-            check_images=not args.no_images,
-            workers=args.num_workers,
-            progress=not args.no_progress,
-        )
+        reports[name] = read_and_validate(json_file, image_root, options=options)
+        found = reports[name].issues
+        if not any(issue.fatal for issue in found):
+            found += issues_for_training(reports[name], cfg, all_classes=len(reports) == 1)
+        if not args.no_images:
+            found += find_image_issues(
+                reports[name].records,
+                args.num_workers,
+                not args.no_progress,
+                depth=checked_depth(cfg) if cfg else "refuse",
+            )
         print(f"{name}: {json_file}, images in {image_root}")
         _print_issues(found, args.limit)
+        _hint(found, len(reports[name].records))
         issues += found
         report += [{"dataset": name, **issue.as_dict()} for issue in found]
+    across = issues_across_splits(reports)
+    if across:
+        print("all of them:")
+        _print_issues(across, args.limit)
+        issues += across
+        report += [{"dataset": None, **issue.as_dict()} for issue in across]
     if args.json:
         write_json(args.json, report)
     print(_summary(issues, opened=not args.no_images))
     return int(any(issue.fatal for issue in issues) if args.fatal_only else bool(issues))
+
+
+def _hint(issues: list, images: int) -> None:
+    """All images missing is one mistake, not thousands."""
+    missing = sum(issue.kind == "missing-image" for issue in issues)
+    if missing and missing == images:
+        print(f"none of the {images} images is there: give their folder by --image-root DIR\n")
 
 
 def _print_issues(issues: list, limit: int) -> None:

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import argparse
 
-from msnet_d2.cli.options import add_launch_options, add_option, add_options
+from msnet_d2.cli.options import add_launch_options, add_options
 
 HELP = "evaluate a model or a file of predictions"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add Detectron2's options and those of a file."""
-    add_option(parser, "--dataset")
+    add_options(parser, "--dataset", "--image-root")
     add_options(parser, "--weights", "--allow-partial-weights")
     parser.add_argument("--predictions", metavar="FILE", help="COCO results JSON to score")
     parser.add_argument(
@@ -66,7 +66,9 @@ def _evaluate_model(args: argparse.Namespace) -> int:
 
     args.eval_only, args.resume = True, False
     if args.dataset:
-        args.opts = [*args.opts, "DATASETS.TEST", str((args.dataset,))]
+        # Processes of a launch know no data set that is registered here, but every spec.
+        spec = f"{args.dataset}:{args.image_root}" if args.image_root else args.dataset
+        args.opts = [*args.opts, "DATASETS.TEST", str((spec,))]
     if args.weights:
         args.opts = [*args.opts, "MODEL.WEIGHTS", args.weights]
     run_training(args)
@@ -79,7 +81,7 @@ def _evaluate_file(args: argparse.Namespace) -> int:
     from msnet_d2.evaluation import load_ground_truth, results_table, score_file, undefined_as_none
     from msnet_d2.utils.file_io import write_json
 
-    names = resolve_dataset(args.dataset)
+    names = resolve_dataset(args.dataset, args.image_root)
     if len(names) > 1:
         raise DatasetError(
             f"{args.dataset} is {len(names)} data sets ({', '.join(names)}); name one, such as "

@@ -39,6 +39,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "DIR",
         "help": "folder of the images, for a JSON file outside a layout",
     },
+    "--crowd-as-objects": {
+        "action": "store_true",
+        "help": "annotations with iscrowd 1 are objects (DATASETS.CROWD_AS_OBJECTS)",
+    },
+    "--parent-category": {
+        "metavar": "NAME",
+        "help": "the category of buildings, without house_bbox (default: building or house)",
+    },
     "--config-file": {
         "default": "",
         "metavar": "FILE",

@@ -16,7 +16,7 @@ HELP = "count a data set's instances by level and size"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``msnet stats``."""
-    add_options(parser, "dataset", "--image-root")
+    add_options(parser, "dataset", "--image-root", "--crowd-as-objects", "--parent-category")
     parser.add_argument(
         "--histogram",
         type=Path,
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a table for each split, and one for all."""
     from msnet_d2.data import dataset_files, resolve_dataset
+    from msnet_d2.data.isbda.conventions import ReadOptions
     from msnet_d2.data.isbda.reading import read_and_validate
     from msnet_d2.data.isbda.statistics import (
         collect_statistics,
@@ -40,9 +41,10 @@ def run(args: argparse.Namespace) -> int:
     if args.histogram and args.histogram.suffix.lower() != ".png":
         raise InputError(f"--histogram is {args.histogram}; it must end in .png")
     parts = []
-    names = resolve_dataset(args.dataset, args.image_root)
+    options = ReadOptions(args.crowd_as_objects, args.parent_category or "auto")
+    names = resolve_dataset(args.dataset, args.image_root, options)
     for name in names:
-        found = read_and_validate(*dataset_files(name))
+        found = read_and_validate(*dataset_files(name), options=options)
         raise_fatal(found)
         parts.append(collect_statistics(found.records, found.categories.thing_classes))
         print(f"{name}\n\n{parts[-1].as_text()}")

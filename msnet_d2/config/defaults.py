@@ -149,6 +149,11 @@ def _add_backbone_config(cfg: CN) -> None:
 
 
 def _add_data_config(cfg: CN) -> None:
+    # Annotations with iscrowd 1 are objects as any other: CVAT writes masks of a brush so.
+    cfg.DATASETS.CROWD_AS_OBJECTS = False
+    # Where annotations have no house_bbox, the boxes of this category are the buildings of the
+    # others, and no class. "auto": a category called building or house; "": none.
+    cfg.DATASETS.PARENT_CATEGORY = "auto"
     # Names of the classes in the order of their numbers, and a color [R, G, B] of each. Empty:
     # those of DATASETS.TRAIN; training writes them into config.yaml and into its checkpoints. Data
     # sets are matched with them by name.

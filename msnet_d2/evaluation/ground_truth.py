@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -34,6 +35,8 @@ class GroundTruth:
         part_parents: for each part the box of its building under the part's category; ``area`` is
             the box's.
         annotated: whether the data set has annotations at all (a test set may not).
+        ids_of_files: image id by file name without folder, and by its stem; None where several
+            images have it.
     """
 
     name: str
@@ -44,6 +47,7 @@ class GroundTruth:
     parents: list[dict] = field(default_factory=list)
     part_parents: list[dict] = field(default_factory=list)
     annotated: bool = False
+    ids_of_files: dict[str, int | str | None] = field(default_factory=dict)
 
     @property
     def has_masks(self) -> bool:
@@ -116,6 +120,9 @@ def build_ground_truth(
         if image_id in truth.image_sizes:
             raise DatasetError(f"{name}: two images have the id {image_id!r}; each needs its own")
         truth.image_sizes[image_id] = (int(record["height"]), int(record["width"]))
+        name_of_file = os.path.basename(record.get("file_name") or "")
+        for key in {name_of_file, os.path.splitext(name_of_file)[0]}:
+            truth.ids_of_files[key] = None if key in truth.ids_of_files else image_id
         if "annotations" in record:
             truth.annotated = True
             _add_image(truth, record)

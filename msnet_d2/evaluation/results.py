@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from detectron2.structures import Boxes, BoxMode, Instances
 from pycocotools import mask as mask_util
 
+from msnet_d2.data.isbda.annotation_checks import is_box
+from msnet_d2.data.isbda.conventions import box_format
 from msnet_d2.errors import InputError
 from msnet_d2.evaluation.ground_truth import GroundTruth
 from msnet_d2.structures.mask_crop import encode_masks
@@ -89,7 +93,8 @@ def read_results(path: str | Path, truth: GroundTruth) -> list[dict]:
     """Read and check a COCO results file.
 
     Entries need ``image_id``, ``category_id``, ``score`` and ``bbox`` (XYWH) or ``segmentation``
-    (RLE or polygons); a missing ``bbox`` is the mask's.
+    (RLE or polygons); a missing ``bbox`` is the mask's. ``image_id`` may be the image's file name,
+    with or without its suffix.
 
     Args:
         path: JSON file.
@@ -103,15 +108,15 @@ def read_results(path: str | Path, truth: GroundTruth) -> list[dict]:
             the first such entry and says how many there are.
     """
     known = set(truth.category_ids)
-    return _read(path, lambda entry: _checked(entry, truth, known))
+    return _read(path, truth, lambda entry: _checked(entry, truth, known))
 
 
 def read_parents(path: str | Path, truth: GroundTruth) -> list[dict]:
     """Read and check a file of building boxes; their categories do not matter."""
-    return _read(path, lambda entry: _checked(entry, truth, None))
+    return _read(path, truth, lambda entry: _checked(entry, truth, None))
 
 
-def _read(path: str | Path, check) -> list[dict]:
+def _read(path: str | Path, truth: GroundTruth, check) -> list[dict]:
     try:
         content = read_json_file(path)
     except OSError as error:
@@ -121,6 +126,9 @@ def _read(path: str | Path, check) -> list[dict]:
             f"{path} holds a JSON {type(content).__name__}; COCO results are a list of entries "
             "with image_id, category_id, bbox or segmentation, and score"
         )
+    reason = box_format(_boxes(content, truth))
+    if reason:
+        raise InputError(f"{path} {reason}")
     entries, problems = [], []
     for number, entry in enumerate(content):
         try:
@@ -139,16 +147,20 @@ def _checked(entry: Any, truth: GroundTruth, known_categories: set[int] | None) 
     missing = {"image_id", "score"} - entry.keys()
     if missing:
         raise ValueError(f"{' and '.join(sorted(missing))} missing")
-    size = truth.image_sizes.get(entry["image_id"])
-    if size is None:
-        raise ValueError(f"image_id {entry['image_id']!r} is not in {truth.name}")
+    image_id = _image_id(entry["image_id"], truth)
+    if image_id is None:
+        raise ValueError(
+            f"image_id {entry['image_id']!r} is not in {truth.name}, nor the name of one of its "
+            "images"
+        )
+    size = truth.image_sizes[image_id]
     if known_categories is not None and entry.get("category_id") not in known_categories:
         raise ValueError(
             f"category_id {entry.get('category_id')!r} is none of {sorted(known_categories)}"
         )
     if not _is_number(entry["score"]):
         raise ValueError(f"score is {entry['score']!r}, not a number")
-    entry = dict(entry)
+    entry = {**entry, "image_id": image_id}
     if entry.get("segmentation"):
         entry["segmentation"] = segmentation_to_rle(entry["segmentation"], *size)
         if not entry.get("bbox"):
@@ -157,6 +169,24 @@ def _checked(entry: Any, truth: GroundTruth, known_categories: set[int] | None) 
         if key == "bbox" or entry.get(key) is not None:
             _check_box(key, entry.get(key))
     return entry
+
+
+def _image_id(value: Any, truth: GroundTruth) -> int | str | None:
+    """The image that an entry is about: by its id or, as Ultralytics writes it, by its name."""
+    if value in truth.image_sizes:
+        return value
+    return truth.ids_of_files.get(os.path.basename(value)) if isinstance(value, str) else None
+
+
+def _boxes(content: list, truth: GroundTruth) -> Iterator[tuple[list[float], tuple[int, int]]]:
+    """The well-formed boxes of entries, with height and width of their images."""
+    for entry in content:
+        box = entry.get("bbox") if isinstance(entry, dict) else None
+        image_id = entry.get("image_id") if isinstance(entry, dict) else None
+        if is_box(box) and isinstance(image_id, (int, str)):
+            found = _image_id(image_id, truth)
+            if found is not None:
+                yield box, truth.image_sizes[found]
 
 
 def _check_box(key: str, box: Any) -> None:

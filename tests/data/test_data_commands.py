@@ -82,10 +82,13 @@ class TestCheck:
         assert capsys.readouterr().out.count("category_id 9") == 30
 
     def test_an_image_folder_of_its_own(self, folder, tmp_path, capsys):
-        labels = tmp_path / "labels.json"
+        labels = tmp_path / "elsewhere" / "labels.json"
+        labels.parent.mkdir()
         labels.write_bytes((folder / "annotations" / "instances_val.json").read_bytes())
         assert main(["check", str(labels)]) == 1  # no pictures beside it
-        assert "missing-image (2)" in capsys.readouterr().out
+        output = capsys.readouterr().out
+        assert "missing-image (2)" in output
+        assert "none of the 2 images is there: give their folder by --image-root" in output
         assert main(["check", str(labels), "--image-root", str(folder / "val")]) == 0
 
     def test_what_is_no_json_is_a_issue_and_what_is_not_there_an_error(self, tmp_path, capsys):

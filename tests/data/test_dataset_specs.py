@@ -90,7 +90,7 @@ def test_an_unknown_one_says_in_one_line_what_was_looked_for(layout, spec, messa
 
 
 def test_an_image_folder_belongs_to_a_json(layout):
-    with pytest.raises(DatasetError, match="for a JSON file alone"):
+    with pytest.raises(DatasetError, match="3 splits, which do not share an image folder"):
         resolve_dataset(layout, layout / "val")
 
 

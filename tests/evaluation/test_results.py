@@ -48,6 +48,32 @@ def test_masks_of_other_tools(dataset, read, segmentation):
     assert figures["segm"]["AP-Debris"] == figures["bbox"]["AP-Debris"] == pytest.approx(100)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_does_no_harm(dataset, tmp_path, encoding):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([GOOD]), encoding=encoding)
+    assert len(read_results(path, load_ground_truth(dataset))) == 1
+
+
+def test_images_may_be_named_by_their_files(dataset, read):
+    truth = load_ground_truth(dataset)
+    (file_name,) = [n for n, image_id in truth.ids_of_files.items() if image_id == 20 and "." in n]
+    stem = file_name.rsplit(".", 1)[0]
+    for name in (file_name, stem, f"some/folder/{file_name}"):
+        (entry,) = read([{**GOOD, "image_id": name}])
+        assert entry["image_id"] == 20
+
+
+@pytest.mark.parametrize("how", [read_results, read_parents])
+def test_boxes_as_corners_or_from_0_to_1_are_refused(read, how):
+    # The images are 160 by 120: five boxes from 90 to 150 would end at 240.
+    corners = {**GOOD, "bbox": [90, 60, 150, 110]}
+    with pytest.raises(InputError, match="5 boxes that look like x1, y1, x2, y2"):
+        read([corners] * 5, how)
+    with pytest.raises(InputError, match="3 boxes with all coordinates from 0 to 1"):
+        read([{**GOOD, "bbox": [0.5, 0.5, 0.2, 0.1]}] * 3, how)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -55,7 +81,7 @@ def test_masks_of_other_tools(dataset, read, segmentation):
         ({"annotations": []}, "holds a JSON dict"),
         ([7], "entry 0: a JSON object was expected"),
         ([{**GOOD, "image_id": 21}], "entry 0: image_id 21 is not in"),
-        ([{**GOOD, "image_id": "20"}], "image_id '20' is not in"),
+        ([{**GOOD, "image_id": "21"}], "image_id '21' is not in .*, nor the name of one of its"),
         ([{**GOOD, "image_id": [20]}], "entry 0: "),
         ([GOOD, {**GOOD, "category_id": 3}], r"entry 1: category_id 3 is none of \[1, 2, 7\]"),
         ([{k: v for k, v in GOOD.items() if k != "score"}], "score missing"),

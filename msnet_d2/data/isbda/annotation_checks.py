@@ -15,7 +15,7 @@ from msnet_d2.data.isbda.categories import CategoryMap
 from msnet_d2.structures.rle import checked_rle
 from msnet_d2.utils.text import brief
 
-__all__ = ["read_annotation"]
+__all__ = ["is_box", "read_annotation"]
 
 Report = Callable[[str, str, str], None]
 
@@ -30,6 +30,7 @@ TOLERANCE = 1.0
 # Below these overlaps two things that should belong together do not.
 MIN_BOX_MASK_IOU = 0.5
 MIN_SHARE_IN_PARENT = 0.5
+MIN_AREA_DIFFERENCE = 32.0  # square pixels
 
 
 def read_annotation(
@@ -225,6 +226,14 @@ def _read_area(raw: dict, computed: float, report: Report) -> float:
     if not _is_number(area) or not 0 < area <= HUGE**2:
         report("kept", "area", f"area is {brief(area)}; {computed:.1f} is taken, from its mask")
         return float(computed)
+    # Exports round, and count pixels otherwise; a factor of two is another object, or another unit.
+    if not computed / 2 <= area <= computed * 2 and abs(area - computed) > MIN_AREA_DIFFERENCE:
+        report(
+            "kept",
+            "area-mismatch",
+            f"area is {brief(area)}, but its mask or box covers {computed:.1f} pixels; sizes of "
+            "objects are judged by area",
+        )
     return float(area)
 
 
@@ -233,6 +242,13 @@ def _read_parent_id(value: object, report: Report) -> int | None:
         report("fatal", "annotation-field", f"parent_id is {brief(value)}, not an integer")
         return None
     return value
+
+
+def is_box(value: object) -> bool:
+    """Whether a value is a list of four numbers that a box may have."""
+    if not isinstance(value, list) or len(value) != 4:
+        return False
+    return all(_is_number(v) and _is_reasonable(v) for v in value)
 
 
 def _is_number(value: object) -> bool:

@@ -1,7 +1,6 @@
 """The names that data sets go by: registered ones, JSON files, folders.
 
-A folder in ISBDA's layout holds ``annotations/instances_SPLIT.json`` and the pictures of each split
-in ``SPLIT/``.
+The layouts of a folder are those of :mod:`msnet_d2.data.isbda.layouts`.
 """
 
 from __future__ import annotations
@@ -15,13 +14,15 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from msnet_d2.data.isbda.conventions import ReadOptions
 from msnet_d2.data.isbda.json_dataset import register_isbda_instances
+from msnet_d2.data.isbda.layouts import image_folder, split_name, splits_of
+from msnet_d2.data.isbda.reading import DEFAULT_OPTIONS
 from msnet_d2.errors import DatasetError
 
 __all__ = ["dataset_files", "register_builtin_datasets", "resolve_dataset", "resolve_datasets"]
 
-_SPLITS = ("train", "val")  # of ISBDA, and the order in which the splits of a folder are given
-_PREFIX, _SUFFIX = "instances_", ".json"
+_SPLITS = ("train", "val")  # of ISBDA
 
 
 def register_builtin_datasets() -> None:
@@ -38,15 +39,19 @@ def register_builtin_datasets() -> None:
 
 
 def resolve_dataset(
-    spec: str | os.PathLike, image_root: str | os.PathLike | None = None
+    spec: str | os.PathLike,
+    image_root: str | os.PathLike | None = None,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> list[str]:
     """Names of the data sets that a user means by ``spec``, registered now if they were not.
 
     Args:
-        spec: a registered name; a JSON file; a folder in ISBDA's layout (all of its splits, the
-            training split first); or ``FOLDER:SPLIT``.
-        image_root: folder of the images, for a JSON file alone. None: ``DIR/SPLIT`` for
-            ``DIR/annotations/instances_SPLIT.json``, the JSON's own folder for any other.
+        spec: a registered name; a JSON file; ``JSON:IMAGES``, with the folder of its images; a
+            folder in a layout of :func:`~.layouts.splits_of` (all of its splits, the training split
+            first); or ``FOLDER:SPLIT``.
+        image_root: folder of the images, for a JSON file or one split. None: by the place of the
+            JSON, see :func:`~.layouts.image_folder`.
+        options: how the JSON is read, where exports differ.
 
     Returns:
         At least one name. The JSON has not been read yet.
@@ -55,28 +60,49 @@ def resolve_dataset(
         DatasetError: if ``spec`` is none of these, with what was looked for.
     """
     text = os.fspath(spec)
-    if image_root is not None and not Path(text).is_file():
-        raise DatasetError(f"an image folder can be given for a JSON file alone, not for {text!r}")
     if text in DatasetCatalog:
+        if image_root is not None:
+            raise DatasetError(f"{text!r} is registered with its own image folder")
         return [text]
+    files = _files_of(text)
+    if image_root is not None:
+        if len(files) > 1:
+            raise DatasetError(
+                f"{text!r} has {len(files)} splits, which do not share an image folder; name one, "
+                f"such as {text}:{next(iter(splits_of(Path(text).expanduser())))}"
+            )
+        files = [(files[0][0], Path(image_root).expanduser())]
+    return [_register_json(*pair, options) for pair in files]
+
+
+def _files_of(text: str) -> list[tuple[Path, Path]]:
+    """JSON files and image folders that a spec means."""
     path = Path(text).expanduser()
     if path.is_file():
-        return [_register_json(path, image_root)]
+        return [(path, image_folder(path))]
     if text and path.is_dir():  # an empty path would be the working folder
-        splits = _splits_of(path)
+        splits = splits_of(path)
         if not splits:
             raise DatasetError(
-                f"the folder {text!r} has no annotations/{_PREFIX}*{_SUFFIX} (such as "
-                f"annotations/{_PREFIX}train{_SUFFIX}), so it is no data set in ISBDA's layout"
+                f"the folder {text!r} has no annotations/instances_*.json, no "
+                "SPLIT/_annotations.coco.json, no labels.json and no result.json, so it is no data "
+                "set; give the JSON file itself"
             )
-        return [_register_json(_json_path(path, split)) for split in splits]
-    folder, colon, split = text.rpartition(":")
-    if colon and split and Path(folder).expanduser().is_dir():
-        json_file = _json_path(Path(folder).expanduser(), split)
-        if not json_file.is_file():
-            splits = ", ".join(_splits_of(Path(folder).expanduser())) or "none"
-            raise DatasetError(f"there is no {json_file}; the splits of {folder!r} are: {splits}")
-        return [_register_json(json_file)]
+        return list(splits.values())
+    first, colon, last = text.rpartition(":")
+    first_path = Path(first).expanduser()
+    if colon and last and first_path.is_file():
+        return [(first_path, Path(last).expanduser())]
+    if colon and last and first_path.is_dir():
+        splits = splits_of(first_path)
+        # Roboflow says valid for val.
+        split = "valid" if last == "val" and last not in splits else last
+        if split not in splits:
+            known = ", ".join(splits) or "none"
+            raise DatasetError(
+                f"there is no split {last!r} in {first!r}; the splits of {first!r} are: {known}"
+            )
+        return [splits[split]]
     known = sorted(name for name in DatasetCatalog if name.startswith("isbda"))
     similar = [n for n in difflib.get_close_matches(text, list(DatasetCatalog)) if n not in known]
     raise DatasetError(
@@ -85,11 +111,13 @@ def resolve_dataset(
     )
 
 
-def resolve_datasets(specs: str | os.PathLike | list[str] | tuple[str, ...]) -> list[str]:
+def resolve_datasets(
+    specs: str | os.PathLike | list[str] | tuple[str, ...], options: ReadOptions = DEFAULT_OPTIONS
+) -> list[str]:
     """Names of the data sets that one or several specs mean; see :func:`resolve_dataset`."""
     if isinstance(specs, (str, os.PathLike)):
         specs = [specs]
-    return [name for spec in specs for name in resolve_dataset(spec)]
+    return [name for spec in specs for name in resolve_dataset(spec, None, options)]
 
 
 def dataset_files(name: str) -> tuple[str, str]:
@@ -109,41 +137,24 @@ def dataset_files(name: str) -> tuple[str, str]:
 
 
 def _json_path(folder: Path, split: str) -> Path:
-    return folder / "annotations" / f"{_PREFIX}{split}{_SUFFIX}"
+    return folder / "annotations" / f"instances_{split}.json"
 
 
-def _split_name(json_file: Path) -> str | None:
-    """Split that a JSON of ISBDA's layout stands for; None for any other."""
-    name = json_file.name
-    if json_file.parent.name == "annotations" and name.startswith(_PREFIX):
-        return name[len(_PREFIX) : -len(_SUFFIX)] if name.endswith(_SUFFIX) else None
-    return None
-
-
-def _splits_of(folder: Path) -> list[str]:
-    files = folder.glob(f"annotations/{_PREFIX}*{_SUFFIX}")
-    names = [split for split in map(_split_name, files) if split]
-    return sorted(names, key=lambda s: (_SPLITS.index(s) if s in _SPLITS else len(_SPLITS), s))
-
-
-def _register_json(json_file: Path, image_root: str | os.PathLike | None = None) -> str:
+def _register_json(json_file: Path, image_root: Path, options: ReadOptions) -> str:
     json_file = Path(os.path.abspath(json_file))
-    split = _split_name(json_file)
+    split = split_name(json_file)
     folder = json_file.parent.parent
-    if image_root is None:
-        image_root = folder / split if split else json_file.parent
     image_root = os.path.abspath(image_root)
+    wanted = (str(json_file), image_root, options)
     # Detectron2 makes folders of these names, so they must be file names; and people read them.
     base = f"{folder.name}_{split}" if split else json_file.stem
     base = re.sub(r"[^\w.-]+", "_", base).strip("._") or "dataset"
-    digest = hashlib.sha256(f"{json_file}\n{image_root}".encode("utf-8", "replace")).hexdigest()
+    digest = hashlib.sha256(repr(wanted).encode("utf-8", "replace")).hexdigest()
     for name in (base, f"{base}_{digest[:8]}"):
         metadata = MetadataCatalog.get(name) if name in DatasetCatalog else None
-        if metadata is None or (metadata.get("json_file"), metadata.get("image_root")) == (
-            str(json_file),
-            image_root,
-        ):
-            register_isbda_instances(name, json_file, image_root)
+        keys = ("json_file", "image_root", "read_options")
+        if metadata is None or tuple(map(metadata.get, keys)) == wanted:
+            register_isbda_instances(name, json_file, image_root, options=options)
             return name
     raise DatasetError(f"the names {base} and {name} are taken by other data sets")
 
@@ -163,9 +174,10 @@ def with_registered_datasets(cfg: CfgNode, *, for_training: bool = True) -> CfgN
     """
     resolved = cfg.clone()
     resolved.defrost()
+    options = ReadOptions(cfg.DATASETS.CROWD_AS_OBJECTS, cfg.DATASETS.PARENT_CATEGORY)
     for key in ("TRAIN", "TEST"):
         try:
-            names = resolve_datasets(cfg.DATASETS[key])
+            names = resolve_datasets(cfg.DATASETS[key], options)
         except DatasetError:
             if key == "TEST" or for_training:
                 raise

@@ -13,8 +13,9 @@ import os
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from msnet_d2.data.isbda.categories import ISBDA_CATEGORIES, CategoryMap
+from msnet_d2.data.isbda.conventions import ReadOptions
 from msnet_d2.data.isbda.issues import count_kinds
-from msnet_d2.data.isbda.reading import FRAME_PATTERN, read_and_validate
+from msnet_d2.data.isbda.reading import DEFAULT_OPTIONS, FRAME_PATTERN, read_and_validate
 from msnet_d2.data.isbda.validation import raise_fatal
 from msnet_d2.errors import DatasetError
 
@@ -27,6 +28,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+# What loading makes of a file that is not plain COCO is said whoever loads it.
+_NOTED = ("crowd", "file-names", "parents-of-category", "root-category")
+
 
 def load_isbda_json(
     json_file: str | os.PathLike,
@@ -34,6 +38,7 @@ def load_isbda_json(
     dataset_name: str | None = None,
     *,
     frame_pattern: str | None = FRAME_PATTERN,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> list[dict]:
     """Load a JSON in ISBDA's format, or ordinary COCO JSON. Images are not opened.
 
@@ -45,6 +50,7 @@ def load_isbda_json(
         frame_pattern: regular expression, matched against whole file names, that yields
             ``video_id`` and ``frame_index`` of images without these fields; the default takes frame
             100 of video "5" from ``5_100.jpg``. None: only the fields count.
+        options: where exports differ, see :class:`~msnet_d2.data.isbda.conventions.ReadOptions`.
 
     Returns:
         Detectron2's dataset dicts in the order of the image ids, one an image, those without
@@ -66,7 +72,7 @@ def load_isbda_json(
             f"{dataset_name}: there is no {json_file}; ISBDA is expected in "
             "$DETECTRON2_DATASETS/isbda, with train/, val/ and annotations/"
         )
-    found = read_and_validate(json_file, image_root, frame_pattern)
+    found = read_and_validate(json_file, image_root, frame_pattern, options)
     raise_fatal(found)
     dropped = [issue for issue in found.issues if issue.severity == "dropped"]
     if dropped:
@@ -76,6 +82,9 @@ def load_isbda_json(
             len(dropped),
             count_kinds(dropped),
         )
+    for issue in found.issues:
+        if issue.kind in _NOTED:
+            logger.warning("%s: %s", json_file, issue.message)
     if dataset_name is not None:
         _set_metadata(dataset_name, found.categories, found.json_file)
     annotations = sum(len(record["annotations"]) for record in found.records)
@@ -93,6 +102,7 @@ def register_isbda_instances(
     image_root: str | os.PathLike,
     *,
     frame_pattern: str | None = FRAME_PATTERN,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> None:
     """Register a data set in ISBDA's format under ``name``; it is read when it is first asked for.
 
@@ -102,7 +112,7 @@ def register_isbda_instances(
         name: for ``DatasetCatalog``, ``MetadataCatalog`` and ``DATASETS.TRAIN`` or ``TEST``.
         json_file: path of the JSON.
         image_root: folder that its file names are relative to.
-        frame_pattern: see :func:`load_isbda_json`.
+        frame_pattern, options: see :func:`load_isbda_json`.
 
     Raises:
         DatasetError: if ``name`` already stands for something else.
@@ -110,7 +120,8 @@ def register_isbda_instances(
     json_file, image_root = os.path.abspath(json_file), os.path.abspath(image_root)
     metadata = MetadataCatalog.get(name)
     if name in DatasetCatalog:
-        if (metadata.get("json_file"), metadata.get("image_root")) == (json_file, image_root):
+        known = tuple(metadata.get(key) for key in ("json_file", "image_root", "read_options"))
+        if known == (json_file, image_root, options):
             return
         raise DatasetError(
             f"the data set name {name!r} is already registered, for "
@@ -118,9 +129,14 @@ def register_isbda_instances(
             f"{metadata.get('image_root', 'an unknown folder')}; choose another name"
         )
     DatasetCatalog.register(
-        name, lambda: load_isbda_json(json_file, image_root, name, frame_pattern=frame_pattern)
+        name,
+        lambda: load_isbda_json(
+            json_file, image_root, name, frame_pattern=frame_pattern, options=options
+        ),
     )
-    metadata.set(json_file=json_file, image_root=image_root, evaluator_type="isbda")
+    metadata.set(
+        json_file=json_file, image_root=image_root, evaluator_type="isbda", read_options=options
+    )
 
 
 def _set_metadata(name: str, categories: CategoryMap, json_file: str) -> None:

@@ -41,6 +41,8 @@ class PathChecker:
             raise ValueError("contains characters that no file name can have") from error
         if "\0" in name:
             raise ValueError("contains characters that no file name can have")
+        if "\\" in name and not os.path.lexists(os.path.join(self.image_root, name)):
+            name = name.replace("\\", "/")  # written on Windows
         path = os.path.normpath(os.path.join(self.image_root, name))
         folder, base = os.path.split(path)
         if folder not in self._real_folders:

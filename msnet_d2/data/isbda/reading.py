@@ -9,27 +9,39 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 
-from msnet_d2.data.isbda.annotation_checks import MAX_ID, read_annotation
+from msnet_d2.data.isbda.annotation_checks import MAX_ID, is_box, read_annotation
 from msnet_d2.data.isbda.categories import read_categories
+from msnet_d2.data.isbda.conventions import (
+    ReadOptions,
+    box_format,
+    parents_from_category,
+    without_root_categories,
+)
 from msnet_d2.data.isbda.issues import ValidationReport
+from msnet_d2.data.isbda.layouts import ImageFinder
 from msnet_d2.data.isbda.paths import MAX_NAME, PathChecker
 from msnet_d2.errors import DatasetError, InputError
 from msnet_d2.utils.file_io import read_json_file
 from msnet_d2.utils.text import brief
 
-__all__ = ["FRAME_PATTERN", "read_and_validate"]
+__all__ = ["DEFAULT_OPTIONS", "FRAME_PATTERN", "read_and_validate"]
 
 # ISBDA names its frames VIDEO_FRAME.jpg. A folder in the name belongs to the video: a/5_1.jpg and
 # b/5_1.jpg are of two videos.
 FRAME_PATTERN = r"(?P<video_id>.+)_(?P<frame_index>\d+)\.\w+"
+# Roboflow calls 5_100.jpg 5_100_jpg.rf.DIGITS.jpg.
+_ROBOFLOW_NAME = re.compile(r"_([a-zA-Z]{3,4})\.rf\.\w+\.\w+$")
 MAX_SIDE = 1 << 16  # pixels
+DEFAULT_OPTIONS = ReadOptions()
 
 
 def read_and_validate(
     json_file: str | os.PathLike,
     image_root: str | os.PathLike,
     frame_pattern: str | None = FRAME_PATTERN,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> ValidationReport:
     """Read and check a JSON; images are not opened.
 
@@ -38,6 +50,7 @@ def read_and_validate(
         image_root: folder that its file names are relative to.
         frame_pattern: regular expression with the groups ``video_id`` and ``frame_index``, matched
             against whole file names, for images without fields of those names. None: no matching.
+        options: where exports differ.
 
     Returns:
         The issues and what is sound.
@@ -50,11 +63,23 @@ def read_and_validate(
     content = _read_json(found)
     if content is None:
         return found
+    categories, roots = without_root_categories(content.get("categories"), content["annotations"])
+    if roots:
+        found.report(
+            "kept",
+            "root-category",
+            f"the category {brief(roots[0])} is the root of the others and has no annotation; it "
+            "is left out",
+        )
     found.categories = read_categories(
-        content.get("categories"), lambda kind, message: found.report("fatal", kind, message)
+        categories, lambda kind, message: found.report("fatal", kind, message)
     )
     records = _read_images(content["images"], found, pattern)
-    _read_annotations(content["annotations"], records, found)
+    reason = box_format(_plain_boxes(content["annotations"], records))
+    if reason:
+        found.report("fatal", "box-format", f"the JSON {reason}")
+    else:
+        _read_annotations(content["annotations"], records, found, options)
     found.records = [records[image_id] for image_id in sorted(records)]
     return found
 
@@ -101,6 +126,8 @@ def _read_images(
     records: dict[int, dict] = {}
     first_with: dict[tuple, int] = {}
     paths = PathChecker(found.image_root)
+    finder = _finder_if_moved(paths, raws)
+    elsewhere = 0
     for index, raw in enumerate(raws):
         if not isinstance(raw, dict):
             found.report("fatal", "image-field", f"images[{index}] is {brief(raw)}, not an object")
@@ -116,7 +143,10 @@ def _read_images(
             continue
         record = {"file_name": "", "image_id": image_id, "annotations": []}
         try:
-            record["file_name"] = paths.resolve(name)
+            moved = finder.find(name) if finder and isinstance(name, str) else None
+            elsewhere += moved is not None
+            inside = name if moved is None else os.path.relpath(moved, found.image_root)
+            record["file_name"] = paths.resolve(inside)
         except ValueError as error:
             found.report("fatal", "file-name", f"file_name {brief(name)} {error}", image_id)
         for key in ("height", "width"):
@@ -151,7 +181,42 @@ def _read_images(
                     image_id,
                 )
         records[image_id] = record
+    if elsewhere:
+        found.report(
+            "kept",
+            "file-names",
+            f"no image is where its file_name says; {elsewhere} of {len(raws)} were found by their "
+            f"base names below {found.image_root}",
+        )
     return records
+
+
+def _finder_if_moved(paths: PathChecker, raws: list) -> ImageFinder | None:
+    """A finder by base names if no image is where its file name says; None otherwise."""
+    if not os.path.isdir(paths.image_root):
+        return None
+    for raw in raws:
+        try:
+            if os.path.exists(paths.resolve(raw.get("file_name"))):
+                return None
+        except (AttributeError, ValueError):
+            continue
+    return ImageFinder(paths.image_root)
+
+
+def _plain_boxes(
+    raws: list, records: dict[int, dict]
+) -> Iterator[tuple[list[float], tuple[int, int]]]:
+    """The well-formed boxes of annotations, with height and width of their images."""
+    for raw in raws:
+        record = None
+        if isinstance(raw, dict) and _is_id(raw.get("image_id")):
+            record = records.get(raw["image_id"])
+        if record is None or record["height"] is None or record["width"] is None:
+            continue
+        box = raw["bbox"] if raw.get("bbox") is not None else raw.get("damage_bbox")
+        if is_box(box):
+            yield box, (record["height"], record["width"])
 
 
 def _video_fields(
@@ -159,6 +224,8 @@ def _video_fields(
 ) -> dict:
     fields: dict = {}
     name = raw.get("file_name")
+    if isinstance(name, str):
+        name = _ROBOFLOW_NAME.sub(r".\1", name.replace("\\", "/"))
     is_name = isinstance(name, str) and len(name) <= MAX_NAME
     match = pattern.fullmatch(name) if pattern and is_name else None
     if match:
@@ -192,7 +259,9 @@ def _video_fields(
     return fields
 
 
-def _read_annotations(raws: list, records: dict[int, dict], found: ValidationReport) -> None:
+def _read_annotations(
+    raws: list, records: dict[int, dict], found: ValidationReport, options: ReadOptions
+) -> None:
     """Put the sound annotations into ``records``."""
     seen: set[int] = set()
     sound: list[tuple[int, dict]] = []
@@ -236,10 +305,29 @@ def _read_annotations(raws: list, records: dict[int, dict], found: ValidationRep
         )
         if annotation is not None:
             sound.append((image_id, annotation))
+    _settle_crowds(sound, found, options)
+    sound = parents_from_category(sound, found, options.parent_category)
     for image_id, annotation in _require_uniform(sound, found):
         records[image_id]["annotations"].append(annotation)
     for record in records.values():
         _number_parents(record, found)
+
+
+def _settle_crowds(
+    sound: list[tuple[int, dict]], found: ValidationReport, options: ReadOptions
+) -> None:
+    crowds = [annotation for _, annotation in sound if annotation["iscrowd"]]
+    if options.crowd_as_objects:
+        for annotation in crowds:
+            annotation["iscrowd"] = 0
+    elif crowds:
+        found.report(
+            "kept",
+            "crowd",
+            f"{len(crowds)} of {len(sound)} annotations are crowds (iscrowd 1), which training "
+            "leaves out; CVAT writes masks of a brush so: DATASETS.CROWD_AS_OBJECTS True "
+            "(--crowd-as-objects) takes them for objects",
+        )
 
 
 def _require_uniform(
