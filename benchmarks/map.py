@@ -26,11 +26,11 @@ from tqdm import tqdm
 
 from msnet_d2.damage_map.buildings.assessment import find_buildings
 from msnet_d2.damage_map.buildings.association import link
-from msnet_d2.damage_map.buildings.observations import read_results
+from msnet_d2.damage_map.buildings.observations import observations_of
 from msnet_d2.damage_map.buildings.placement import place
-from msnet_d2.damage_map.geometry.flight import Flight, FlightOptions
 from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.pipeline import make_map
+from msnet_d2.damage_map.videos import open_video
 
 HEIGHT_M, AROUND_M = 60.0, 5.0
 HEAD = ("", "in view", "on the map", "missed", "twice", "false", "right level",
@@ -80,24 +80,19 @@ def detected(demo: Path, results: Path | None) -> tuple[list[tuple], list[str]]:
                 main(["video", str(clip), "--config-file", str(model / "config.yaml"),
                       "--weights", str(model / "model_final.pth"), "--results", str(found),
                       "--no-progress"])  # fmt: skip
-            read = read_results(found)
-            flight = Flight.read(
-                clip.with_suffix(".srt"), duration_s=read.duration_s, size=read.size,
-                fps=read.fps, start=None, options=FlightOptions(),
-            )  # fmt: skip
-            local = EnuFrame(*flight.telemetry.home)
-            place(flight, read.observations, local)
-            buildings = find_buildings(link(read.observations))
+            video = open_video(clip, found, clip.with_suffix(".srt"), order=0)
+            enu = EnuFrame(*video.flight.telemetry.home)
+            buildings = find_buildings(link(place(observations_of(video), enu)), enu)
             seen = truth_in_view(entry)
-            everything += score_map(buildings, seen, local)
-            assessed += score_map([b for b in buildings if b.level.number], seen, local)
+            everything += score_map(buildings, seen, enu)
+            assessed += score_map([b for b in buildings if b.level.number], seen, enu)
             start = time.perf_counter(), time.process_time()
-            made = make_map([clip], [found], Path(folder) / f"map{clip.stem}")
+            made = make_map([clip], Path(folder) / f"map{clip.stem}", results=[found])
             seconds += time.perf_counter() - start[0]
             cpu += time.process_time() - start[1]
             for step, value in made.seconds.items():
                 steps[step] = steps.get(step, 0.0) + value
-            length += read.duration_s
+            length += video.results.duration_s
     rows = [row("all buildings", everything), row("assessed ones", assessed)]
     per = 60 / length
     parts = ", ".join(f"{step} {value * per:.1f}" for step, value in steps.items())

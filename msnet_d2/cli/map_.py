@@ -105,7 +105,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--yaw", type=float, metavar="DEG", help="gimbal yaw where the log has none; 90 is east")
     add("--hfov", type=float, metavar="DEG", help="horizontal field of view")
     add("--camera", metavar="FILE", help="calibration (JSON: fx, fy, cx, cy, distortion)")
-    add("--control", metavar="FILE", help="control points (CSV: x, y, frame, lat, lon, height)")
+    gcp = "ground control points (CSV: x, y, frame, lat, lon, height)"
+    add("--gcp", metavar="FILE", help=gcp)
+    # Its name until the next release.
+    add("--control", dest="gcp", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add("--elevation", metavar="FILE", help="elevation raster (.asc, .tif); default: flat ground")
     add("--elevation-crs", metavar="CRS", help="its coordinate system, where the file has none")
     add("--takeoff-elevation", type=float, metavar="M", help="the raster's height at take-off")
@@ -131,8 +134,9 @@ def run(args: argparse.Namespace) -> int:
     from msnet_d2.damage_map.buildings.assessment import Rules
     from msnet_d2.damage_map.geometry.flight import FlightOptions
     from msnet_d2.damage_map.output.folder import check_folder
-    from msnet_d2.damage_map.pipeline import find_videos, make_map
+    from msnet_d2.damage_map.pipeline import make_map
     from msnet_d2.damage_map.telemetry.flight_csv import parse_columns
+    from msnet_d2.damage_map.videos import find_videos
     from msnet_d2.errors import InputError
 
     for option in ("min_score", "min_confidence"):
@@ -167,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
     if len(videos) == 1 and not videos[0].exists():
         raise InputError(f"the video {videos[0]} does not exist")
     options = FlightOptions(
-        offset_s=args.telemetry_offset,
+        telemetry_offset=args.telemetry_offset,
         takeoff_altitude=args.takeoff_altitude,
         takeoff_elevation=args.takeoff_elevation,
         elevation=args.elevation,
@@ -177,22 +181,22 @@ def run(args: argparse.Namespace) -> int:
         pitch=args.pitch,
         yaw=args.yaw,
         hfov=args.hfov,
-        camera_file=args.camera,
-        control=args.control,
+        camera=args.camera,
+        gcp=args.gcp,
         building_height=args.building_height,
         roof_height=args.roof_height,
     )
     with _detector(args, videos) as detector:
         summary = make_map(
             videos,
-            args.results,
             args.out,
+            detector=detector,
+            results=args.results,
             telemetry=args.telemetry,
             use_telemetry=not args.no_telemetry,
             options=options,
             rules=Rules(min_confidence=args.min_confidence),
             min_score=args.min_score,
-            detector=detector,
             progress=not args.no_progress,
         )
     return _tell(summary)

@@ -13,6 +13,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,7 @@ class FileDecoder:
             codec=context.name,
             pixel_format=context.pix_fmt or "",
             sample_aspect_ratio=Fraction(stream.sample_aspect_ratio or 1) or Fraction(1),
+            created=_moment(self._container.metadata.get("creation_time", "")),
         )
 
     def _check_size(self, width: int, height: int) -> None:
@@ -308,3 +310,10 @@ def _upright(image: np.ndarray, turn: int) -> np.ndarray:
 
 def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None

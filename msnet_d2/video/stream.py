@@ -5,6 +5,7 @@ wrong.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from fractions import Fraction
 
 import numpy as np
@@ -54,6 +55,7 @@ class VideoInfo:
         rotation: degrees counter-clockwise that the stored pictures are turned by; known after the
             first frame.
         sample_aspect_ratio: width of a pixel by its height.
+        created: when recording began, as the file says; None if it does not.
     """
 
     name: str
@@ -68,6 +70,7 @@ class VideoInfo:
     pixel_format: str = ""
     rotation: int = 0
     sample_aspect_ratio: Fraction = Fraction(1)
+    created: datetime | None = None
 
 
 @dataclass

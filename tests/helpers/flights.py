@@ -12,11 +12,24 @@ import cv2
 import numpy as np
 import pytest
 
+from msnet_d2.video.results import (
+    FORMAT,
+    VERSION,
+    Category,
+    FrameResults,
+    ModelInfo,
+    PartDetection,
+    ResultsHeader,
+    ResultsSummary,
+    SourceInfo,
+    write_results,
+)
+
 HOME = (48.0, 11.0)
 SIZE = (320, 180)
 FPS = 4
 SHA = "ab" * 32
-LEVELS = [{"id": i, "name": n} for i, n in enumerate(("Slight", "Severe", "Debris"), start=1)]
+LEVELS = [Category(i, n) for i, n in enumerate(("Slight", "Severe", "Debris"), start=1)]
 
 
 @dataclass
@@ -98,41 +111,34 @@ def write_flight(
                 x0, y0, x1, y1 = box
                 cv2.rectangle(image, (int(x0), int(y0)), (int(x1), int(y1)), (60, 60, 160), -1)
                 w, h = x1 - x0, y1 - y0
-                part = [x0 + w / 4, y0 + h / 4, w / 2, h / 2]
                 found.append(
-                    {
-                        "category_id": house.level,
-                        "bbox": [round(v, 2) for v in part],
-                        "score": house.score,
-                        "score_raw": house.score,
-                        "parent_bbox": [round(v, 2) for v in (x0, y0, w, h)],
-                    }
+                    PartDetection(
+                        category_id=house.level,
+                        bbox=_rounded(x0 + w / 4, y0 + h / 4, w / 2, h / 2),
+                        score=house.score,
+                        score_raw=house.score,
+                        parent_bbox=_rounded(x0, y0, w, h),
+                    )
                 )
-            entries.append({"index": i, "time_s": i / FPS, "instances": found})
+            entries.append(FrameResults(i, i / FPS, instances=found))
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             frame.pts, frame.time_base = i, Fraction(1, FPS)
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
-    files.results.write_text(
-        json.dumps(
-            {
-                "format": "msnet video results",
-                "version": 1,
-                "video": {
-                    "name": files.video.name,
-                    "width": SIZE[0],
-                    "height": SIZE[1],
-                    "fps": FPS,
-                    "duration_s": frames / FPS,
-                },
-                "model": {"weights_sha256": SHA},
-                "categories": LEVELS,
-                "frames": entries,
-                "summary": {"status": "complete", "problems": []},
-            }
-        )
+    source = SourceInfo(
+        name=files.video.name,
+        width=SIZE[0],
+        height=SIZE[1],
+        fps=FPS,
+        duration_s=frames / FPS,
     )
+    header = ResultsHeader(FORMAT, VERSION, source, ModelInfo(weights_sha256=SHA), LEVELS)
+    write_results(files.results, header.with_frames(entries, ResultsSummary()))
     return files
+
+
+def _rounded(*box: float) -> tuple[float, ...]:
+    return tuple(round(float(v), 2) for v in box)
 
 
 def _box(house: House, projector, local) -> np.ndarray | None:

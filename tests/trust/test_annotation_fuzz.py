@@ -19,12 +19,13 @@ import numpy as np
 import pytest
 from pycocotools import mask as mask_util
 
-from msnet_d2.damage_map.buildings.observations import read_results
+from msnet_d2.damage_map.buildings.observations import MapVideo, observations_of
 from msnet_d2.damage_map.buildings.parts import outlines_px
 from msnet_d2.data import find_issues, load_isbda_json
 from msnet_d2.errors import DatasetError, MSNetError
 from msnet_d2.evaluation import score_file
 from msnet_d2.evaluation.ground_truth import GroundTruth
+from msnet_d2.video.results import read_results
 
 # `make fuzz` raises it.
 FILES = int(os.environ.get("MSNET_FUZZ_FILES", "400"))
@@ -190,11 +191,12 @@ def score(folder):
 def read_video(folder):
     """Read for a map; what is let through has outlines, votes and finite times."""
     try:
-        found = read_results(folder / "x.json", min_score=0.0)
+        found = read_results(folder / "x.json")
+        seen = observations_of(MapVideo(folder / "x.mp4", 0, found), min_score=0.0)
     except MSNetError:
         return
     assert math.isfinite(found.duration_s)
-    for observation in found.observations:
+    for observation in seen:
         assert np.isfinite(observation.box).all()
         for part in observation.parts:
             assert 0 <= part.score <= 1
@@ -248,7 +250,8 @@ def test_the_sound_files_are_sound(tmp_path):
     """Otherwise the fuzzing above would stop at the first check."""
     (tmp_path / "x.json").write_text(json.dumps(sound_video()))
     found = read_results(tmp_path / "x.json")
-    assert sum(len(s.parts) for s in found.observations) == 6
+    seen = observations_of(MapVideo(tmp_path / "x.mp4", 0, found))
+    assert sum(len(o.parts) for o in seen) == 6
     (tmp_path / "x.json").write_text(json.dumps(sound_content()))
     assert find_issues(tmp_path / "x.json", tmp_path, check_images=False) == []
     assert sum(len(r["annotations"]) for r in load_isbda_json(tmp_path / "x.json", tmp_path)) == 6

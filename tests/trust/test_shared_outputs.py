@@ -129,7 +129,7 @@ def test_results_and_pictures_of_a_video(flight, home):
 def test_a_map(flight, home):
     from msnet_d2.damage_map.pipeline import make_map
 
-    make_map([flight], [home / "out" / "found.json"], home / "map", use_telemetry=False)
+    make_map([flight], home / "map", use_telemetry=False, results=[home / "out" / "found.json"])
     assert "index.html" in assert_nothing_private(home / "map")
 
 
@@ -138,7 +138,9 @@ def test_what_a_map_says_of_a_video_that_it_leaves_out(flight, home):
 
     (home / "bad.mp4").write_text("no video")
     results = [home / "out" / "found.json"] * 2
-    summary = make_map([flight, home / "bad.mp4"], results, home / "map", use_telemetry=False)
+    summary = make_map(
+        [flight, home / "bad.mp4"], home / "map", results=results, use_telemetry=False
+    )
     assert summary.problems[0].startswith("bad.mp4 is left out: bad.mp4 cannot be opened")
     assert_nothing_private(home / "map")
 

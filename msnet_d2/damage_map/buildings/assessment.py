@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from msnet_d2.damage_map.buildings.association import Track
 from msnet_d2.damage_map.buildings.footprints import Footprint
-from msnet_d2.damage_map.buildings.levels import LEVELS, NOT_ASSESSED, Level, Vote, vote
+from msnet_d2.damage_map.buildings.levels import LEVELS, NOT_ASSESSED, Level, Vote
 from msnet_d2.damage_map.buildings.merging import merge
-from msnet_d2.damage_map.buildings.observations import Observation
-from msnet_d2.damage_map.buildings.parts import Part, Placer, find_parts
+from msnet_d2.damage_map.buildings.observations import (
+    NadirObservation,
+    Observation,
+    PlacedObservation,
+)
+from msnet_d2.damage_map.buildings.parts import Part, find_parts
+from msnet_d2.damage_map.geometry.local_frame import EnuFrame
+from msnet_d2.damage_map.telemetry.cleaning import TelemetryFlag
 
-# Below this agreement of the observations a person should look.
-LEAST_AGREEMENT = 2 / 3
-# Positions worse than this may be another building.
-LARGE_ERROR_M = 15.0
+# Agreement of the observations below which a person should look.
+MIN_AGREEMENT = 2 / 3
+# CE90 in metres above which a place may be that of another building.
+LARGE_CE90_M = 15.0
+# Tracks that are apart by at most this many seconds are one pass.
+SAME_PASS_S = 5.0
+# Flags of the telemetry that a reader of the map should know of a single building.
+_TOLD_FLAGS = (
+    TelemetryFlag.GAP
+    | TelemetryFlag.JUMP
+    | TelemetryFlag.FLIGHT_YAW
+    | TelemetryFlag.ASSUMED_ANGLES
+    | TelemetryFlag.NO_ANGLES
+)
 
 
 @dataclass(frozen=True)
@@ -26,14 +42,14 @@ class Rules:
 
     Attributes:
         min_confidence: mean confidence of the observations for the level.
-        min_observations: number of frames; where a video has few frames of it, see below.
+        min_observations: number of frames.
     """
 
     min_confidence: float = 0.5
     min_observations: int = 2
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Building:
     """A building with damage.
 
@@ -45,44 +61,45 @@ class Building:
         level: the level; "not assessed" where the evidence does not suffice.
         parts: its damaged parts.
         footprint: None where it has no place, or only a point.
-        point: (2,) local metres: its centre, or under the drone if no more is known; None if
-            nothing is.
-        ce90_m: 90% radius of ``point``; NaN without one.
-        reasons: why a person should look, a line each.
+        point: (2,) metres east and north: its center, or under the drone if no more is known; None
+            if nothing is.
+        ce90_m: radius about ``point`` that holds the truth with a probability of 90%; None without
+            a point.
+        review_reasons: why a person should look, a line each.
     """
 
     number: int
-    observations: list[Observation]
+    observations: tuple[Observation, ...]
     passes: int
     vote: Vote
     level: Level
-    parts: list[Part] = field(default_factory=list)
-    footprint: Footprint | None = None
-    point: np.ndarray | None = None
-    ce90_m: float = np.nan
-    reasons: list[str] = field(default_factory=list)
+    parts: tuple[Part, ...]
+    footprint: Footprint | None
+    point: np.ndarray | None
+    ce90_m: float | None
+    review_reasons: tuple[str, ...]
 
     @property
     def needs_review(self) -> bool:
         """Whether a person should look."""
-        return bool(self.reasons)
+        return bool(self.review_reasons)
 
     @property
     def worst_level(self) -> Level:
         """Level of the worst part that was seen often enough."""
-        return LEVELS[max((p.level for p in self.parts), default=NOT_ASSESSED)]
+        return _worst_level(self.parts)
 
     @property
     def best(self) -> Observation:
-        """The observation to show: whole, of the voted level, and sure."""
+        """The observation to show: not truncated, of the voted level, of the highest score."""
         return max(
             self.observations,
-            key=lambda s: (not s.truncated, s.worst.level == self.vote.level, s.worst.score),
+            key=lambda o: (not o.truncated, o.worst.level == self.vote.level, o.worst.score),
         )
 
     @property
     def damaged_share(self) -> float | None:
-        """Share of the footprint that its parts cover; None without a footprint."""
+        """Fraction of the footprint that its parts cover; None without a footprint."""
         import shapely
 
         placed = [p.polygon for p in self.parts if p.polygon is not None]
@@ -92,118 +109,133 @@ class Building:
 
 
 def find_buildings(
-    tracks: list[Track], placer: Placer | None = None, rules: Rules | None = None
+    tracks: Sequence[Track], enu: EnuFrame | None = None, rules: Rules | None = None
 ) -> list[Building]:
     """Turn the tracks of all videos into buildings, each once.
 
     Tracks whose places are known are joined where they overlap on the ground. The others stay as
     they are, and say that they may be of a building that is already counted.
+
+    Args:
+        tracks: of all videos.
+        enu: plane of the places; None: parts get no place.
+        rules: what it takes to be assessed.
     """
     rules = rules or Rules()
     placed = [t for t in tracks if t.placed]
-    other = [t for t in tracks if not t.placed]
-    groups: list[tuple[list[Track], Footprint | None]] = [
+    groups: list[tuple[Sequence[Track], Footprint | None]] = [
         (g.tracks, g.footprint) for g in (merge(placed) if placed else [])
     ]
-    groups += [([t], None) for t in other]
+    groups += [((t,), None) for t in tracks if not t.placed]
 
-    def first(group: tuple[list[Track], Footprint | None]) -> tuple:
-        s = min((t.observations[0] for t in group[0]), key=lambda s: (s.video, s.frame))
-        return s.video, s.frame, tuple(s.box)
+    def first(group: tuple[Sequence[Track], Footprint | None]) -> tuple:
+        o = min((t.observations[0] for t in group[0]), key=lambda o: o.order)
+        return *o.order, tuple(o.box)
 
     return [
-        _building(number, group, print_, placer, rules)
-        for number, (group, print_) in enumerate(sorted(groups, key=first), start=1)
+        _building(number, group, footprint, enu, rules)
+        for number, (group, footprint) in enumerate(sorted(groups, key=first), start=1)
     ]
 
 
 def _building(
     number: int,
-    tracks: list[Track],
+    tracks: Sequence[Track],
     footprint: Footprint | None,
-    placer: Placer | None,
+    enu: EnuFrame | None,
     rules: Rules,
 ) -> Building:
-    observations = sorted(
-        (s for t in tracks for s in t.observations), key=lambda s: (s.video, s.frame)
-    )
-    ballot = vote((s.worst.level, s.worst.score) for s in observations)
-    frames = len({(s.video, s.frame) for s in observations})
-    sure = ballot.confidence >= rules.min_confidence and frames >= rules.min_observations
-    building = Building(
+    observations = sorted((o for t in tracks for o in t.observations), key=lambda o: o.order)
+    vote = Vote.of((o.worst.level, o.worst.score) for o in observations)
+    frames = len({o.order for o in observations})
+    is_assessed = vote.confidence >= rules.min_confidence and frames >= rules.min_observations
+    polygon = None if footprint is None else footprint.polygon
+    parts = find_parts(observations, polygon, enu)
+    point, ce90_m = _point(observations, footprint)
+    reasons = _evidence_reasons(vote, frames, rules)
+    reasons += _level_reasons(vote, _worst_level(parts))
+    reasons += _place_reasons(footprint, ce90_m)
+    reasons += _telemetry_reasons(observations)
+    return Building(
         number=number,
-        observations=observations,
-        passes=len(_passes(tracks)),
-        vote=ballot,
-        level=LEVELS[ballot.level if sure else NOT_ASSESSED],
+        observations=tuple(observations),
+        passes=_count_passes(tracks),
+        vote=vote,
+        level=LEVELS[vote.level if is_assessed else NOT_ASSESSED],
+        parts=tuple(parts),
         footprint=footprint,
-        parts=find_parts(observations, None if footprint is None else footprint.polygon, placer),
+        point=point,
+        ce90_m=ce90_m,
+        review_reasons=tuple(reasons),
     )
+
+
+def _worst_level(parts: Sequence[Part]) -> Level:
+    return LEVELS[max((p.level for p in parts), default=NOT_ASSESSED)]
+
+
+def _point(
+    observations: Sequence[Observation], footprint: Footprint | None
+) -> tuple[np.ndarray | None, float | None]:
+    """Where a building is, and the CE90 of it; None where nothing is known."""
     if footprint is not None:
-        building.point, building.ce90_m = footprint.centre, footprint.ce90_m
-    else:
-        points = [s for s in observations if s.outline is not None]
-        if points:
-            nearest = min(points, key=lambda s: s.ce90_m)
-            building.point, building.ce90_m = nearest.outline.mean(axis=0), nearest.ce90_m
-    building.reasons = _reasons(building, frames, rules)
-    return building
+        return footprint.center, float(footprint.ce90_m)
+    under_drone = [o for o in observations if isinstance(o, NadirObservation)]
+    if not under_drone:
+        return None, None
+    nearest = min(under_drone, key=lambda o: o.ce90_m)
+    return nearest.point, nearest.ce90_m
 
 
-def _passes(tracks: list[Track]) -> list[tuple[int, float, float]]:
-    """Times in view: video, first, last; tracks that follow within seconds are one."""
-    passes: list[tuple[int, float, float]] = []
-    spans = sorted(
-        (t.observations[0].video, t.observations[0].time_s, t.last.time_s) for t in tracks
-    )
-    for video, start, end in spans:
-        if passes and passes[-1][0] == video and start - passes[-1][2] <= 5.0:
-            passes[-1] = (video, passes[-1][1], max(end, passes[-1][2]))
+def _count_passes(tracks: Sequence[Track]) -> int:
+    """Times in view: tracks of a video that follow within seconds are one."""
+    count, last = 0, None
+    for video, start, end in sorted((t.video.order, *t.span_s) for t in tracks):
+        if last is not None and last[0] == video and start - last[1] <= SAME_PASS_S:
+            last = video, max(end, last[1])
         else:
-            passes.append((video, start, end))
-    return passes
+            count, last = count + 1, (video, end)
+    return count
 
 
-def _reasons(building: Building, frames: int, rules: Rules) -> list[str]:
-    ballot, reasons = building.vote, []
-    if ballot.confidence < rules.min_confidence:
-        reasons.append(f"low confidence ({ballot.confidence:.2f})")
+def _evidence_reasons(vote: Vote, frames: int, rules: Rules) -> list[str]:
+    reasons = []
+    if vote.confidence < rules.min_confidence:
+        reasons.append(f"low confidence ({vote.confidence:.2f})")
     if frames < rules.min_observations:
         reasons.append(f"seen in {frames} frame{'s' if frames > 1 else ''} only")
-    if ballot.agreement < LEAST_AGREEMENT:
-        shares = ", ".join(
-            f"{LEVELS[i].name} {w / sum(ballot.weights):.0%}"
-            for i, w in enumerate(ballot.weights, start=1)
-            if w
-        )
-        reasons.append(f"observations disagree ({shares})")
-    elif building.worst_level.number > ballot.level > 0:
-        reasons.append(f"a part is {building.worst_level.name}")
-    if building.point is None:
-        reasons.append("no place: it may be counted twice")
-    elif building.footprint is None:
-        reasons.append(f"place known to {building.ce90_m:.0f} m only: it may be counted twice")
-    else:
-        if building.ce90_m > LARGE_ERROR_M:
-            reasons.append(f"place known to {building.ce90_m:.0f} m only")
-        if building.footprint.truncated:
-            reasons.append("never seen as a whole")
-    doubts = sorted({d for s in building.observations for d in s.doubts.split(", ") if d})
-    if doubts:
-        reasons.append(f"flight log: {', '.join(doubts)}")
     return reasons
 
 
-def history(building: Building) -> list[dict[str, Any]]:
-    """The history of a building for tables and charts: one entry a observation."""
-    return [
-        {
-            "video": s.video,
-            "frame": s.frame,
-            "time_s": round(s.time_s, 3),
-            "level": s.worst.level,
-            "score": round(s.worst.score, 4),
-            "score_raw": None if s.worst.score_raw is None else round(s.worst.score_raw, 4),
-        }
-        for s in building.observations
-    ]
+def _level_reasons(vote: Vote, worst: Level) -> list[str]:
+    if vote.agreement < MIN_AGREEMENT:
+        shares = ", ".join(
+            f"{LEVELS[i].name} {w / sum(vote.weights):.0%}"
+            for i, w in enumerate(vote.weights, start=1)
+            if w
+        )
+        return [f"observations disagree ({shares})"]
+    if worst.number > vote.level > 0:
+        return [f"a part is {worst.name}"]
+    return []
+
+
+def _place_reasons(footprint: Footprint | None, ce90_m: float | None) -> list[str]:
+    if ce90_m is None:
+        return ["no place: it may be counted twice"]
+    if footprint is None:
+        return [f"place known to {ce90_m:.0f} m only: it may be counted twice"]
+    reasons = []
+    if ce90_m > LARGE_CE90_M:
+        reasons.append(f"place known to {ce90_m:.0f} m only")
+    if footprint.truncated:
+        reasons.append("never seen as a whole")
+    return reasons
+
+
+def _telemetry_reasons(observations: Sequence[Observation]) -> list[str]:
+    flags = TelemetryFlag.GOOD
+    for observation in observations:
+        if isinstance(observation, (NadirObservation, PlacedObservation)):
+            flags |= observation.flags & _TOLD_FLAGS
+    return [f"flight log: {', '.join(sorted(flags.text.split(', ')))}"] if flags else []

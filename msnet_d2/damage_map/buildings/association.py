@@ -8,56 +8,60 @@ gives two tracks, which :mod:`msnet_d2.damage_map.buildings.assessment` joins.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
-from msnet_d2.damage_map.buildings.observations import Observation, box_iou
+from msnet_d2.damage_map.buildings.observations import (
+    MapVideo,
+    Observation,
+    PlacedObservation,
+    box_iou,
+)
 
-# After so long without a observation a track has ended.
+# Seconds without an observation after which a track has ended.
 MAX_GAP_S = 2.0
-# The least overlap (intersection over the smaller one) on the ground, and IoU in the picture.
-LEAST_ON_GROUND = 0.3
-LEAST_IN_PICTURE = 0.15
-# So soon after the last observation the picture speaks too, also where the frame's edge cuts off.
-SOON_S = 0.5
-# What a shared hint adds to an overlap of 0 to 1, and another level takes away.
-HINT_BONUS = 0.5
-LEVEL_MALUS = 0.1
+# Least overlap on the ground (mean of IoU and intersection over the smaller one).
+MIN_GROUND_OVERLAP = 0.3
+# Least IoU in the picture.
+MIN_IMAGE_IOU = 0.15
+# Up to this many seconds after the last observation the picture is asked too: it also holds where
+# the frame's edge truncates a building.
+IMAGE_LINK_S = 0.5
+# Both are compared with overlaps of 0 to 1: added for a shared track_id, taken off for another
+# level. A shared track_id also divides the least overlaps by three.
+TRACK_ID_BONUS = 0.5
+LEVEL_PENALTY = 0.1
+# The speed of a box is taken over this many observations: a single step is mostly the detector's
+# noise.
+SPEED_STEPS = 3
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Track:
-    """Observations of one building, in order of time, all of one video."""
+    """Observations of one building, in order of time, all of one video; at least one."""
 
-    observations: list[Observation] = field(default_factory=list)
-
-    @property
-    def last(self) -> Observation:
-        """The latest observation."""
-        return self.observations[-1]
+    observations: tuple[Observation, ...]
 
     @property
-    def placed(self) -> list[Observation]:
-        """Observations with a place on the ground and a direction of view."""
-        return [s for s in self.observations if s.outline is not None and s.view is not None]
+    def video(self) -> MapVideo:
+        """In which all were made."""
+        return self.observations[0].video
 
-    def expected_box(self, time_s: float) -> np.ndarray:
-        """Where the box is at ``time_s`` if it goes on as it did."""
-        last = self.last
-        if len(self.observations) < 2:
-            return last.box
-        # Over a few frames: the step of a single one is mostly the detector's unrest.
-        before = self.observations[max(0, len(self.observations) - 4)]
-        step = last.time_s - before.time_s
-        if step <= 0:
-            return last.box
-        shift = (last.box[:2] + last.box[2:] - before.box[:2] - before.box[2:]) / 2 / step
-        return last.box + np.tile(shift, 2) * (time_s - last.time_s)
+    @property
+    def span_s(self) -> tuple[float, float]:
+        """Times of the first and the last observation."""
+        return self.observations[0].time_s, self.observations[-1].time_s
+
+    @property
+    def placed(self) -> list[PlacedObservation]:
+        """Observations with a place on the ground."""
+        return [o for o in self.observations if isinstance(o, PlacedObservation)]
 
 
-def link(observations: list[Observation]) -> list[Track]:
+def link(observations: Sequence[Observation]) -> list[Track]:
     """Link the observations of one video, in order of frames, to tracks.
 
     In each frame every track gets at most one observation and every observation one track. The
@@ -65,63 +69,75 @@ def link(observations: list[Observation]) -> list[Track]:
     """
     from scipy.optimize import linear_sum_assignment
 
-    tracks: list[Track] = []
-    live: list[Track] = []
-    for _, group in groupby(observations, key=lambda s: s.frame):
+    tracks: list[list[Observation]] = []
+    live: list[list[Observation]] = []
+    for _, group in groupby(observations, key=lambda o: o.frame):
         seen = list(group)
         now = seen[0].time_s
-        live = [t for t in live if now - t.last.time_s <= MAX_GAP_S]
+        live = [t for t in live if now - t[-1].time_s <= MAX_GAP_S]
         gain = _gains(live, seen)
         rows, columns = linear_sum_assignment(gain, maximize=True)
         taken = set()
         for row, column in zip(rows, columns):
             if gain[row, column] > 0:
-                live[row].observations.append(seen[column])
+                live[row].append(seen[column])
                 taken.add(column)
-        for column, observation in enumerate(seen):
-            if column not in taken:
-                track = Track([observation])
-                tracks.append(track)
-                live.append(track)
-    return tracks
+        fresh = [[o] for column, o in enumerate(seen) if column not in taken]
+        tracks += fresh
+        live += fresh
+    return [Track(tuple(t)) for t in tracks]
 
 
-def _gains(tracks: list[Track], seen: list[Observation]) -> np.ndarray:
+def expected_box(track: Sequence[Observation], time_s: float) -> np.ndarray:
+    """Where the box (4,) of a track is at ``time_s`` if it goes on as it did."""
+    last = track[-1]
+    if len(track) < 2:
+        return last.box
+    before = track[max(0, len(track) - 1 - SPEED_STEPS)]
+    step = last.time_s - before.time_s
+    if step <= 0:
+        return last.box
+    shift = (last.box[:2] + last.box[2:] - before.box[:2] - before.box[2:]) / 2 / step
+    return last.box + np.tile(shift, 2) * (time_s - last.time_s)
+
+
+def _gains(tracks: Sequence[Sequence[Observation]], seen: Sequence[Observation]) -> np.ndarray:
     """How well each observation continues each track (T, S); 0 where it does not."""
     gain = np.zeros((len(tracks), len(seen)))
     if not gain.size:
         return gain
-    on_ground = _ground_overlaps([t.last for t in tracks], seen)
+    on_ground = _ground_overlaps([t[-1] for t in tracks], seen)
     for i, track in enumerate(tracks):
         for j, observation in enumerate(seen):
-            hint = bool(track.last.track_ids & observation.track_ids)
+            same_id = bool(track[-1].track_ids & observation.track_ids)
+            ease = 1 / 3 if same_id else 1
             overlap = on_ground[i, j]
-            enough = overlap >= LEAST_ON_GROUND * (1 / 3 if hint else 1)
-            if np.isnan(overlap) or observation.time_s - track.last.time_s <= SOON_S:
-                seen_overlap = box_iou(track.expected_box(observation.time_s), observation.box)
-                # A hint stands in for overlap, but never where there is none at all.
-                enough |= seen_overlap >= LEAST_IN_PICTURE * (1 / 3 if hint else 1)
-                overlap = np.fmax(overlap, seen_overlap)
+            enough = overlap >= MIN_GROUND_OVERLAP * ease
+            if np.isnan(overlap) or observation.time_s - track[-1].time_s <= IMAGE_LINK_S:
+                in_image = box_iou(expected_box(track, observation.time_s), observation.box)
+                # A shared track_id stands in for overlap, but never where there is none at all.
+                enough |= in_image >= MIN_IMAGE_IOU * ease
+                overlap = np.fmax(overlap, in_image)
             if not enough:
                 continue
-            same = track.last.worst.level == observation.worst.level
-            gain[i, j] = overlap + HINT_BONUS * hint - (0.0 if same else LEVEL_MALUS)
+            same_level = track[-1].worst.level == observation.worst.level
+            gain[i, j] = overlap + TRACK_ID_BONUS * same_id - LEVEL_PENALTY * (not same_level)
     return np.maximum(gain, 0.0)
 
 
-def _ground_overlaps(last: list[Observation], seen: list[Observation]) -> np.ndarray:
+def _ground_overlaps(last: Sequence[Observation], seen: Sequence[Observation]) -> np.ndarray:
     """Overlap (T, S) of outlines on the ground; NaN where one has none.
 
-    The mean of IoU and intersection over the smaller one: a building cut off by the frame's edge
-    overlaps with itself, and of two candidates the one of equal size is taken.
+    The mean of IoU and intersection over the smaller one: a truncated building overlaps with its
+    whole self, and of two candidates the one of equal size is taken.
     """
     import shapely
 
-    def outlines(items: list[Observation]) -> np.ndarray:
+    def outlines(items: Sequence[Observation]) -> np.ndarray:
         return np.array(
             [
-                None if s.outline is None or s.view is None else shapely.Polygon(s.outline)
-                for s in items
+                shapely.Polygon(o.outline) if isinstance(o, PlacedObservation) else None
+                for o in items
             ],
             dtype=object,
         )

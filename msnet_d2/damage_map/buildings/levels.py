@@ -62,10 +62,10 @@ class Vote:
     """What the observations of one building say of its level.
 
     Attributes:
-        level: the level with most weight, the worse one of equals; 0 without a vote.
+        level: the level with most weight, of equal ones the worse; 0 without a vote.
         weights: sum of confidences for each of the levels 1, 2, 3.
         confidence: mean confidence of the observations that voted for ``level``.
-        agreement: share of all weight that ``level`` has; 0 without a vote.
+        agreement: fraction of all weight that ``level`` has; 0 without a vote.
         count: number of votes.
     """
 
@@ -75,25 +75,25 @@ class Vote:
     agreement: float
     count: int
 
+    @classmethod
+    def of(cls, levels: Iterable[tuple[int, float]]) -> Vote:
+        """Count a level (1 to 3) and its confidence (0 to 1) for each observation.
 
-def vote(ballots: Iterable[tuple[int, float]]) -> Vote:
-    """Count ``ballots``: a level (1 to 3) and its confidence (0 to 1) for each observation.
-
-    Confidences are those after refinement, so that a level that its neighbours in time do not
-    support weighs less.
-    """
-    weights, counts = [0.0, 0.0, 0.0], [0, 0, 0]
-    for level, confidence in ballots:
-        weights[level - 1] += confidence
-        counts[level - 1] += 1
-    total = sum(weights)
-    if total <= 0:
-        return Vote(NOT_ASSESSED, (0.0, 0.0, 0.0), 0.0, 0.0, sum(counts))
-    best = max(range(3), key=lambda i: (weights[i], i))
-    return Vote(
-        best + 1,
-        (weights[0], weights[1], weights[2]),
-        weights[best] / counts[best],
-        weights[best] / total,
-        sum(counts),
-    )
+        Confidences are those after refinement, so that a level that its neighbors in time do not
+        support weighs less.
+        """
+        weights, counts = [0.0, 0.0, 0.0], [0, 0, 0]
+        for level, confidence in levels:
+            weights[level - 1] += confidence
+            counts[level - 1] += 1
+        total = sum(weights)
+        if total <= 0:
+            return cls(NOT_ASSESSED, (0.0, 0.0, 0.0), 0.0, 0.0, sum(counts))
+        best = max(range(3), key=lambda i: (weights[i], i))
+        return cls(
+            best + 1,
+            (weights[0], weights[1], weights[2]),
+            weights[best] / counts[best],
+            weights[best] / total,
+            sum(counts),
+        )

@@ -6,72 +6,78 @@ were seen side by side in the same frames.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from msnet_d2.damage_map.buildings.association import Track
 from msnet_d2.damage_map.buildings.footprints import Footprint, footprint
+from msnet_d2.damage_map.buildings.observations import MapVideo
 
-# Footprints are one building from this mean of IoU and intersection over the smaller one on…
-LEAST_OVERLAP = 0.35
-# … or, if both were seen in the same frames, from this on: a building found twice there. Places of
-# one frame share their errors, so that neighbours hardly overlap, and so does what lies within
-# another: a detector takes a wing or a roof for a building of its own.
-LEAST_OVERLAP_COVISIBLE = 0.5
-LEAST_WITHIN_COVISIBLE = 0.6
-# So large a share of the shorter track's frames may be shared without being seen side by side.
-SHARED_FRAMES = 0.1
-# What the frame's edge cuts off is misplaced by up to so many metres: its foot or top is not seen.
+# Least overlap (mean of IoU and intersection over the smaller one) of two footprints that are one
+# building.
+MIN_OVERLAP = 0.35
+# The same for covisible footprints: their places share the errors of the frame, so that
+# neighbors hardly overlap, and only a building that was found twice does.
+MIN_OVERLAP_COVISIBLE = 0.5
+# Covisible footprints are also one from this intersection over the smaller one on: a detector takes
+# a wing or a roof for a building of its own.
+MIN_INSIDE_COVISIBLE = 0.6
+# Two groups are covisible if they share more than this fraction of the frames of the one that has
+# fewer.
+COVISIBLE_FRAMES = 0.1
+# A truncated footprint is misplaced by up to this many metres: its foot or top is not seen.
 TRUNCATED_SLACK_M = 4.0
-# Places of two passes may be shifted against each other by so much of a building's size.
-SLACK_SHARE = 0.3
-# Within this time two tracks of a video share the errors of the log.
+# Footprints of two passes are moved towards each other by up to this fraction of the smaller side.
+SLACK_RATIO = 0.3
+# Tracks of a video that are apart by at most this many seconds share the errors of the log.
 SAME_PASS_S = 5.0
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Group:
-    """Tracks that are taken for one building."""
+    """Tracks that are taken for one building.
 
-    tracks: list[Track]
+    Attributes:
+        tracks: each with a place.
+        footprint: of all of them.
+        frames: indices of the frames of each video that show it.
+    """
+
+    tracks: tuple[Track, ...]
     footprint: Footprint
-    frames: dict[int, set[int]] = field(default_factory=dict)
+    frames: dict[MapVideo, set[int]]
 
     @classmethod
-    def of(cls, tracks: list[Track]) -> Group:
-        """Make a group; each track has a place."""
-        frames: dict[int, set[int]] = {}
+    def of(cls, tracks: Sequence[Track]) -> Group:
+        """Make a group of tracks that each have a place."""
+        frames: dict[MapVideo, set[int]] = {}
         for track in tracks:
-            for s in track.observations:
-                frames.setdefault(s.video, set()).add(s.frame)
-        return cls(tracks, footprint([s for t in tracks for s in t.placed]), frames)
+            frames.setdefault(track.video, set()).update(o.frame for o in track.observations)
+        return cls(tuple(tracks), footprint([o for t in tracks for o in t.placed]), frames)
 
     @property
     def size(self) -> float:
         """Shorter side of a square as large as the footprint, in metres."""
         return float(np.sqrt(max(self.footprint.polygon.area, 1e-6)))
 
-    def times(self, video: int) -> list[tuple[float, float]]:
+    def times(self, video: MapVideo) -> list[tuple[float, float]]:
         """First and last time of each track in ``video``."""
-        return [
-            (t.observations[0].time_s, t.last.time_s)
-            for t in self.tracks
-            if t.observations[0].video == video
-        ]
+        return [t.span_s for t in self.tracks if t.video is video]
 
 
-def merge(tracks: list[Track]) -> list[Group]:
+def merge(tracks: Sequence[Track]) -> list[Group]:
     """Join tracks, the best overlap first, until none is left to join.
 
     Args:
-        tracks: of all videos, each with at least one observation that has outline and view.
+        tracks: of all videos, each with at least one observation that has a place.
     """
     import shapely
 
     groups = [Group.of([t]) for t in tracks]
     while True:
-        shapes = [g.footprint.polygon.buffer(SLACK_SHARE * g.size) for g in groups]
+        shapes = [g.footprint.polygon.buffer(SLACK_RATIO * g.size) for g in groups]
         tree = shapely.STRtree(shapes)
         pairs = tree.query(shapes, predicate="intersects").T
         rated = []
@@ -95,19 +101,19 @@ def joinable(a: Group, b: Group) -> float:
     """Overlap of two groups if it is enough to make them one building, else 0."""
     shared = sum(len(frames & b.frames.get(v, set())) for v, frames in a.frames.items())
     fewer = min(sum(map(len, g.frames.values())) for g in (a, b))
-    covisible = shared > SHARED_FRAMES * fewer
+    covisible = shared > COVISIBLE_FRAMES * fewer
     slack = 0.0 if covisible or _same_pass(a, b) else _slack(a, b)
     if not covisible and (a.footprint.truncated or b.footprint.truncated):
         slack = max(slack, TRUNCATED_SLACK_M)
-    overlap, within = _overlap(a, b, slack)
-    least = LEAST_OVERLAP_COVISIBLE if covisible else LEAST_OVERLAP
-    enough = overlap >= least or (covisible and within >= LEAST_WITHIN_COVISIBLE)
+    overlap, inside = _overlap(a, b, slack)
+    least = MIN_OVERLAP_COVISIBLE if covisible else MIN_OVERLAP
+    enough = overlap >= least or (covisible and inside >= MIN_INSIDE_COVISIBLE)
     return overlap if enough else 0.0
 
 
 def _slack(a: Group, b: Group) -> float:
     errors = np.hypot(a.footprint.ce90_m, b.footprint.ce90_m)
-    return float(min(errors, SLACK_SHARE * min(a.size, b.size)))
+    return float(min(errors, SLACK_RATIO * min(a.size, b.size)))
 
 
 def _same_pass(a: Group, b: Group) -> bool:
@@ -129,7 +135,7 @@ def _overlap(a: Group, b: Group, slack: float) -> tuple[float, float]:
     """
     import shapely.affinity
 
-    between = a.footprint.centre - b.footprint.centre
+    between = a.footprint.center - b.footprint.center
     distance = float(np.hypot(*between))
     polygon = b.footprint.polygon
     if slack > 0 and distance > 0:
@@ -139,7 +145,7 @@ def _overlap(a: Group, b: Group, slack: float) -> tuple[float, float]:
     if common <= 0:
         return 0.0, 0.0
     first, second = a.footprint.polygon.area, polygon.area
-    within = common / min(first, second)
+    inside = common / min(first, second)
     if a.footprint.truncated or b.footprint.truncated:
-        return within, within
-    return (common / (first + second - common) + within) / 2, within
+        return inside, inside
+    return (common / (first + second - common) + inside) / 2, inside

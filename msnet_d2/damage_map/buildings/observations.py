@@ -1,25 +1,61 @@
-"""What was seen of buildings in each frame, as read from the results of ``msnet video``."""
+"""What was seen of buildings in each frame of a video.
+
+An :class:`Observation` holds pixels alone. :mod:`.placement` turns it into one that has a place on
+the ground (:class:`PlacedObservation`), one of which only the drone's position is known
+(:class:`NadirObservation`), or one that has none and says why (:class:`UnplacedObservation`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from msnet_d2.damage_map.geometry.flight import Flight
+from msnet_d2.damage_map.telemetry.cleaning import TelemetryFlag
 from msnet_d2.data.isbda.categories import read_categories
 from msnet_d2.errors import InputError
-from msnet_d2.video import results as results_file
+from msnet_d2.video.results import PartDetection, VideoResults
 
 # Building boxes of one frame that overlap by this IoU are one building.
 SAME_BUILDING_IOU = 0.5
-# A box this near to the frame's edge is cut off by it, in pixels.
+# A box whose edge is this near to the frame's, in pixels, is truncated by it.
 EDGE_PX = 2.0
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
+class MapVideo:
+    """A video of a map.
+
+    Attributes:
+        path: of the file or folder of frames.
+        order: place among the videos of the map, from 0.
+        results: what was found in it.
+        flight: its log; None: nothing in it gets a place.
+        notes: what to know of it, a line each.
+    """
+
+    path: Path
+    order: int
+    results: VideoResults
+    flight: Flight | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Name of the file, without folders."""
+        return self.path.name
+
+    @property
+    def weights_sha256(self) -> str | None:
+        """Digest of the weights that were used."""
+        return self.results.model.weights_sha256
+
+
+@dataclass(frozen=True, eq=False)
 class PartObservation:
     """A damaged part in one frame.
 
@@ -29,8 +65,7 @@ class PartObservation:
         box: (4,) XYXY in pixels.
         segmentation: COCO's RLE or polygons, or None.
         score_raw: before refinement, or None.
-        track_id: a hint which detections of the video are one object, or None.
-        outline: (4, 2) local metres of its box on the ground; None where it has no place.
+        track_id: equal for detections of the video that the detector holds for one object, or None.
     """
 
     level: int
@@ -39,42 +74,34 @@ class PartObservation:
     segmentation: Any = None
     score_raw: float | None = None
     track_id: int | None = None
-    outline: np.ndarray | None = None
 
 
-@dataclass
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Observation:
-    """A damaged building in one frame.
+    """A damaged building in one frame, in pixels.
 
     Attributes:
-        video: number of the video, from 0.
+        video: in which it was seen.
         frame: index of the frame.
         time_s: of the frame in the video.
         box: (4,) XYXY in pixels: of the building, or of its damaged parts if that is not known.
         size: width and height of the frame.
         parts: at least one.
         has_building_box: whether ``box`` is the building's.
-        outline: (4, 2) local metres, on the ground; None where it has no place. In order: near
-            left, near right, far right, far left as the camera sees it.
-        ce90_m: 90% radius of its place.
-        view: direction (2,) east, north in which the camera looks at it, of length 1.
-        relief_displacement: metres on the ground by which the top of something one metre high is
-            displaced.
-        doubts: what is wrong with its place, in words; empty if nothing.
     """
 
-    video: int
+    video: MapVideo
     frame: int
     time_s: float
     box: np.ndarray
     size: tuple[float, float]
-    parts: list[PartObservation]
+    parts: tuple[PartObservation, ...]
     has_building_box: bool = True
-    outline: np.ndarray | None = None
-    ce90_m: float = np.nan
-    view: np.ndarray | None = None
-    relief_displacement: float = 0.0
-    doubts: str = ""
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Sort key: by video, then frame."""
+        return self.video.order, self.frame
 
     @property
     def truncated(self) -> bool:
@@ -85,100 +112,112 @@ class Observation:
 
     @property
     def worst(self) -> PartObservation:
-        """The part of the worst level, the surest of these."""
+        """The part of the worst level, of these the one with the highest score."""
         return max(self.parts, key=lambda p: (p.level, p.score))
 
     @property
     def score(self) -> float:
-        """Confidence of its surest part."""
+        """Highest score of its parts."""
         return max(p.score for p in self.parts)
 
     @property
     def track_ids(self) -> set[int]:
-        """Hints of all its parts."""
+        """Of all its parts."""
         return {p.track_id for p in self.parts if p.track_id is not None}
 
 
-@dataclass
-class VideoResults:
-    """The results of one video.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class UnplacedObservation(Observation):
+    """An observation without a place.
 
     Attributes:
-        name: of the video.
-        size: width and height of its frames.
-        fps: frames a second.
-        duration_s: of the video.
-        frames: index and time of each frame that was looked at.
-        observations: in order of frames.
-        weights_sha256: digest of the weights, or None.
-        problems: what is missing of the video, a line each.
+        reason: why, in words.
     """
 
-    name: str
-    size: tuple[float, float]
-    fps: float
-    duration_s: float
-    frames: list[tuple[int, float]]
-    observations: list[Observation]
-    weights_sha256: str | None = None
-    problems: list[str] = field(default_factory=list)
+    reason: str
 
 
-def read_results(path: str | Path, *, video: int = 0, min_score: float = 0.3) -> VideoResults:
-    """Read a results file of ``msnet video``.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NadirObservation(Observation):
+    """An observation of which only the drone's position is known, not where the camera looked.
+
+    Attributes:
+        point: (2,) metres east and north, under the drone.
+        ce90_m: radius about ``point`` that holds the building with a probability of 90%.
+        flags: what the telemetry is made of.
+    """
+
+    point: np.ndarray
+    ce90_m: float
+    flags: TelemetryFlag
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PlacedObservation(Observation):
+    """An observation on the ground.
+
+    Attributes:
+        outline: (4, 2) metres east and north, in the order near left, near right, far right, far
+            left as the camera sees it.
+        ce90_m: radius about its center that holds the truth with a probability of 90%.
+        view: direction (2,) east, north in which the camera looks at it, of length 1.
+        relief_displacement: metres on the ground by which the top of something one metre high is
+            displaced.
+        flags: what the telemetry is made of.
+        part_outlines: (4, 2) of the box of each part; None where a part has no place.
+    """
+
+    outline: np.ndarray
+    ce90_m: float
+    view: np.ndarray
+    relief_displacement: float
+    flags: TelemetryFlag
+    part_outlines: tuple[np.ndarray | None, ...]
+
+
+def observations_of(video: MapVideo, *, min_score: float = 0.3) -> list[Observation]:
+    """The damaged buildings in each frame of a video, in order of frames.
 
     Args:
-        path: the file.
-        video: number that its observations get.
-        min_score: what scores less is left out.
+        video: with its results.
+        min_score: detections that score less are left out.
 
     Raises:
-        InputError: if it cannot be read, or is no such file.
+        InputError: if the classes of the results are not ISBDA's levels.
     """
-    found = results_file.read_results(path)
-    levels = _levels(found, str(path))
+    levels = _levels(video)
     observations = []
-    for frame in found.frames:
-        size = tuple(map(float, found.frame_size(frame)))
+    for frame in video.results.frames:
         parts = [
-            (
-                _part(p, levels[p.category_id]),
-                None if p.parent_bbox is None else _xyxy(p.parent_bbox),
-            )
+            (_part(p, levels[p.category_id]), p.parent_bbox and _xyxy(p.parent_bbox))
             for p in frame.instances
             if p.score >= min_score
         ]
-        observations += group_parts(parts, video, frame.index, frame.time_s, size)
-    return VideoResults(
-        name=found.video.name,
-        size=(float(found.video.width), float(found.video.height)),
-        fps=found.video.fps,
-        duration_s=found.duration_s,
-        frames=[(f.index, f.time_s) for f in found.frames],
-        observations=observations,
-        weights_sha256=found.model.weights_sha256,
-        problems=found.summary.problems,
-    )
+        width, height = video.results.frame_size(frame)
+        observations += group_parts(
+            parts,
+            video=video,
+            frame=frame.index,
+            time_s=frame.time_s,
+            size=(float(width), float(height)),
+        )
+    return observations
 
 
-def _levels(found: results_file.VideoResults, source: str) -> dict[int, int]:
-    """Damage level, 1 to 3, of each category id.
-
-    Raises:
-        InputError: if the categories are not ISBDA's levels.
-    """
-    flaws: list[str] = []
-    raw = [{"id": c.id, "name": c.name} for c in found.categories]
-    categories = read_categories(raw, lambda _, message: flaws.append(message))
-    if flaws or not categories.is_isbda:
+def _levels(video: MapVideo) -> dict[int, int]:
+    """Damage level, 1 to 3, of each category id."""
+    issues: list[str] = []
+    raw = [{"id": c.id, "name": c.name} for c in video.results.categories]
+    categories = read_categories(raw, lambda _, message: issues.append(message))
+    if issues or not categories.is_isbda:
         raise InputError(
-            f"{source}: the map needs ISBDA's levels Slight, Severe, Debris as categories, got "
-            f"{', '.join(categories.thing_classes) or flaws[0]}"
+            f"{video.name}: the map needs ISBDA's levels Slight, Severe, Debris as categories, got "
+            f"{', '.join(categories.thing_classes) or issues[0]}"
         )
     return {i: number + 1 for i, number in categories.id_to_contiguous.items()}
 
 
-def _part(part: results_file.PartDetection, level: int) -> PartObservation:
+def _part(part: PartDetection, level: int) -> PartObservation:
     known = part.track_id is not None and part.track_id >= 0
     return PartObservation(
         level=level,
@@ -196,38 +235,39 @@ def _xyxy(box: Sequence[float]) -> np.ndarray:
 
 
 def group_parts(
-    parts: Sequence[tuple[PartObservation, np.ndarray | None]],
-    video: int,
-    frame: int,
-    time_s: float,
-    size: tuple[float, float],
+    parts: Sequence[tuple[PartObservation, np.ndarray | None]], **seen: Any
 ) -> list[Observation]:
     """Gather the parts of one frame by building.
 
     Args:
         parts: each with the box (XYXY) of its building, or None. A part without one goes to the
             building that holds most of it, if one holds at least half; else it stands alone.
-        video, frame, time_s, size: of the observations.
+        seen: video, frame, time_s and size of the observations.
     """
-    groups: list[Observation] = []
+    boxes: list[np.ndarray] = []
+    members: list[list[PartObservation]] = []
     known = [(p, b) for p, b in parts if b is not None]
     for part, box in sorted(known, key=lambda pair: -pair[0].score):
-        overlaps = [box_iou(box, g.box) for g in groups]
+        overlaps = [box_iou(box, other) for other in boxes]
         best = int(np.argmax(overlaps)) if overlaps else -1
         if best >= 0 and overlaps[best] >= SAME_BUILDING_IOU:
-            groups[best].parts.append(part)
+            members[best].append(part)
         else:
-            groups.append(Observation(video, frame, time_s, box, size, [part]))
+            boxes.append(box)
+            members.append([part])
+    buildings = len(boxes)
     for part in (p for p, b in parts if b is None):
-        inside = [_inside(part.box, g.box) for g in groups]
+        inside = [_inside(part.box, box) for box in boxes]
         best = int(np.argmax(inside)) if inside else -1
         if best >= 0 and inside[best] >= 0.5:
-            groups[best].parts.append(part)
+            members[best].append(part)
         else:
-            groups.append(
-                Observation(video, frame, time_s, part.box, size, [part], has_building_box=False)
-            )
-    return groups
+            boxes.append(part.box)
+            members.append([part])
+    return [
+        Observation(box=box, parts=tuple(group), has_building_box=i < buildings, **seen)
+        for i, (box, group) in enumerate(zip(boxes, members))
+    ]
 
 
 def _intersection(a: np.ndarray, b: np.ndarray) -> float:
@@ -247,5 +287,5 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _inside(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of box ``a`` that lies in ``b``."""
+    """Fraction of box ``a`` that lies in ``b``."""
     return _intersection(a, b) / max(_area(a), 1e-9)

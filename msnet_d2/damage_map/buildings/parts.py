@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from msnet_d2.damage_map.buildings.levels import Vote, vote
-from msnet_d2.damage_map.buildings.observations import Observation, PartObservation
+from msnet_d2.damage_map.buildings.levels import Vote
+from msnet_d2.damage_map.buildings.observations import (
+    Observation,
+    PartObservation,
+    PlacedObservation,
+)
+from msnet_d2.damage_map.buildings.placement import place_part
+from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.structures.annotation_mask import annotation_mask
 
-# Parts are one from this intersection over the smaller one on.
-SAME_PART = 0.4
-# A part counts if it was seen in so large a share of its building's frames.
-LEAST_SHARE = 0.1
-# Outlines finer than this, in pixels, say nothing.
+# Least intersection over the smaller one of two observations of one part.
+SAME_PART_OVERLAP = 0.4
+# Least fraction of its building's frames that a part is seen in.
+MIN_FRAMES_RATIO = 0.1
+# Tolerance in pixels to which outlines are simplified.
 _TOLERANCE_PX = 1.0
-# A place that misses its building by more than this share of the part is wrong in its height.
-_LEAST_INSIDE = 0.4
+# Least fraction of a part's outline that lies in its building's footprint; else the height that was
+# assumed for the part was wrong.
+_MIN_INSIDE = 0.4
 
 
-@dataclass
+class SeenPart(NamedTuple):
+    """A part in a frame.
+
+    Attributes:
+        observation: of its building.
+        part: the part.
+        outline: (4, 2) of its box on the ground; None where it has no place.
+    """
+
+    observation: Observation
+    part: PartObservation
+    outline: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
 class Part:
     """A damaged part of a building.
 
     Attributes:
         vote: of its observations on its level.
-        observations: each with the frame in which it was.
-        best: the surest of these of the voted level.
-        polygon: shapely, local metres, within the building's footprint; None without a place.
+        seen: its observations, the one with the highest score first.
+        best: to show it: of the voted level, not truncated if there is such, of the highest score.
+        polygon: shapely, metres east and north, within the building's footprint; None without a
+            place.
     """
 
     vote: Vote
-    observations: list[tuple[Observation, PartObservation]]
-    best: tuple[Observation, PartObservation]
+    seen: tuple[SeenPart, ...]
+    best: SeenPart
     polygon: Any = None
 
     @property
@@ -44,70 +66,72 @@ class Part:
         return self.vote.level
 
 
-# Places (N, 2) in local metres of pixels (N, 2) of a part, or None.
-Placer = Callable[[Observation, PartObservation, np.ndarray], "np.ndarray | None"]
-
-
 def find_parts(
-    observations: Sequence[Observation], footprint: Any, placer: Placer | None
+    observations: Sequence[Observation], footprint: Any = None, enu: EnuFrame | None = None
 ) -> list[Part]:
-    """Gather the parts of one building, the worst and surest first.
+    """Gather the parts of one building, those of the worst level and highest confidence first.
 
     Args:
         observations: of the building.
-        footprint: shapely polygon, or None.
-        placer: from pixels of a observation's part to the ground; None: parts get no place.
+        footprint: shapely polygon; None: parts get no place.
+        enu: plane of the footprint; None: parts get no place.
     """
-    pairs = [(s, p) for s in observations for p in s.parts]
-    pairs.sort(key=lambda pair: -pair[1].score)
-    least = max(2.0, LEAST_SHARE * len(observations)) if len(observations) > 2 else 1.0
+    seen = [s for o in observations for s in _seen_parts(o)]
+    seen.sort(key=lambda s: -s.part.score)
+    least = max(2.0, MIN_FRAMES_RATIO * len(observations)) if len(observations) > 2 else 1.0
     parts = []
-    for members in _gather(pairs):
-        frames = {(s.video, s.frame) for s, _ in members}
-        if len(frames) < least:
+    for members in _gather(seen):
+        if len({s.observation.order for s in members}) < least:
             continue
-        ballot = vote((p.level, p.score) for _, p in members)
-        chosen = [m for m in members if m[1].level == ballot.level]
-        # A whole view of the building beats one that the frame's edge cuts off.
-        best = max(chosen, key=lambda m: (not m[0].truncated, m[1].score))
-        part = Part(ballot, members, best)
-        if footprint is not None and placer is not None:
-            part.polygon = _place(best, footprint, placer)
-        parts.append(part)
+        vote = Vote.of((s.part.level, s.part.score) for s in members)
+        chosen = [s for s in members if s.part.level == vote.level]
+        best = max(chosen, key=lambda s: (not s.observation.truncated, s.part.score))
+        polygon = None
+        if footprint is not None and enu is not None:
+            polygon = _place(best, footprint, enu)
+        parts.append(Part(vote, tuple(members), best, polygon))
     return sorted(parts, key=lambda p: (-p.level, -p.vote.confidence))
 
 
-def _gather(pairs: list[tuple[Observation, PartObservation]]) -> list[list]:
-    """Groups of observations of one part each; the surest one that is left begins a group."""
+def _seen_parts(observation: Observation) -> list[SeenPart]:
+    outlines: Sequence[np.ndarray | None] = (None,) * len(observation.parts)
+    if isinstance(observation, PlacedObservation):
+        outlines = observation.part_outlines
+    return [SeenPart(observation, p, o) for p, o in zip(observation.parts, outlines, strict=True)]
+
+
+def _gather(seen: Sequence[SeenPart]) -> list[list[SeenPart]]:
+    """Groups of observations of one part each; the first one that is left begins a group."""
     import shapely
 
     shapes = np.array(
-        [None if p.outline is None else shapely.Polygon(p.outline) for _, p in pairs], dtype=object
+        [None if s.outline is None else shapely.Polygon(s.outline) for s in seen], dtype=object
     )
     shapes = shapely.make_valid(shapes)
     areas = shapely.area(shapes)
-    hints = [(s.video, p.track_id) for s, p in pairs]
-    left = np.ones(len(pairs), dtype=bool)
+    track_ids = [(s.observation.video, s.part.track_id) for s in seen]
+    left = np.ones(len(seen), dtype=bool)
     groups = []
-    for i in range(len(pairs)):
+    for i in range(len(seen)):
         if not left[i]:
             continue
-        same = np.zeros(len(pairs), dtype=bool)
+        same = np.zeros(len(seen), dtype=bool)
         same[i] = True
         rest = np.flatnonzero(left)
         with np.errstate(invalid="ignore", divide="ignore"):
             common = shapely.area(shapely.intersection(shapes[i], shapes[rest]))
-            same[rest] |= np.nan_to_num(common / np.fmin(areas[i], areas[rest])) >= SAME_PART
-        if pairs[i][1].track_id is not None:
-            same[rest] |= [hints[k] == hints[i] for k in rest]
+            overlap = np.nan_to_num(common / np.fmin(areas[i], areas[rest]))
+            same[rest] |= overlap >= SAME_PART_OVERLAP
+        if seen[i].part.track_id is not None:
+            same[rest] |= [track_ids[k] == track_ids[i] for k in rest]
         if shapes[i] is None:
             # Without places there is no telling parts of one level apart.
             same[rest] |= [
-                shapes[k] is None and pairs[k][1].level == pairs[i][1].level for k in rest
+                shapes[k] is None and seen[k].part.level == seen[i].part.level for k in rest
             ]
         same &= left
         left &= ~same
-        groups.append([pairs[k] for k in np.flatnonzero(same)])
+        groups.append([seen[k] for k in np.flatnonzero(same)])
     return groups
 
 
@@ -135,21 +159,23 @@ def outlines_px(part: PartObservation, size: tuple[float, float]) -> list[np.nda
     return found or box
 
 
-def _place(best: tuple[Observation, PartObservation], footprint: Any, placer: Placer) -> Any:
+def _place(best: SeenPart, footprint: Any, enu: EnuFrame) -> Any:
     """The part's polygon within the footprint; None where it has no place."""
     import shapely
 
-    observation, part = best
+    observation, part, _ = best
+    if not isinstance(observation, PlacedObservation):
+        return None
     outlines = outlines_px(part, observation.size)
-    places = placer(observation, part, np.concatenate(outlines))
+    places = place_part(observation, part, np.concatenate(outlines), enu)
     if places is None:
         return None
     pieces = np.split(places, np.cumsum([len(o) for o in outlines])[:-1])
     shape = shapely.unary_union([shapely.make_valid(shapely.Polygon(p)) for p in pieces])
     inside = areas_only(shape.intersection(footprint))
-    if inside.area >= _LEAST_INSIDE * shape.area:
+    if inside.area >= _MIN_INSIDE * shape.area:
         return inside if inside.area > 0 else None
-    # A wall's foot or a high ridge lands outside: keep its place within the building's box instead.
+    # A wall's foot or a high ridge lands outside: its place within the building's box is kept.
     x0, y0, x1, y1 = observation.box
     corners = observation.outline
     moved = []

@@ -19,9 +19,25 @@ from msnet_d2.errors import InputError
 
 @dataclass(frozen=True)
 class FlightOptions:
-    """How logs are read; the fields are the options of ``msnet map``."""
+    """How logs are read, and what is known beside them.
 
-    offset_s: float | None = None
+    Attributes:
+        telemetry_offset: time of the log in seconds at the video's first frame.
+        takeoff_altitude: what the log shows on the ground at take-off, metres above sea level.
+        takeoff_elevation: height of the elevation raster at the take-off point, in metres.
+        elevation: raster of heights; None: flat ground.
+        elevation_crs: its coordinate system, where the file does not say.
+        gps_order: "latlon" or "lonlat", of DJI's ``GPS(a, b)``.
+        columns: of a CSV log, field to header.
+        pitch, yaw: of the camera in degrees, where the log has none.
+        hfov: horizontal field of view of the camera in degrees.
+        camera: calibration file, see :meth:`.camera.Camera.from_file`.
+        gcp: file of ground control points, see :func:`.gcp.read_gcps`.
+        building_height: metres from the ground to the far edge of roofs, first guess.
+        roof_height: metres from the ground to damaged parts on roofs.
+    """
+
+    telemetry_offset: float | None = None
     takeoff_altitude: float | None = None
     takeoff_elevation: float | None = None
     elevation: str | Path | None = None
@@ -31,8 +47,8 @@ class FlightOptions:
     pitch: float | None = None
     yaw: float | None = None
     hfov: float | None = None
-    camera_file: str | Path | None = None
-    control: str | Path | None = None
+    camera: str | Path | None = None
+    gcp: str | Path | None = None
     building_height: float = 4.5
     roof_height: float = 4.0
 
@@ -40,12 +56,11 @@ class FlightOptions:
         for name in ("building_height", "roof_height"):
             value = getattr(self, name)
             if not 0 <= value <= 500:
-                option = name.replace("_", "-")
-                raise InputError(f"--{option} {value}: expected metres from 0 to 500")
+                raise InputError(f"`{name}` {value}: expected metres from 0 to 500")
 
     def files(self) -> list[str | Path]:
         """The files that are read."""
-        named = (self.elevation, self.camera_file, self.control)
+        named = (self.elevation, self.camera, self.gcp)
         return [path for path in named if path is not None]
 
 
@@ -80,13 +95,16 @@ class Flight:
         self.size = size
         self.options = options
         self.notes = list(telemetry.notes)
-        self.correction = PoseOffsets()
+        self.offsets = PoseOffsets()
         self.terrain = None
         if options.elevation is not None:
             grid = ElevationGrid.read(options.elevation, options.elevation_crs)
             self.terrain = Terrain.for_flight(grid, telemetry, options.takeoff_elevation)
-        if options.control is not None:
-            self._fit(fps)
+        if options.camera is not None:
+            # A file that is for other cameras is the flight's fault, not that of an observation.
+            Camera.from_file(options.camera, *size)
+        if options.gcp is not None:
+            self._calibrate(fps)
 
     @classmethod
     def read(
@@ -105,14 +123,14 @@ class Flight:
             InputError: if it is no log that is known, or of another flight.
         """
         telemetry = Telemetry.read(log, columns=options.columns, gps_order=options.gps_order)
-        telemetry = telemetry.for_video(duration_s, start=start, offset_s=options.offset_s)
+        telemetry = telemetry.for_video(duration_s, start=start, offset_s=options.telemetry_offset)
         telemetry = telemetry.with_angles(pitch=options.pitch, yaw=options.yaw)
         if options.takeoff_altitude is not None:
             telemetry = telemetry.with_takeoff_altitude(options.takeoff_altitude)
         return cls(telemetry, duration_s=duration_s, size=size, fps=fps, options=options)
 
-    def _fit(self, fps: float) -> None:
-        points = read_gcps(self.options.control)
+    def _calibrate(self, fps: float) -> None:
+        points = read_gcps(self.options.gcp)
         times = [p.frame / fps if p.frame >= 0 else p.time_s for p in points]
         samples = self.telemetry.at(times)
         cameras = [self._camera(s, self.size) for s in samples]
@@ -124,20 +142,20 @@ class Flight:
         ]  # fmt: skip
         if lost:
             raise InputError(
-                f"{Path(self.options.control).name}: the log has no position, height, angles or "
+                f"{Path(self.options.gcp).name}: the log has no position, height, angles or "
                 f"field of view at the frames of points {', '.join(map(str, lost[:5]))}"
             )
-        fit = calibrate_pose(points, samples, cameras, terrain=self.terrain)
-        self.correction = fit.correction
-        self.notes += fit.notes
+        calibration = calibrate_pose(points, samples, cameras, terrain=self.terrain)
+        self.offsets = calibration.offsets
+        self.notes += calibration.notes
 
     def _camera(self, sample: TelemetrySample, size: tuple[float, float]) -> Camera | None:
         options = self.options
-        camera = Camera.for_sample(sample, *size, hfov_deg=options.hfov, file=options.camera_file)
-        return None if camera is None else self.correction.apply_camera(camera)
+        camera = Camera.for_sample(sample, *size, hfov_deg=options.hfov, file=options.camera)
+        return None if camera is None else self.offsets.apply_camera(camera)
 
     def projector(self, time_s: float, size: tuple[float, float] | None = None) -> GroundProjector:
         """The way from pixels to the ground at a time of the video."""
         sample = self.telemetry.at(time_s)
         camera = self._camera(sample, size or self.size)
-        return GroundProjector(camera, self.correction.apply(sample), terrain=self.terrain)
+        return GroundProjector(camera, self.offsets.apply(sample), terrain=self.terrain)

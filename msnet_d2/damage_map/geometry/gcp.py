@@ -1,4 +1,4 @@
-"""Mending a flight's camera pose by points whose place on the ground is known."""
+"""Calibrating a flight's camera pose by ground control points (GCPs)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from msnet_d2.errors import InputError
 from msnet_d2.utils import geodesy
 from msnet_d2.utils.text import listing
 
-# What is fitted, in this order as far as the points support it, with the size of a usual error.
+# What is fitted, in this order as far as the points support it, with its usual error (degrees,
+# metres, fraction of the focal length).
 PARAMETERS = {"yaw": 2.0, "pitch": 1.0, "altitude": 3.0, "roll": 1.0, "focal": 0.03}
-# Two equations a point; one point fits yaw and pitch exactly, more are fitted with some to spare.
+# Least number of points for each parameter. A point gives two equations: one fits yaw and pitch
+# exactly, the others are fitted with equations to spare.
 POINTS_NEEDED = {"yaw": 1, "pitch": 1, "altitude": 2, "roll": 3, "focal": 4}
 # Each is looked at in every step of the fit.
 MAX_POINTS = 1000
@@ -31,14 +33,15 @@ MAX_AWAY_M = 20_000.0
 _MAX_PX = 1e6
 _MAX_HEIGHT_M = 1000.0
 _MAX_FRAME = 1e9
-# From this many on, slips are held down.
-MANY_POINTS = 5
-# The points say little of a combination of parameters that they see this much more weakly than
-# the strongest one (in usual errors).
-_CONDITION = 0.02
-# What remains of a log's noise once its constant part is known.
+# Number of points from which the loss is robust against slips.
+ROBUST_POINTS = 5
+# Least ratio of the smallest to the largest singular value of the residuals' derivatives (in usual
+# errors). Below it the points do not tell the parameters apart.
+_MIN_CONDITION = 0.02
+# Standard deviation of a log's values once their constant error is known, as a fraction of the one
+# before.
 _RESIDUAL_NOISE = 0.3
-# A mean residual above this many degrees is no matter of a mended pose.
+# Root mean square of the residuals in degrees above which the points are of another place.
 _SUSPICIOUS_DEG = 2.0
 _HEADERS = {
     "x": ("x", "pixelx", "px", "col", "u"),
@@ -90,7 +93,7 @@ class PoseOffsets:
     sigma: tuple[tuple[str, float], ...] = ()
 
     def apply(self, sample: TelemetrySample) -> TelemetrySample:
-        """The sample with mended angles and altitude, and with less noise where they are fitted."""
+        """The sample with the offsets added, and with less noise where they are fitted."""
         noise = sample.noise
         for name, sigma in self.sigma:
             field = {"altitude": "altitude_m", "focal": "focal_share"}.get(name, f"{name}_deg")
@@ -108,7 +111,7 @@ class PoseOffsets:
         )
 
     def apply_camera(self, camera: Camera) -> Camera:
-        """The camera with its mended focal length."""
+        """The camera with its calibrated focal length."""
         return camera.zoomed(1 + self.focal)
 
 
@@ -117,7 +120,7 @@ class PoseCalibration:
     """What control points say of a flight's pose.
 
     Attributes:
-        correction: the offsets.
+        offsets: to be added to the telemetry.
         fitted: their names.
         residual_px: distance in pixels that remains at each point (N,).
         residual_m: the same on the ground, in metres (N,); NaN where a point's pixel is refused.
@@ -125,7 +128,7 @@ class PoseCalibration:
         notes: what to know about it, a line each.
     """
 
-    correction: PoseOffsets
+    offsets: PoseOffsets
     fitted: tuple[str, ...]
     residual_px: np.ndarray
     residual_m: np.ndarray
@@ -257,7 +260,7 @@ def calibrate_pose(
     # Within three pixels the squares count, beyond that the distance, so that a slip among many
     # points does not pull the rest along; among few nobody can say which is the slip.
     pixel = 1.0 / float(np.mean([c.fx for c in cameras]))
-    loss = {"loss": "soft_l1", "f_scale": 3 * pixel} if len(points) >= MANY_POINTS else {}
+    loss = {"loss": "soft_l1", "f_scale": 3 * pixel} if len(points) >= ROBUST_POINTS else {}
 
     def solve(start: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
         return least_squares(residuals, start, args=(names,), xtol=1e-10, **loss).x
@@ -273,12 +276,12 @@ def calibrate_pose(
         (n, float(scatter * np.sqrt(inverse[i, i]) * PARAMETERS[n])) for i, n in enumerate(names)
     )
     offsets = {n: float(v * PARAMETERS[n]) for n, v in zip(names, values)}
-    correction = PoseOffsets(**offsets, sigma=sigma)
+    pose_offsets = PoseOffsets(**offsets, sigma=sigma)
     angles = np.linalg.norm(final.reshape(-1, 2), axis=1)
-    pixels, metres = fitting.misses(correction)
+    pixels, metres = fitting.misses(pose_offsets)
     before, _ = fitting.misses(PoseOffsets())
     return PoseCalibration(
-        correction=correction,
+        offsets=pose_offsets,
         fitted=names,
         residual_px=pixels,
         residual_m=metres,
@@ -374,7 +377,7 @@ def _choose(
         trial = (*names, name)
         start = np.append(values, 0.0)
         strengths = np.linalg.svd(_jacobian(residuals, start, trial), compute_uv=False)
-        if strengths[-1] < _CONDITION * strengths[0]:
+        if strengths[-1] < _MIN_CONDITION * strengths[0]:
             dropped.append(name)
             continue
         names, values = trial, solve(start, trial)

@@ -8,32 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from msnet_d2.damage_map.output.records import Record
+from msnet_d2.damage_map.output.records import BuildingRecord, PartRecord, Record
 from msnet_d2.errors import DependencyError
 
-_INTEGERS = {
-    "level_number",
-    "parts",
-    "observations",
-    "passes",
-    "best_frame",
+# Type of a column: what stands where a value is missing, and the type in the layer.
+_IN_LAYERS = {
+    int: (0, np.int64),
+    bool: (False, bool),
+    float: (np.nan, np.float64),
+    str: (None, object),
 }
-_FLOATS = {
-    "confidence",
-    "agreement",
-    "vote_slight",
-    "vote_severe",
-    "vote_debris",
-    "damaged_share",
-    "first_time_s",
-    "last_time_s",
-    "best_time_s",
-    "latitude",
-    "longitude",
-    "ce90_m",
-    "best_score",
-}
-_BOOLEANS = {"needs_review"}
 
 
 def import_pyogrio():
@@ -52,44 +36,34 @@ def import_pyogrio():
 
 
 def write_gpkg(
-    path: Path,
-    buildings: Sequence[Record],
-    parts: Sequence[Record],
-    building_columns: Sequence[str],
-    part_columns: Sequence[str],
+    path: Path, buildings: Sequence[BuildingRecord], parts: Sequence[PartRecord]
 ) -> None:
     """Write the layers ``buildings`` and ``damaged_parts``, both in WGS 84; either may be empty."""
-    _write_layer(path, "buildings", buildings, building_columns, append=False)
-    _write_layer(path, "damaged_parts", parts, part_columns, append=True)
+    _write_layer(path, "buildings", BuildingRecord, buildings, append=False)
+    _write_layer(path, "damaged_parts", PartRecord, parts, append=True)
 
 
-def _write_layer(path, layer: str, records, columns: Sequence[str], *, append: bool) -> None:
+def _write_layer(
+    path: Path, layer: str, kind: type[Record], records: Sequence[Record], *, append: bool
+) -> None:
     import shapely
 
     raw = import_pyogrio()
-    geometry = np.array(
-        [None if r.geometry is None else shapely.to_wkb(r.geometry) for r in records], dtype=object
-    )
+    shapes = [None if r.geometry is None else r.geometry.wgs84 for r in records]
+    wkb = np.array([None if s is None else shapely.to_wkb(s) for s in shapes], dtype=object)
+    columns = kind.columns()
     data, masks = [], []
-    for column in columns:
-        values = [r.properties[column] for r in records]
-        missing = np.array([v is None for v in values], dtype=bool)
-        if column in _INTEGERS:
-            array = np.array([0 if v is None else v for v in values], dtype=np.int64)
-        elif column in _BOOLEANS:
-            array = np.array([bool(v) for v in values], dtype=bool)
-        elif column in _FLOATS:
-            array = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
-        else:
-            array = np.array(values, dtype=object)
-        data.append(array)
-        masks.append(missing)
-    kinds = {g.geom_type for r in records if (g := r.geometry) is not None}
+    for name, of_type in columns.items():
+        values = [getattr(r, name) for r in records]
+        missing, dtype = _IN_LAYERS[of_type]
+        data.append(np.array([missing if v is None else v for v in values], dtype=dtype))
+        masks.append(np.array([v is None for v in values], dtype=bool))
+    kinds = {s.geom_type for s in shapes if s is not None}
     raw.write(
         path,
-        geometry,
+        wkb,
         data,
-        np.array(columns, dtype=object),
+        np.array(list(columns), dtype=object),
         field_mask=masks,
         layer=layer,
         driver="GPKG",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from msnet_d2.damage_map.buildings.levels import LEVELS
-from msnet_d2.damage_map.output.records import Record
+from msnet_d2.damage_map.output.records import BuildingRecord, PartRecord, Record
 from msnet_d2.utils.file_io import write_bytes
 
 _SHOWN = (
@@ -21,7 +21,7 @@ _SHOWN = (
     ("EMS-98, indicative", "ems98_indicative"),
     ("Damaged share", "damaged_share"),
     ("Observations", "observations"),
-    ("Position error (m)", "ce90_m"),
+    ("Position, CE90 (m)", "ce90_m"),
     ("Needs review", "review_reasons"),
 )
 # Zip files hold dates; a fixed one makes equal maps equal files.
@@ -30,8 +30,8 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 def write_kmz(
     path: Path,
-    buildings: Sequence[Record],
-    parts: Sequence[Record],
+    buildings: Sequence[BuildingRecord],
+    parts: Sequence[PartRecord],
     crops: Mapping[str, bytes],
 ) -> None:
     """Write the placed records; ``crops`` has a JPEG for a building's id."""
@@ -42,25 +42,25 @@ def write_kmz(
         _style(document, level)
     placed = [r for r in buildings if r.geometry is not None]
     for level in reversed(LEVELS):
-        members = [r for r in placed if r.properties["level_number"] == level.number]
+        members = [r for r in placed if r.level_number == level.number]
         if members:
             folder = ET.SubElement(document, "Folder")
             ET.SubElement(folder, "name").text = f"{level.name} ({len(members)})"
             for record in members:
-                _building(folder, record, record.properties["id"] in crops)
+                _building(folder, record, record.id in crops)
     placed_parts = [r for r in parts if r.geometry is not None]
     if placed_parts:
         folder = ET.SubElement(document, "Folder")
         ET.SubElement(folder, "name").text = "Damaged parts"
         for record in placed_parts:
-            mark = _placemark(folder, record, f"part{record.properties['level_number']}")
-            _geometry(mark, record.geometry)
+            mark = _placemark(folder, record, f"part{record.level_number}")
+            _geometry(mark, record.geometry.wgs84)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         text = ET.tostring(kml, encoding="utf-8", xml_declaration=True)
         file.writestr(zipfile.ZipInfo("doc.kml", _DATE), text, zipfile.ZIP_DEFLATED)
         for record in placed:
-            name = record.properties["id"]
+            name = record.id
             if name in crops:
                 file.writestr(zipfile.ZipInfo(f"pictures/{name}.jpg", _DATE), crops[name])
     write_bytes(path, archive.getvalue())
@@ -80,30 +80,29 @@ def _style(document: ET.Element, level) -> None:
 
 
 def _placemark(folder: ET.Element, record: Record, style: str) -> ET.Element:
-    mark = ET.SubElement(folder, "Placemark", id=record.properties["id"])
-    ET.SubElement(mark, "name").text = f"{record.properties['id']} {record.properties['level']}"
+    mark = ET.SubElement(folder, "Placemark", id=record.id)
+    ET.SubElement(mark, "name").text = f"{record.id} {record.level}"
     ET.SubElement(mark, "styleUrl").text = f"#{style}"
     return mark
 
 
-def _building(folder: ET.Element, record: Record, has_picture: bool) -> None:
-    mark = _placemark(folder, record, f"building{record.properties['level_number']}")
+def _building(folder: ET.Element, record: BuildingRecord, has_picture: bool) -> None:
+    mark = _placemark(folder, record, f"building{record.level_number}")
     rows = "".join(
-        f"<tr><td>{escape(title)}</td><td>{escape(str(record.properties[key]))}</td></tr>"
+        f"<tr><td>{escape(title)}</td><td>{escape(str(getattr(record, key)))}</td></tr>"
         for title, key in _SHOWN
-        if record.properties[key] is not None
+        if getattr(record, key) is not None
     )
-    picture = f'<img src="pictures/{record.properties["id"]}.jpg" width="320"/>'
+    picture = f'<img src="pictures/{record.id}.jpg" width="320"/>'
     ET.SubElement(mark, "description").text = (
         picture if has_picture else ""
     ) + f"<table>{rows}</table>"
     # The point carries the pin, which polygons do not have.
     multi = ET.SubElement(mark, "MultiGeometry")
-    p = record.properties
     point = ET.SubElement(multi, "Point")
-    ET.SubElement(point, "coordinates").text = f"{p['longitude']},{p['latitude']}"
-    if record.geometry.geom_type != "Point":
-        _geometry(multi, record.geometry)
+    ET.SubElement(point, "coordinates").text = f"{record.longitude},{record.latitude}"
+    if record.geometry.wgs84.geom_type != "Point":
+        _geometry(multi, record.geometry.wgs84)
 
 
 def _geometry(parent: ET.Element, shape: Any) -> None:

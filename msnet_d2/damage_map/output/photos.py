@@ -2,51 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from msnet_d2.damage_map.buildings.assessment import Building
 from msnet_d2.damage_map.buildings.levels import LEVELS
-from msnet_d2.damage_map.buildings.observations import Observation, VideoResults
+from msnet_d2.damage_map.buildings.observations import MapVideo, Observation
 from msnet_d2.damage_map.buildings.parts import outlines_px
 from msnet_d2.damage_map.geometry.flight import Flight
 from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.output.records import building_id
 from msnet_d2.errors import VideoError
 from msnet_d2.utils.redact import redact_paths
+from msnet_d2.video.stream import Frame
 
+# Width of a building's picture, and what it becomes with more than so many buildings: the page has
+# to stay usable.
 CROP_WIDTH = 400
-# With more buildings than this crops become smaller, so that the page stays usable.
-MANY = 300
+MANY_BUILDINGS = 300
+MANY_CROP_WIDTH = 200
 _MARGIN = 0.3
 
+# Longer side of a mosaic, shared among all videos, and the frames that it is made of.
 MOSAIC_PX = 2000
+MIN_MOSAIC_PX = 600
 MOSAIC_FRAMES = 60
-# Coarser than this a mosaic shows nothing.
+# Metres a pixel: a coarser mosaic shows nothing.
 MOSAIC_COARSEST_M = 1.5
+# A frame whose side is longer on the ground than this, in heights of the drone, reaches near the
+# horizon and would cover half the map with a blur.
+MAX_REACH = 6.0
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
+class MosaicPlan:
+    """Which frames of a video go into the picture of its ground, and where.
+
+    Attributes:
+        box: west, south, east, north in metres of web maps (EPSG:3857).
+        size: width and height of the picture in pixels.
+        frames: index of each frame with its corners (4, 2) in pixels of the picture, in the order
+            of the frame's own corners from the upper left clockwise.
+    """
+
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]
+    frames: dict[int, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
 class Mosaic:
     """The ground of one video from above, put together from frames.
 
     Attributes:
         box: west, south, east, north in metres of web maps (EPSG:3857).
         picture: (H, W, 4) BGRA; transparent where nothing was seen.
-        frames: index of each frame to use, with its corners (4, 2) in pixels of ``picture``, in
-            the order of the frame's own corners from the upper left clockwise.
     """
 
     box: tuple[float, float, float, float]
     picture: np.ndarray
-    frames: dict[int, np.ndarray]
 
-    def add(self, image: np.ndarray, corners: np.ndarray) -> None:
-        """Lay a frame (H, W, 3) over what is there."""
+    @classmethod
+    def empty(cls, plan: MosaicPlan) -> Mosaic:
+        """A mosaic on which nothing is laid yet."""
+        width, height = plan.size
+        return cls(plan.box, np.zeros((height, width, 4), np.uint8))
+
+    def lay(self, image: np.ndarray, corners: np.ndarray) -> None:
+        """Lay a frame (H, W, 3) over what is there; ``corners`` as in :class:`MosaicPlan`."""
         height, width = image.shape[:2]
         source = np.float32([[0, 0], [width, 0], [width, height], [0, height]]) - 0.5
         matrix = cv2.getPerspectiveTransform(source, np.float32(corners) - 0.5)
@@ -69,33 +95,91 @@ class Mosaic:
         return cv2.imencode(".webp", self.picture, [cv2.IMWRITE_WEBP_QUALITY, 60])[1].tobytes()
 
 
-def plan_mosaics(
-    flights: Sequence[Flight | None], videos: Sequence[VideoResults], local: EnuFrame | None
-) -> dict[int, Mosaic]:
-    """Choose the frames of each video's mosaic; none for a video where there is nothing to show."""
-    count = max(1, sum(f is not None for f in flights))
-    pixels = max(600, int(MOSAIC_PX / count**0.5))
-    plans = {}
-    for number, (flight, video) in enumerate(zip(flights, videos)):
-        if flight is not None and video.frames:
-            plan = _plan_mosaic(flight, video, local, pixels)
-            if plan is not None:
-                plans[number] = plan
-    return plans
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """All pictures of a map.
+
+    Attributes:
+        crops: JPEG of each building by its id.
+        mosaics: the ground of each video whose flight is known.
+        problems: videos that could not be read, a line each.
+    """
+
+    crops: dict[str, bytes]
+    mosaics: tuple[Mosaic, ...]
+    problems: tuple[str, ...]
 
 
-def _plan_mosaic(
-    flight: Flight, video: VideoResults, local: EnuFrame, pixels: int
-) -> Mosaic | None:
-    """Frames at equal distances; those that reach near the horizon are not used, as they would
-    cover half the map with a blur."""
+def take_pictures(
+    videos: Sequence[MapVideo], buildings: Sequence[Building], enu: EnuFrame | None
+) -> Pictures:
+    """Take the pictures of a map in one pass over each video.
+
+    Args:
+        videos: of the map.
+        buildings: to show, each by its best observation.
+        enu: plane of the places.
+    """
+    many = len(buildings) > MANY_BUILDINGS
+    width = MANY_CROP_WIDTH if many else CROP_WIDTH
+    flown = sum(v.flight is not None for v in videos)
+    pixels = max(MIN_MOSAIC_PX, int(MOSAIC_PX / max(flown, 1) ** 0.5))
+    crops: dict[str, bytes] = {}
+    mosaics, problems = [], []
+    for video in videos:
+        wanted: dict[int, list[Building]] = {}
+        for building in buildings:
+            if building.best.video is video:
+                wanted.setdefault(building.best.frame, []).append(building)
+        plan = plan_mosaic(video, enu, pixels)
+        mosaic = None if plan is None else Mosaic.empty(plan)
+        laid = {} if plan is None else plan.frames
+        try:
+            for frame in _frames(video, {*wanted, *laid}):
+                for building in wanted.get(frame.index, ()):
+                    name = building_id(building.number)
+                    crops[name] = crop(frame.image, building.best, width)
+                if mosaic is not None and frame.index in laid:
+                    mosaic.lay(frame.image, laid[frame.index])
+        except VideoError as error:
+            reason = redact_paths(str(error), video.path)
+            problems.append(f"{video.name}: no pictures of it ({reason})")
+        if mosaic is not None:
+            mosaics.append(mosaic)
+    return Pictures(crops, tuple(mosaics), tuple(problems))
+
+
+def _frames(video: MapVideo, wanted: set[int]) -> Iterator[Frame]:
+    """The frames of a video with the indices ``wanted``."""
+    from msnet_d2.video.reader import VideoReader
+
+    if not wanted:
+        return
+    last = max(wanted)
+    with VideoReader(video.path) as reader:
+        for frame in reader:
+            if frame.index in wanted:
+                yield frame
+            if frame.index >= last:
+                return
+
+
+def plan_mosaic(video: MapVideo, enu: EnuFrame | None, pixels: int) -> MosaicPlan | None:
+    """Choose frames at equal distances; None where there is nothing to show.
+
+    Args:
+        video: with its flight.
+        enu: plane of the places.
+        pixels: longer side of the mosaic.
+    """
+    flight, found = video.flight, video.results.frames
+    if flight is None or enu is None or not found:
+        return None
     quads: dict[int, np.ndarray] = {}
-    total = len(video.frames)
-    for k in np.unique(np.linspace(0, total - 1, min(MOSAIC_FRAMES, total)).astype(int)):
-        index, time_s = video.frames[k]
-        corners = _corners(flight, time_s, local)
+    for k in np.unique(np.linspace(0, len(found) - 1, min(MOSAIC_FRAMES, len(found))).astype(int)):
+        corners = _corners(flight, found[k].time_s, enu)
         if corners is not None:
-            quads[index] = corners
+            quads[found[k].index] = corners
     if not quads:
         return None
     points = np.concatenate(list(quads.values()))
@@ -105,15 +189,15 @@ def _plan_mosaic(
     latitude = np.radians(flight.telemetry.home[0])
     if not 0 < unit * np.cos(latitude) <= MOSAIC_COARSEST_M:
         return None
-    size = (int(np.ceil((north - south) / unit)), int(np.ceil((east - west) / unit)), 4)
     frames = {
         index: np.stack([(q[:, 0] - west) / unit, (north - q[:, 1]) / unit], axis=1)
         for index, q in quads.items()
     }
-    return Mosaic((west, south, east, north), np.zeros(size, np.uint8), frames)
+    size = (int(np.ceil((east - west) / unit)), int(np.ceil((north - south) / unit)))
+    return MosaicPlan((west, south, east, north), size, frames)
 
 
-def _corners(flight: Flight, time_s: float, local: EnuFrame) -> np.ndarray | None:
+def _corners(flight: Flight, time_s: float, enu: EnuFrame) -> np.ndarray | None:
     """Where the frame's corners lie, in web metres (4, 2); None if one has no sensible place."""
     projector = flight.projector(time_s)
     if projector.is_point:
@@ -122,56 +206,9 @@ def _corners(flight: Flight, time_s: float, local: EnuFrame) -> np.ndarray | Non
     found = projector.to_ground([[0, 0], [width, 0], [width, height], [0, height]])
     if found.failure.any():
         return None
-    xy = local.to_xy(found.lat_lon)
+    xy = enu.to_xy(found.lat_lon)
     reach = np.linalg.norm(xy[0] - xy[3]) / max(projector.sample.alt, 1.0)
-    return local.to_mercator(xy) if reach < 6 else None
-
-
-def take_pictures(
-    sources: Sequence[Path],
-    buildings: Sequence[Building],
-    videos: Sequence[VideoResults],
-    mosaics: dict[int, Mosaic],
-    problems: list[str],
-) -> dict[str, bytes]:
-    """Crops of the best observations as JPEG, by the buildings' ids; fills ``mosaics`` on the way.
-
-    Args:
-        sources: the video of each number.
-        buildings: to show.
-        videos: their results.
-        mosaics: of the videos' numbers, to be filled.
-        problems: gets a line for a video that cannot be read.
-    """
-    from msnet_d2.video.reader import VideoReader
-
-    crops: dict[str, bytes] = {}
-    width = CROP_WIDTH if len(buildings) <= MANY else CROP_WIDTH // 2
-    for number, source in enumerate(sources):
-        wanted: dict[int, list[Building]] = {}
-        for building in buildings:
-            if building.best.video == number:
-                wanted.setdefault(building.best.frame, []).append(building)
-        mosaic = mosaics.get(number)
-        laid = {} if mosaic is None else mosaic.frames
-        last = max([*wanted, *laid], default=-1)
-        if last < 0:
-            continue
-        try:
-            with VideoReader(source) as reader:
-                for frame in reader:
-                    for building in wanted.get(frame.index, ()):
-                        crops[building_id(building.number)] = crop(
-                            frame.image, building.best, width
-                        )
-                    if frame.index in laid:
-                        mosaic.add(frame.image, laid[frame.index])
-                    if frame.index >= last:
-                        break
-        except VideoError as error:
-            reason = redact_paths(str(error), source)
-            problems.append(f"{videos[number].name}: no pictures of it ({reason})")
-    return crops
+    return enu.to_mercator(xy) if reach < MAX_REACH else None
 
 
 def crop(image: np.ndarray, observation: Observation, width: int) -> bytes:
@@ -179,12 +216,12 @@ def crop(image: np.ndarray, observation: Observation, width: int) -> bytes:
     x0, y0, x1, y1 = observation.box
     half = max((x1 - x0) / 2, (y1 - y0) / 2 * 4 / 3) * (1 + _MARGIN)
     half = max(half, 20.0)
-    centre = ((x0 + x1) / 2, (y0 + y1) / 2)
+    center = ((x0 + x1) / 2, (y0 + y1) / 2)
     scale = width / (2 * half)
     matrix = np.array(
         [
-            [scale, 0, width / 2 - scale * centre[0] - 0.5 + scale * 0.5],
-            [0, scale, width * 3 / 8 - scale * centre[1] - 0.5 + scale * 0.5],
+            [scale, 0, width / 2 - scale * center[0] - 0.5 + scale * 0.5],
+            [0, scale, width * 3 / 8 - scale * center[1] - 0.5 + scale * 0.5],
         ]
     )
     size = (width, width * 3 // 4)
@@ -197,7 +234,7 @@ def crop(image: np.ndarray, observation: Observation, width: int) -> bytes:
     )
 
     def there(points: np.ndarray) -> np.ndarray:
-        offset = np.array([width / 2, width * 3 / 8]) - scale * np.array(centre)
+        offset = np.array([width / 2, width * 3 / 8]) - scale * np.array(center)
         return np.round(points * scale + offset - 0.5).astype(np.int32)
 
     if observation.has_building_box:

@@ -8,20 +8,20 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from msnet_d2.damage_map.output.records import Record
+from msnet_d2.damage_map.output.records import BuildingRecord, PartRecord
 from msnet_d2.utils.file_io import write_text
 
 # A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_csv(path: Path, buildings: Sequence[Record], columns: Sequence[str]) -> None:
+def write_csv(path: Path, buildings: Sequence[BuildingRecord]) -> None:
     """One row a building, in UTF-8 with a mark that spreadsheets need to see that it is."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(BuildingRecord.columns())
     for record in buildings:
-        writer.writerow([_cell(record.properties[c]) for c in columns])
+        writer.writerow([_cell(value) for value in record.row().values()])
     write_text(path, "\ufeff" + text.getvalue())
 
 
@@ -36,7 +36,9 @@ def _cell(value: object) -> object:
     return value
 
 
-def write_geojson(path: Path, buildings: Sequence[Record], parts: Sequence[Record]) -> None:
+def write_geojson(
+    path: Path, buildings: Sequence[BuildingRecord], parts: Sequence[PartRecord]
+) -> None:
     """One collection (RFC 7946) of buildings and parts, told apart by the property ``layer``.
 
     Those without a place have the geometry null.
@@ -46,11 +48,11 @@ def write_geojson(path: Path, buildings: Sequence[Record], parts: Sequence[Recor
     features = [
         {
             "type": "Feature",
-            "id": r.properties["id"],
+            "id": r.id,
             "geometry": None
             if r.geometry is None
-            else shapely.geometry.mapping(shapely.orient_polygons(r.geometry)),
-            "properties": {"layer": layer, **r.properties},
+            else shapely.geometry.mapping(shapely.orient_polygons(r.geometry.wgs84)),
+            "properties": {"layer": layer, **r.row()},
         }
         for layer, records in (("building", buildings), ("part", parts))
         for r in records

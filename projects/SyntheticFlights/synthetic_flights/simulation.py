@@ -8,17 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from msnet_d2.damage_map.buildings.assessment import Building, find_buildings
 from msnet_d2.damage_map.buildings.association import link
-from msnet_d2.damage_map.buildings.observations import Observation, PartObservation, VideoResults
+from msnet_d2.damage_map.buildings.observations import MapVideo, observations_of
 from msnet_d2.damage_map.buildings.placement import place
 from msnet_d2.damage_map.geometry.flight import Flight
 from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.telemetry.telemetry import Telemetry
+from msnet_d2.data.isbda.categories import ISBDA_CATEGORIES
+from msnet_d2.video.results import (
+    FORMAT,
+    VERSION,
+    Category,
+    FrameResults,
+    ModelInfo,
+    PartDetection,
+    ResultsHeader,
+    ResultsSummary,
+    SourceInfo,
+    VideoResults,
+)
 from synthetic_flights.camera import Intrinsics, Pose, project
 from synthetic_flights.config import SceneConfig
 from synthetic_flights.labels import building_box
@@ -28,12 +42,12 @@ from synthetic_flights.telemetry import srt_text, to_latlon
 # A building is found if so much of it is in the frame, as a share of its box and in pixels.
 LEAST_SHARE = 0.25
 LEAST_PX = 12.0
-# A found building is a true one if its centre is this near to its outline, metres.
+# A found building is a true one if its center is this near to its outline, metres.
 NEAR_M = 5.0
 
 
 def perfect_results(
-    scene: Scene, video: int = 0, every: int = 1
+    scene: Scene, every: int = 1
 ) -> tuple[VideoResults, list[tuple[np.ndarray, int]]]:
     """Each damaged building in each ``every``-th frame, with one part on it of its level.
 
@@ -41,11 +55,10 @@ def perfect_results(
         The results, and outline (N, 2; latitudes and longitudes) and level of each building seen.
     """
     config = scene.config
-    size = (float(config.width), float(config.height))
-    frames, observations, seen = [], [], {}
+    frames, seen = [], {}
     for index in range(0, config.num_frames, every):
         pose = scene.pose(index)
-        frames.append((index, float(pose.time)))
+        parts = []
         for plan in scene.buildings:
             if not plan.level:
                 continue
@@ -55,21 +68,25 @@ def perfect_results(
             if _share_inside(scene, plan, pose, box) < LEAST_SHARE:
                 continue
             inner = np.concatenate([box[:2] * 0.7 + box[2:] * 0.3, box[:2] * 0.3 + box[2:] * 0.7])
-            part = PartObservation(plan.level, 0.9, inner, track_id=None)
-            found = Observation(video, index, float(pose.time), box, size, [part])
-            observations.append(found)
+            parts.append(PartDetection(plan.level, _xywh(inner), score=0.9, parent_bbox=_xywh(box)))
             seen[plan.id] = plan
+        frames.append(FrameResults(index, float(pose.time), instances=parts))
     origin = (scene.appearance.latitude, scene.appearance.longitude)
     truth = [(to_latlon(plan.outline, origin), plan.level) for plan in seen.values()]
-    results = VideoResults(
+    source = SourceInfo(
         name=f"{config.video}.mp4",
-        size=size,
-        fps=float(config.fps),
+        width=config.width,
+        height=config.height,
+        fps=config.fps,
         duration_s=config.num_frames / config.fps,
-        frames=frames,
-        observations=observations,
     )
-    return results, truth
+    levels = [Category(c["id"], c["name"]) for c in ISBDA_CATEGORIES]
+    header = ResultsHeader(FORMAT, VERSION, source, ModelInfo(), levels)
+    return header.with_frames(frames, ResultsSummary()), truth
+
+
+def _xywh(box: np.ndarray) -> tuple[float, ...]:
+    return (*box[:2].tolist(), *(box[2:] - box[:2]).tolist())
 
 
 def truth_in_view(entry: Mapping[str, Any]) -> list[tuple[np.ndarray, int]]:
@@ -120,12 +137,13 @@ def simulate(config: SceneConfig, rng: np.random.Generator | None = None) -> Map
     telemetry = Telemetry.from_text(text, "1.srt").for_video(results.duration_s)
     if rng is not None:
         telemetry = disturbed(telemetry, rng)
-    flight = Flight(telemetry, size=results.size, fps=results.fps, duration_s=results.duration_s)
-    local = EnuFrame(*telemetry.home)
-    place(flight, results.observations, local)
-    buildings = find_buildings(link(results.observations))
+    size = (float(config.width), float(config.height))
+    flight = Flight(telemetry, size=size, fps=config.fps, duration_s=results.duration_s)
+    enu = EnuFrame(*telemetry.home)
+    video = MapVideo(Path(results.video.name), 0, results, flight)
+    buildings = find_buildings(link(place(observations_of(video), enu)), enu)
     # The errors drawn shift the whole map, by three times its noise in almost no case.
-    return score_map(buildings, truth, local, slack_m=0.0 if rng is None else 15.0)
+    return score_map(buildings, truth, enu, slack_m=0.0 if rng is None else 15.0)
 
 
 def _share_inside(scene: Scene, plan, pose, box: np.ndarray) -> float:
@@ -153,9 +171,9 @@ def disturbed(telemetry: Telemetry, rng: np.random.Generator) -> Telemetry:
     ):
         columns[name] = columns[name] + rng.normal(0, sigma)
     columns["focal_mm"] = columns["focal_mm"] * (1 + rng.normal(0, noise.focal_share))
-    local = EnuFrame(*telemetry.home)
+    enu = EnuFrame(*telemetry.home)
     lat_lon = np.stack([columns["lat"], columns["lon"]], axis=1)
-    moved = local.to_lat_lon(local.to_xy(lat_lon) + rng.normal(0, noise.horizontal_m, 2))
+    moved = enu.to_lat_lon(enu.to_xy(lat_lon) + rng.normal(0, noise.horizontal_m, 2))
     columns["lat"], columns["lon"] = moved.T
     return replace(telemetry, columns=columns)
 
@@ -202,7 +220,7 @@ class MapScore:
 def score_map(
     buildings: Sequence[Building],
     truth: Sequence[tuple[np.ndarray, int]],
-    local: EnuFrame,
+    enu: EnuFrame,
     *,
     slack_m: float = 0.0,
 ) -> MapScore:
@@ -211,13 +229,13 @@ def score_map(
     Args:
         buildings: found, with places.
         truth: outline (N, 2) as latitudes and longitudes, and level, of each in view.
-        local: frame of the places.
+        enu: plane of the places.
         slack_m: how far the whole map may be shifted, beyond :data:`NEAR_M`.
     """
     import shapely
     from scipy.optimize import linear_sum_assignment
 
-    outlines = [shapely.Polygon(local.to_xy(np.array(o))) for o, _ in truth]
+    outlines = [shapely.Polygon(enu.to_xy(np.array(o))) for o, _ in truth]
     centres = np.array([o.centroid.coords[0] for o in outlines]).reshape(-1, 2)
     points = np.array([b.point for b in buildings]).reshape(-1, 2)
     score = MapScore(true=len(truth))

@@ -2,43 +2,83 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from msnet_d2.damage_map.buildings.assessment import Rules, find_buildings
 from msnet_d2.damage_map.buildings.association import link
 from msnet_d2.damage_map.buildings.footprints import footprint, weighted_median
-from msnet_d2.damage_map.buildings.levels import LEVELS, vote
-from msnet_d2.damage_map.buildings.observations import Observation, PartObservation, group_parts
-from msnet_d2.damage_map.output.records import GRID_CELL_M, MapGrid
+from msnet_d2.damage_map.buildings.levels import LEVELS, Vote
+from msnet_d2.damage_map.buildings.observations import (
+    MapVideo,
+    NadirObservation,
+    PartObservation,
+    PlacedObservation,
+    UnplacedObservation,
+    group_parts,
+)
+from msnet_d2.damage_map.telemetry.cleaning import TelemetryFlag
+from msnet_d2.video.results import (
+    FORMAT,
+    VERSION,
+    Category,
+    ModelInfo,
+    ResultsHeader,
+    ResultsSummary,
+    SourceInfo,
+)
+
+GOOD = TelemetryFlag.GOOD
 
 pytest.importorskip("scipy")
 
 
+HEADER = ResultsHeader(
+    FORMAT, VERSION, SourceInfo("v.mp4", 4000, 4000, 4), ModelInfo(), [Category(1, "Slight")]
+)
+VIDEOS = [MapVideo(Path(f"{i}.mp4"), i, HEADER.with_frames([], ResultsSummary())) for i in range(2)]
+
+
 def observation(
-    frame, x, y, side=10.0, *, level=2, score=0.9, video=0, depth=None, view=(0.0, 1.0)
+    frame, x, y, side=10.0, *, level=2, score=0.9, video=0, view=(0.0, 1.0), flags=GOOD, kind=None
 ):
-    """A building on the ground at (x, y), ``side`` wide and ``depth`` deep, 4 frames a second.
+    """A building of ``side`` on the ground at (x, y), 4 frames a second.
 
     Its box in the picture is its ground from above at 4 pixels a metre, far from the edges.
     """
-    depth = side if depth is None else depth
-    w, d = side / 2, depth / 2
-    outline = np.array([[x - w, y - d], [x + w, y - d], [x + w, y + d], [x - w, y + d]])
-    low, high = 4 * outline.min(axis=0) + 1000, 4 * outline.max(axis=0) + 1000
-    box = np.concatenate([low, high])
-    part = PartObservation(level, score, box.copy(), outline=outline)
-    return Observation(
-        video, frame, frame / 4, box, (4000.0, 4000.0), [part],
-        outline=outline, ce90_m=2.0, view=np.array(view),
-    )  # fmt: skip
+    half = side / 2 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    outline = np.array([x, y]) + half
+    box = np.concatenate([4 * outline.min(axis=0) + 1000, 4 * outline.max(axis=0) + 1000])
+    seen = {
+        "video": VIDEOS[video],
+        "frame": frame,
+        "time_s": frame / 4,
+        "box": box,
+        "size": (4000.0, 4000.0),
+        "parts": (PartObservation(level, score, box.copy()),),
+    }
+    if kind is UnplacedObservation:
+        return UnplacedObservation(reason="above the horizon", **seen)
+    if kind is NadirObservation:
+        return NadirObservation(point=np.zeros(2), ce90_m=240.0, flags=flags, **seen)
+    return PlacedObservation(
+        outline=outline,
+        ce90_m=2.0,
+        view=np.array(view),
+        relief_displacement=0.0,
+        flags=flags,
+        part_outlines=(outline,),
+        **seen,
+    )
 
 
 def count(*observations, rules=None):
-    ordered = sorted(observations, key=lambda s: (s.video, s.frame))
+    ordered = sorted(observations, key=lambda o: o.order)
     tracks = []
-    for video in sorted({s.video for s in ordered}):
-        tracks += link([s for s in ordered if s.video == video])
+    for video in VIDEOS:
+        tracks += link([o for o in ordered if o.video is video])
     return find_buildings(tracks, rules=rules)
 
 
@@ -75,20 +115,33 @@ def test_two_videos_of_one_building_are_one():
         *(observation(i, 0, 0) for i in range(4)),
         *(observation(i, 1, 1, video=1, view=(1.0, 0.0)) for i in range(4)),
     )
-    assert {s.video for s in building.observations} == {0, 1}
+    assert {o.video for o in building.observations} == set(VIDEOS)
     # Two directions that disagree by sqrt(2) m: the error cannot be smaller.
     assert building.ce90_m >= np.sqrt(2) / 2
 
 
 def test_without_places_nothing_is_joined_and_all_is_to_be_looked_at():
-    def lost(i):
-        s = observation(i, 0, 0)
-        s.outline = s.view = None
-        return s
-
-    buildings = count(*(lost(i) for i in range(4)), *(lost(i) for i in range(80, 84)))
+    seen = [observation(i, 0, 0, kind=UnplacedObservation) for i in (*range(4), *range(80, 84))]
+    buildings = count(*seen)
     assert len(buildings) == 2
-    assert all("may be counted twice" in "; ".join(b.reasons) for b in buildings)
+    assert all("may be counted twice" in "; ".join(b.review_reasons) for b in buildings)
+    assert [b.point for b in buildings] == [None, None]
+    assert [b.ce90_m for b in buildings] == [None, None]
+
+
+def test_where_only_the_drone_is_known_a_building_is_a_point_with_a_large_error():
+    flags = TelemetryFlag.NO_ANGLES | TelemetryFlag.STILL
+    (building,) = count(
+        *(observation(i, 0, 0, kind=NadirObservation, flags=flags) for i in range(4))
+    )
+    assert building.footprint is None
+    assert building.point.tolist() == [0, 0]
+    assert building.ce90_m == 240.0
+    # That the drone stands still says nothing of the place.
+    assert building.review_reasons == (
+        "place known to 240 m only: it may be counted twice",
+        "flight log: no angles",
+    )
 
 
 def test_the_vote_weighs_confidence_and_keeps_the_disagreement():
@@ -100,11 +153,11 @@ def test_the_vote_weighs_confidence_and_keeps_the_disagreement():
     assert building.level.name == "Severe"
     assert building.vote.weights == pytest.approx((0.0, 2.7, 2.0))
     assert building.vote.agreement == pytest.approx(2.7 / 4.7)
-    assert "observations disagree (Severe 57%, Debris 43%)" in building.reasons
+    assert "observations disagree (Severe 57%, Debris 43%)" in building.review_reasons
 
 
 @pytest.mark.parametrize(
-    ("ballots", "level", "confidence"),
+    ("votes", "level", "confidence"),
     [
         ([], 0, 0.0),
         ([(1, 0.5), (1, 0.7)], 1, 0.6),
@@ -112,8 +165,8 @@ def test_the_vote_weighs_confidence_and_keeps_the_disagreement():
         ([(2, 0.0)], 0, 0.0),  # no weight at all is no vote
     ],
 )
-def test_votes(ballots, level, confidence):
-    counted = vote(ballots)
+def test_votes(votes, level, confidence):
+    counted = Vote.of(votes)
     assert counted.level == level
     assert counted.confidence == pytest.approx(confidence)
 
@@ -129,7 +182,7 @@ def test_too_little_evidence_is_not_assessed(observations, reason):
     (building,) = count(*observations, rules=Rules(min_confidence=0.5, min_observations=2))
     assert building.level is LEVELS[0]
     assert building.level.name == "not assessed"
-    assert reason in building.reasons
+    assert reason in building.review_reasons
 
 
 def test_the_cross_walk_is_coarser_than_the_other_scales():
@@ -168,30 +221,7 @@ def test_parts_go_to_the_building_that_holds_them():
             (part([30, 30, 40, 40]), None),  # within the house
             (part([300, 300, 320, 320]), None),  # in none
         ],
-        0, 0, 0.0, (640.0, 480.0),
+        video=VIDEOS[0], frame=0, time_s=0.0, size=(640.0, 480.0),
     )  # fmt: skip
     assert [len(g.parts) for g in groups] == [3, 1]
     assert [g.has_building_box for g in groups] == [True, False]
-
-
-def test_areas_are_named_as_in_an_atlas():
-    points = [np.array(p, float) for p in ((0, 0), (GRID_CELL_M + 1, 0), (0, -GRID_CELL_M - 1))]
-    grid = MapGrid(points)
-    assert [grid.name(p) for p in points] == ["A1", "B1", "A2"]
-    # South-west, south-east, north-east, north-west.
-    assert grid.ring(points[1]).tolist() == [
-        [GRID_CELL_M, -GRID_CELL_M],
-        [2 * GRID_CELL_M, -GRID_CELL_M],
-        [2 * GRID_CELL_M, 0.0],
-        [GRID_CELL_M, 0.0],
-    ]
-
-
-def test_areas_between_flights_far_apart_take_no_names():
-    far = np.array([500 * GRID_CELL_M, -300 * GRID_CELL_M - 1.0])
-    assert MapGrid([np.zeros(2), far]).name(far) == "B2"
-
-
-def test_the_27th_column_is_aa():
-    points = [np.array([i * GRID_CELL_M, 0.0]) for i in range(28)]
-    assert [MapGrid(points).name(points[i]) for i in (25, 26, 27)] == ["Z1", "AA1", "AB1"]

@@ -43,7 +43,7 @@ def flight(count: int, truth: dict[str, float], *, pitch: float = -45.0, pixel_n
 
 
 def offsets(fit) -> dict[str, float]:
-    return {name: getattr(fit.correction, name) for name in fit.fitted}
+    return {name: getattr(fit.offsets, name) for name in fit.fitted}
 
 
 @pytest.mark.parametrize(
@@ -66,16 +66,16 @@ def test_offsets_are_recovered_as_far_as_the_points_support(count, fitted):
     assert (len(fit.notes) == 2) == (len(fitted) < 5)  # "the points do not support …"
 
 
-def test_the_mended_pose_places_other_pixels_right():
+def test_the_calibrated_pose_places_other_pixels_right():
     points, samples = flight(6, WRONG)
     fit = calibrate_pose(points, samples, CAMERA)
     true = PoseOffsets(**WRONG)
     pixels = [[100, 700], [1500, 600]]
     sample = logged(2)
     want = GroundProjector(true.apply_camera(CAMERA), true.apply(sample)).to_ground(pixels)
-    found = GroundProjector(
-        fit.correction.apply_camera(CAMERA), fit.correction.apply(sample)
-    ).to_ground(pixels)
+    found = GroundProjector(fit.offsets.apply_camera(CAMERA), fit.offsets.apply(sample)).to_ground(
+        pixels
+    )
     _, off = geodesy.azimuth_and_distance(*want.lat_lon.T, *found.lat_lon.T)
     assert off.max() < 0.01
     # What is fitted is known better than what was logged, and the radius says so.
@@ -91,15 +91,15 @@ def test_straight_down_height_and_focal_length_cannot_be_told_apart():
     assert "altitude" in fit.fitted
     assert "focal" not in fit.fitted
     assert any("do not support" in note and "focal" in note for note in fit.notes)
-    assert fit.correction.altitude == pytest.approx(4.0, abs=1e-3)
+    assert fit.offsets.altitude == pytest.approx(4.0, abs=1e-3)
 
 
 def test_sigma_is_the_scatter_of_fits_to_noisy_points():
     fits = [calibrate_pose(*flight(12, WRONG, pixel_noise=2.0, seed=s), CAMERA) for s in range(16)]
     assert all(fit.fitted == tuple(WRONG) for fit in fits)
     for i, name in enumerate(WRONG):
-        found = np.array([getattr(fit.correction, name) for fit in fits])
-        stated = np.mean([fit.correction.sigma[i][1] for fit in fits])
+        found = np.array([getattr(fit.offsets, name) for fit in fits])
+        stated = np.mean([fit.offsets.sigma[i][1] for fit in fits])
         # 16 fits give a standard deviation to 18%; three times that.
         assert 0.45 < found.std(ddof=1) / stated < 1.55
         assert abs(found.mean() - WRONG[name]) < 4 * stated / 4
@@ -129,8 +129,8 @@ def test_height_of_a_point():
     lat, lon = GroundProjector(CAMERA, sample).to_ground([[800, 700]], height_m=10).lat_lon[0]
     point = GroundControlPoint(800, 700, float(lat), float(lon), frame=0, height_m=10.0)
     fit = calibrate_pose([point], [sample], CAMERA)
-    assert abs(fit.correction.pitch) < 1e-6
-    assert abs(fit.correction.yaw) < 1e-6
+    assert abs(fit.offsets.pitch) < 1e-6
+    assert abs(fit.offsets.yaw) < 1e-6
 
 
 def test_points_without_a_pose_are_refused():

@@ -15,7 +15,8 @@ import shapely
 from msnet_d2.cli import main
 from msnet_d2.damage_map.buildings.assessment import Rules
 from msnet_d2.damage_map.geometry.local_frame import EnuFrame
-from msnet_d2.damage_map.pipeline import find_videos, make_map
+from msnet_d2.damage_map.pipeline import make_map
+from msnet_d2.damage_map.videos import find_videos
 from msnet_d2.utils.output_folder import MANIFEST
 
 pytest.importorskip("av")
@@ -35,7 +36,7 @@ def command(*parts):
 
 def test_each_building_is_once_in_each_file_where_it_is(street, flights, tmp_path):
     out = tmp_path / "map"
-    summary = make_map([street.video], [street.results], out)
+    summary = make_map([street.video], out, results=[street.results])
     assert summary.buildings == {"Debris": 1, "Severe": 1, "Slight": 1, "not assessed": 0}
 
     features = flights.buildings(out)
@@ -88,7 +89,7 @@ def test_each_building_is_once_in_each_file_where_it_is(street, flights, tmp_pat
 
 def test_equal_runs_give_equal_files(street, tmp_path):
     for name in ("a", "b"):
-        make_map([street.video], [street.results], tmp_path / name)
+        make_map([street.video], tmp_path / name, results=[street.results])
     files = sorted(p.name for p in (tmp_path / "a").iterdir())
     assert {"damage.geojson", "damage.kmz", "buildings.csv", "index.html"} <= set(files)
     for name in files:
@@ -97,7 +98,7 @@ def test_equal_runs_give_equal_files(street, tmp_path):
 
 
 def test_the_page_holds_all_it_needs(street, tmp_path):
-    make_map([street.video], [street.results], tmp_path / "map")
+    make_map([street.video], tmp_path / "map", results=[street.results])
     page = (tmp_path / "map" / "index.html").read_text()
     assert "/*DATA*/" not in page
     assert "/*STYLE*/" not in page
@@ -109,7 +110,9 @@ def test_the_page_holds_all_it_needs(street, tmp_path):
 def test_a_second_flight_over_the_same_houses_adds_passes_and_no_houses(street, flights, tmp_path):
     # From the east this time, and 1.5 m beside where its log says.
     back = flights.write(street.houses, name="back", heading=270, start=(50.0, 41.5), speed=6)
-    summary = make_map([street.video, back.video], [street.results, back.results], tmp_path / "map")
+    summary = make_map(
+        [street.video, back.video], tmp_path / "map", results=[street.results, back.results]
+    )
     assert summary.total == 3
     features = flights.buildings(tmp_path / "map")
     assert max(f["properties"]["passes"] for f in features) == 2
@@ -118,7 +121,9 @@ def test_a_second_flight_over_the_same_houses_adds_passes_and_no_houses(street, 
 
 def test_a_doubtful_building_is_not_assessed_and_not_called_none(flights, tmp_path):
     files = flights.write([flights.House(0, 40, 2, score=0.4)])
-    make_map([files.video], [files.results], tmp_path / "map", rules=Rules(min_confidence=0.5))
+    make_map(
+        [files.video], tmp_path / "map", results=[files.results], rules=Rules(min_confidence=0.5)
+    )
     (feature,) = flights.buildings(tmp_path / "map")
     properties = feature["properties"]
     assert properties["level"] == "not assessed"
@@ -131,7 +136,7 @@ def test_a_doubtful_building_is_not_assessed_and_not_called_none(flights, tmp_pa
 
 def test_without_a_log_there_are_tables_and_a_page_but_no_places(street, flights, tmp_path):
     street.log.unlink()
-    summary = make_map([street.video], [street.results], tmp_path / "map")
+    summary = make_map([street.video], tmp_path / "map", results=[street.results])
     assert summary.placed == 0
     assert summary.total >= 3
     assert all(f["geometry"] is None for f in flights.buildings(tmp_path / "map"))
@@ -155,7 +160,7 @@ def test_control_points_take_back_what_the_compass_was_off(flights, tmp_path):
             away.append(min(np.hypot(h.x - x, h.y - y) for h in houses))
         return max(away)
 
-    make_map([files.video], [files.results], tmp_path / "off")
+    make_map([files.video], tmp_path / "off", results=[files.results])
     assert worst(tmp_path / "off") > 3
     # Near corners of the boxes are the houses' near walls on the ground.
     rows = ["x,y,frame,lat,lon"]
@@ -174,7 +179,7 @@ def test_control_points_take_back_what_the_compass_was_off(flights, tmp_path):
     (tmp_path / "points.csv").write_text("\n".join(rows))
     code = command(
         files.video, "--results", files.results, "--out", tmp_path / "on",
-        "--control", tmp_path / "points.csv",
+        "--gcp", tmp_path / "points.csv",
     )  # fmt: skip
     assert code == 0
     assert worst(tmp_path / "on") < 2

@@ -23,7 +23,7 @@ def page_of(flights, tmp_path):
         House = flights.House
         houses = [House(-32, 40, 1, 0.8), House(0, 40, 2, 0.7), House(30, 42, 3, 0.9)]
         files = flights.write([*houses, House(4, 75, 1, 0.35)])
-        make_map([files.video], [files.results], tmp_path / "map", **options)
+        make_map([files.video], tmp_path / "map", **options, results=[files.results])
         return tmp_path / "map" / "index.html"
 
     return make
@@ -241,7 +241,7 @@ def test_names_of_files_are_text_and_no_markup(visit, flights, tmp_path):
     files.results.write_text(json.dumps(content))
     evil = files.video.rename(files.video.with_name(f"{name}.mp4"))
     files.log.rename(files.log.with_name(f"{name}.srt"))
-    make_map([evil], [files.results], tmp_path / "map")
+    make_map([evil], tmp_path / "map", results=[files.results])
     page = visit(tmp_path / "map" / "index.html")
     assert page.get_log("browser") == []
     assert name in find(page, "#sources")[0].text

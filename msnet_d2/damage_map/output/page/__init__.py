@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib import resources
 from typing import Any
@@ -15,80 +15,41 @@ from typing import Any
 import numpy as np
 
 from msnet_d2 import __version__
-from msnet_d2.damage_map.buildings.assessment import Building, history
+from msnet_d2.damage_map.buildings.assessment import Building
 from msnet_d2.damage_map.buildings.levels import LEVELS
 from msnet_d2.damage_map.geometry.local_frame import EnuFrame
-from msnet_d2.damage_map.output.photos import Mosaic
-from msnet_d2.damage_map.output.records import GRID_CELL_M, MapGrid, Record
+from msnet_d2.damage_map.output.grid import GRID_CELL_M
+from msnet_d2.damage_map.output.photos import Pictures
+from msnet_d2.damage_map.output.records import Geometry, MapContent, PartRecord
+
+# Metres east and north (N, 2) to the page's coordinates: metres of web maps from its origin.
+ToPage = Callable[[np.ndarray], list[list[float]]]
 
 _FILES = {"STYLE": "style.css", "MAP": "map.js", "APP": "app.js", "PRINT": "print.js"}
 
 
-def build_page(
-    buildings: Sequence[Building],
-    building_records: Sequence[Record],
-    part_records: Sequence[Record],
-    *,
-    local: EnuFrame | None,
-    grid: MapGrid,
-    videos: Sequence[Mapping[str, Any]],
-    tracks: Sequence[np.ndarray | None],
-    crops: Mapping[str, bytes],
-    mosaics: Sequence[Mosaic],
-    problems: Sequence[str],
-) -> str:
-    """The page as text.
-
-    Args:
-        buildings, building_records: in the same order.
-        part_records: of all buildings.
-        local: frame of the records' ``local``; None if nothing has a place.
-        grid: the grid that gave the records their cells.
-        videos: ``name``, ``duration_s``, ``weights_sha256`` and ``notes`` of each.
-        tracks: flight line (N, 2) of each video in local metres, or None.
-        crops: JPEG by the building's id.
-        mosaics: the ground from above.
-        problems: what went wrong, a line each.
-    """
+def build_page(content: MapContent, pictures: Pictures) -> str:
+    """The page as text."""
+    enu = content.enu
     origin, cosine = np.zeros(2), 1.0
-    if local is not None:
-        origin = local.to_mercator(np.zeros((1, 2)))[0]
-        cosine = float(np.cos(np.radians(local.origin[0])))
-    to_page = _to_page(local, origin)
-    parts: dict[str, list[Record]] = {}
-    for record in part_records:
-        parts.setdefault(record.properties["building"], []).append(record)
-    features = []
-    for building, record in zip(buildings, building_records, strict=True):
-        name = record.properties["id"]
-        feature: dict[str, Any] = {
-            "p": record.properties,
-            "h": history(building),
-            "parts": [
-                {"p": p.properties, "g": _rings(p.local, to_page)} for p in parts.get(name, [])
-            ],
-        }
-        if record.local is not None:
-            feature["c"] = to_page(building.point[None])[0]
-            feature["e"] = round(float(building.ce90_m) / cosine, 2)
-            if record.local.geom_type != "Point":
-                feature["g"] = _rings(record.local, to_page)
-        if name in crops:
-            feature["img"] = _data_url("image/jpeg", crops[name])
-        features.append(feature)
+    if enu is not None:
+        origin = enu.to_mercator(np.zeros((1, 2)))[0]
+        cosine = float(np.cos(np.radians(enu.origin[0])))
+    to_page = _to_page(enu, origin)
+    grid = content.grid
     data = {
         "version": __version__,
         "levels": [asdict(level) for level in LEVELS],
-        "videos": list(videos),
-        "problems": list(problems),
-        "buildings": features,
-        "tracks": [[] if t is None else to_page(_thin(t)) for t in tracks],
+        "videos": [asdict(video) for video in content.videos],
+        "problems": list(content.problems),
+        "buildings": _features(content, pictures.crops, to_page, cosine),
+        "tracks": [[] if t is None else to_page(_thin(t)) for t in content.flight_lines],
         "origin": origin.round(3).tolist(),
         "cosine": cosine,
         "grid_cell_m": GRID_CELL_M,
         "grid": {
             grid.name(b.point): to_page(grid.ring(b.point))
-            for b in buildings
+            for b in content.buildings
             if b.point is not None
         },
         "mosaics": [
@@ -96,7 +57,7 @@ def build_page(
                 "box": np.round(np.array(m.box) - np.tile(origin, 2), 3).tolist(),
                 "src": _data_url("image/webp", m.encode()),
             }
-            for m in mosaics
+            for m in pictures.mosaics
         ],
     }
     # The only markup that could end the script element early.
@@ -108,20 +69,63 @@ def build_page(
     return page.replace("/*DATA*/", text)
 
 
-def _to_page(local: EnuFrame | None, origin: np.ndarray):
+def _features(
+    content: MapContent, crops: Mapping[str, bytes], to_page: ToPage, cosine: float
+) -> list[dict[str, Any]]:
+    """What the page has of each building: ``p`` its row, ``h`` its history, ``parts``, and with a
+    place ``c`` its center, ``e`` its CE90 in metres of web maps, ``g`` the rings of its outline."""
+    parts: dict[str, list[PartRecord]] = {}
+    for part in content.parts:
+        parts.setdefault(part.building, []).append(part)
+    features = []
+    for building, record in zip(content.buildings, content.records, strict=True):
+        feature: dict[str, Any] = {
+            "p": record.row(),
+            "h": _history(building),
+            "parts": [
+                {"p": p.row(), "g": _rings(p.geometry, to_page)} for p in parts.get(record.id, [])
+            ],
+        }
+        if record.geometry is not None:
+            feature["c"] = to_page(building.point[None])[0]
+            feature["e"] = round(building.ce90_m / cosine, 2)
+            if record.geometry.enu.geom_type != "Point":
+                feature["g"] = _rings(record.geometry, to_page)
+        if record.id in crops:
+            feature["img"] = _data_url("image/jpeg", crops[record.id])
+        features.append(feature)
+    return features
+
+
+def _history(building: Building) -> list[dict[str, Any]]:
+    """One entry for each observation; ``video`` is its place in the page's list of videos."""
+    return [
+        {
+            "video": o.video.order,
+            "frame": o.frame,
+            "time_s": round(o.time_s, 3),
+            "level": o.worst.level,
+            "score": round(o.worst.score, 4),
+            "score_raw": None if o.worst.score_raw is None else round(o.worst.score_raw, 4),
+        }
+        for o in building.observations
+    ]
+
+
+def _to_page(enu: EnuFrame | None, origin: np.ndarray) -> ToPage:
     def convert(xy: np.ndarray) -> list[list[float]]:
-        return np.round(local.to_mercator(xy) - origin, 2).tolist()
+        return np.round(enu.to_mercator(xy) - origin, 2).tolist()
 
     return convert
 
 
-def _rings(shape: Any, to_page) -> list | None:
+def _rings(geometry: Geometry | None, to_page: ToPage) -> list | None:
     """All rings of a geometry; None without one."""
     import shapely
 
-    if shape is None:
+    if geometry is None:
         return None
-    polygons = [g for g in shapely.get_parts(shape) if g.geom_type == "Polygon"]
+    polygons = [g for g in shapely.get_parts(geometry.enu) if g.geom_type == "Polygon"]
     return [
         to_page(np.array(ring.coords)[:-1, :2])
         for polygon in polygons
