@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from msnet_d2.cli import main
 from msnet_d2.data import find_issues, resolve_dataset
 from msnet_d2.data.isbda.catalog import dataset_files
 from msnet_d2.data.isbda.splits import choose_train_scenes, write_splits
@@ -222,3 +223,70 @@ def test_as_balanced_as_can_be_and_both_sides_have_a_scene(counts, ratio, seed):
         for bits in range(1, 2 ** len(names) - 1)
     )
     assert gap <= max(best, 0.02 * total) + 1e-9
+
+
+def write_tiles(folder, names):
+    """A data set of one square an image, whose names alone tell what belongs together."""
+    images, annotations = [], []
+    for number, name in enumerate(names, start=1):
+        images.append({"id": number, "file_name": name, "width": 100, "height": 80})
+        annotations.append(
+            {
+                "id": number,
+                "image_id": number,
+                "category_id": 1,
+                "bbox": [10, 10, 20, 20],
+                "segmentation": [[10, 10, 30, 10, 30, 30, 10, 30]],
+                "iscrowd": 0,
+            }
+        )
+    folder.mkdir()
+    path = folder / "ds.json"
+    categories = [{"id": 1, "name": "1"}]
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    return path
+
+
+TILES = [f"ortho{o}_{x}_{y}.png" for o in "ABC" for x in (0, 1) for y in (0, 1)]
+
+
+def test_tiles_are_doubtful_as_videos_and_split_by_their_mosaic(tmp_path, capsys):
+    path = write_tiles(tmp_path / "tiles", TILES)
+    out = tmp_path / "out"
+    assert main(["split", str(path), "--out", str(out), "--seeds", "0"]) == 1
+    assert "orthoA_0_0.png is taken for frame 0 of the video 'orthoA_0'" in capsys.readouterr().err
+    command = ["split", str(path), "--out", str(out), "--by", "pattern", "--pattern", "(ortho.)_"]
+    assert main([*command, "--ratio", "0.6"]) == 0
+    for seed in (0, 1, 2):
+        sides = []
+        for side in ("train", "val"):
+            file = out / f"seed_{seed}" / "annotations" / f"instances_{side}.json"
+            sides.append({i["file_name"][:6] for i in json.loads(file.read_text())["images"]})
+        assert sides[0].isdisjoint(sides[1])
+        assert sides[0] | sides[1] == {"orthoA", "orthoB", "orthoC"}
+
+
+def test_folders_are_scenes_if_asked(tmp_path):
+    names = [f"{place}/{n}.png" for place in ("north", "south") for n in range(3)]
+    path = write_tiles(tmp_path / "tiles", names)
+    with pytest.raises(DatasetError, match="belongs to no video: .*split --by folder"):
+        write_splits(path, tmp_path / "out", 0.5, [0])
+    (split,) = write_splits(path, tmp_path / "out", 0.5, [0], by="folder")
+    assert sorted([*split.scenes[0], *split.scenes[1]]) == ["north", "south"]
+
+
+@pytest.mark.parametrize(
+    ("by", "pattern", "message"),
+    [
+        ("pattern", None, "go together"),
+        ("video", "(a)", "go together"),
+        ("pattern", "(a", "no regular expression"),
+        ("pattern", "a", "has no group"),
+    ],
+)
+def test_a_pattern_that_tells_no_scene(tmp_path, by, pattern, message):
+    path = write_tiles(tmp_path / "tiles", TILES)
+    with pytest.raises(InputError, match=message):
+        write_splits(path, tmp_path / "out", 0.5, [0], by=by, pattern=pattern)

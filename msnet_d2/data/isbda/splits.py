@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from msnet_d2.data.isbda.catalog import dataset_files, resolve_dataset
+from msnet_d2.data.isbda.fitness import doubtful_scenes
 from msnet_d2.data.isbda.reading import read_and_validate
 from msnet_d2.data.isbda.validation import raise_fatal
 from msnet_d2.errors import DatasetError, InputError
@@ -27,6 +29,11 @@ __all__ = ["Split", "choose_train_scenes", "write_splits"]
 logger = logging.getLogger(__name__)
 
 _TRIALS = 2000
+# Why an image has no scene, by what a scene is.
+_WITHOUT = {
+    "video": "belongs to no video: it has no video_id, and its name is not VIDEO_FRAME.jpg",
+    "pattern": "is in no scene: --pattern does not match its name",
+}
 # A split this close to the wanted share of images is taken: were it always the closest one, every
 # seed would give the same split, and averaging over seeds would mean nothing.
 _TOLERANCE = 0.02
@@ -41,12 +48,14 @@ class Split:
         seed: it was drawn with.
         scenes: names of the training scenes and of the validation scenes.
         images: number of images on each side.
+        doubt: why what was taken for videos may be none; None: there is no doubt.
     """
 
     folder: Path
     seed: int
     scenes: tuple[list[str], list[str]]
     images: tuple[int, int]
+    doubt: str | None = None
 
 
 def choose_train_scenes(counts: Mapping[str, int], ratio: float, seed: int) -> list[str]:
@@ -96,9 +105,16 @@ def choose_train_scenes(counts: Mapping[str, int], ratio: float, seed: int) -> l
 
 
 def write_splits(
-    spec: str | os.PathLike, out: str | os.PathLike, ratio: float, seeds: Sequence[int]
+    spec: str | os.PathLike,
+    out: str | os.PathLike,
+    ratio: float,
+    seeds: Sequence[int],
+    *,
+    image_root: str | os.PathLike | None = None,
+    by: str = "video",
+    pattern: str | None = None,
 ) -> list[Split]:
-    """Split a data set by video once for each seed.
+    """Split a data set by scene once for each seed.
 
     Args:
         spec: data set as :func:`msnet_d2.data.resolve_dataset` takes it; several splits of one
@@ -106,17 +122,24 @@ def write_splits(
         out: folder for the splits: ``out/seed_0`` and so on, each in ISBDA's layout.
         ratio: share of training images, between 0 and 1.
         seeds: one split each.
+        image_root: folder of the images, for a JSON file or one split.
+        by: what a scene is: "video"; "folder", that of the image; "pattern", what the first group
+            of ``pattern`` matches in the file name.
+        pattern: a regular expression, searched for in file names, such as ``(ortho[A-Z])_``.
 
     Returns:
         The splits, in the order of ``seeds``.
 
     Raises:
         DatasetError: if the data set has fatal issues, fewer than two scenes, images that belong to
-            no video, or pictures in folders that have nothing in common.
-        InputError: if ``out/seed_N`` holds other files than an earlier split, or the data set.
+            none, or pictures in folders that have nothing in common.
+        InputError: if ``pattern`` is no expression with a group, or is missing; if ``out/seed_N``
+            holds other files than an earlier split, or the data set.
     """
-    source = _Source(resolve_dataset(spec))
-    counts = Counter(image["video_id"] for image in source.images)
+    scene_of, without = _scenes_by(by, pattern), _WITHOUT.get(by, "")
+    source = _Source(resolve_dataset(spec, image_root), scene_of, without)
+    counts = Counter(source.scenes.values())
+    doubt = doubtful_scenes(source.records) if by == "video" else None
     splits = []
     with hold(out, "splits"):
         for seed in dict.fromkeys(seeds):
@@ -124,12 +147,36 @@ def write_splits(
             place = Path(out) / f"seed_{seed}"
             with replaced_folder(place, "split", inputs=source.files) as folder:
                 split = _write_split(source, folder, set(train), ratio, seed)
-            splits.append(replace(split, folder=place))
+            splits.append(replace(split, folder=place, doubt=doubt))
     if len({tuple(split.scenes[0]) for split in splits}) < len(splits):
         logger.warning(
             "%d scenes allow so few balanced splits that some seeds gave the same one", len(counts)
         )
     return splits
+
+
+def _scenes_by(by: str, pattern: str | None) -> Callable[[dict, str], str | None]:
+    """What tells the scene of an image from its dataset dict and its name in the folder."""
+    if (by == "pattern") != (pattern is not None):
+        raise InputError("--by pattern and --pattern REGEX go together")
+    if by == "folder":
+        return lambda _, name: os.path.dirname(name) or "."
+    if pattern is None:
+        return lambda record, _: record.get("video_id")
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"--pattern {pattern!r} is no regular expression: {error}") from error
+    if not compiled.groups:
+        raise InputError(
+            f"--pattern {pattern!r} has no group, which tells the scene: (ortho[A-Z])_"
+        )
+
+    def scene(_: dict, name: str) -> str | None:
+        match = compiled.search(name)
+        return match[1] if match else None
+
+    return scene
 
 
 class _Source:
@@ -138,16 +185,22 @@ class _Source:
     Attributes:
         files: of annotations.
         root: folder that contains all pictures.
-        images: of the JSON, with ``file_name`` relative to ``root``, and ``video_id``.
+        records: dataset dicts of all images.
+        images: of the JSON, with ``file_name`` relative to ``root``.
+        scenes: of the images, by image id.
         annotations: of the JSON, by image id.
         categories: of the JSON.
     """
 
-    def __init__(self, names: Sequence[str]):
+    def __init__(
+        self, names: Sequence[str], scene_of: Callable[[dict, str], str | None], without: str
+    ):
         files = [dataset_files(name) for name in names]
         self.files = [json_file for json_file, _ in files]
         self.root = _common_folder([root for _, root in files])
+        self.records: list[dict] = []
         self.images: list[dict] = []
+        self.scenes: dict[int, str] = {}
         self.annotations: dict[int, list[dict]] = {}
         self.categories: list[dict] | None = None
         contents = []
@@ -164,12 +217,21 @@ class _Source:
         keep_annotations = _all_different([c["annotations"] for c, _ in contents])
         number = 0
         for content, records in contents:
+            self.records += records
             new_id = {}
             raw = {image["id"]: image for image in content["images"]}
             for record in records:
                 own = record["image_id"]
                 new_id[own] = own if keep_images else len(self.images) + 1
-                self.images.append(self._image(raw[own], record, new_id[own]))
+                image = self._image(raw[own], record, new_id[own])
+                scene = scene_of(record, image["file_name"])
+                if scene is None:
+                    raise DatasetError(
+                        f"image {own} ({raw[own]['file_name']}) {without}; split --by folder, or "
+                        "--by pattern"
+                    )
+                self.images.append(image)
+                self.scenes[new_id[own]] = scene
                 self.annotations[new_id[own]] = []
             for annotation in content["annotations"]:
                 number += 1
@@ -178,11 +240,6 @@ class _Source:
                 self.annotations[copy["image_id"]].append(copy)
 
     def _image(self, raw: dict, record: dict, image_id: int) -> dict:
-        if "video_id" not in record:
-            raise DatasetError(
-                f"image {record['image_id']} ({raw['file_name']}) belongs to no video: it has no "
-                "video_id, and its name is not VIDEO_FRAME.jpg"
-            )
         path = Path(os.path.relpath(os.path.realpath(record["file_name"]), self.root)).as_posix()
         image = {**raw, "id": image_id, "file_name": path}
         # Said outright: the new file name has folders in it, and names mean less when moved.
@@ -193,14 +250,16 @@ class _Source:
 def _write_split(source: _Source, folder: Path, train: set[str], ratio: float, seed: int) -> Split:
     sides, numbers = {}, []
     for side in ("train", "val"):
-        images = [i for i in source.images if (i["video_id"] in train) == (side == "train")]
+        images = [
+            i for i in source.images if (source.scenes[i["id"]] in train) == (side == "train")
+        ]
         sides[side] = images
         numbers.append(len(images))
         link_folder(source.root, folder / side)
     for side, images in sides.items():
         content = {
             "info": {
-                "description": f"{side} side of a split by video",
+                "description": f"{side} side of a split by scene",
                 "ratio": ratio,
                 "seed": seed,
             },
@@ -216,7 +275,7 @@ def _write_split(source: _Source, folder: Path, train: set[str], ratio: float, s
                 f"the data set contains NaN or infinity somewhere, so {path} would be no JSON; "
                 "`msnet check` may say where"
             ) from error
-    scenes = tuple(sorted({i["video_id"] for i in sides[s]}) for s in ("train", "val"))
+    scenes = tuple(sorted({source.scenes[i["id"]] for i in sides[s]}) for s in ("train", "val"))
     return Split(folder, seed, scenes, tuple(numbers))
 
 
