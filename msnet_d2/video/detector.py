@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msnet_d2.config.refinement import is_refined, refines_scores
+from msnet_d2.config.refinement import detector_name, is_refined, refines_scores
 from msnet_d2.errors import ConfigError
 from msnet_d2.video.detections import FRAME_DETECTOR_REGISTRY, FrameDetector
 from msnet_d2.video.pipeline import VideoSummary, process_video
@@ -156,7 +156,7 @@ class VideoDetector:
         return ModelInfo(
             weights_sha256=self.predictor.weights_sha256,
             precision=self.predictor.acceleration.precision,
-            meta_architecture=self.cfg.MODEL.META_ARCHITECTURE,
+            meta_architecture=detector_name(self.cfg),
             refined_by=refinement.NEIGHBORS if refines_scores(self.cfg) else None,
         )
 

@@ -49,6 +49,7 @@ def test_a_video_is_refined_and_written(video, video_tools, tmp_path, capsys):
     assert [f["index"] for f in results["frames"]] == list(range(6))
     assert len(results["model"]["weights_sha256"]) == 64
     assert results["model"]["refined_by"] == "previous"
+    assert results["model"]["meta_architecture"] == "MSNet"
     found = [i for f in results["frames"] for i in f["instances"]]
     assert len(found) == 30
     assert {"bbox", "score", "score_raw", "segmentation", "category_id"} <= found[0].keys()
