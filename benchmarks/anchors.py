@@ -1,8 +1,7 @@
-"""Choosing the anchors inside parent proposals: the matrix of all pairs against the grid's way.
+"""Filtering anchors by parent proposals: the matrix of all pairs against chunks of anchors.
 
-Four ways give the same anchors: Detectron2's matrix of all pairs, the definition in blocks (what
-tests compare with), intervals of pairs that overlap (what a CPU uses), intervals of all pairs (what
-a GPU uses, here on the CPU).
+Three ways give the same anchors: Detectron2's matrix of all pairs, the definition in blocks, and
+what a CPU uses: the near proposals of each chunk of anchors, the largest of them first.
 
   python benchmarks/anchors.py --rounds 3
 """
@@ -19,21 +18,20 @@ from detectron2.structures import Boxes
 from detectron2.structures.boxes import pairwise_intersection, pairwise_iou
 from memory import peak_mib
 
-from msnet_d2.modeling.proposal_generator.anchor_filter import anchor_sampling_scores
-from msnet_d2.modeling.proposal_generator.anchor_grid import sample_anchor_grid
+from msnet_d2.modeling.proposal_generator.anchor_filter import anchor_scores, filter_anchors
 
 STRIDES = (4, 8, 16, 32, 64)
 
 
-def make_anchors(height: int, width: int) -> tuple:
-    """The anchors of the paper's configuration, and the sizes of their grids."""
+def make_anchors(height: int, width: int) -> torch.Tensor:
+    """The anchors of the paper's configuration, (R, 4)."""
     generator = DefaultAnchorGenerator(
         sizes=[[32], [64], [128], [256], [512]],
         aspect_ratios=[[0.5, 1.0, 2.0]],
         strides=STRIDES,
     )
     sizes = [(-(-height // s), -(-width // s)) for s in STRIDES]
-    return generator([torch.zeros(1, 1, *size) for size in sizes]), sizes
+    return Boxes.cat(generator([torch.zeros(1, 1, *size) for size in sizes])).tensor
 
 
 def make_proposals(count: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -57,7 +55,7 @@ def all_pairs(anchors, proposals, metric, threshold) -> torch.Tensor:
 
 def by_definition(anchors, proposals, metric, threshold) -> torch.Tensor:
     """The same in blocks that fit a core's cache."""
-    return anchor_sampling_scores(anchors, proposals, metric) > threshold
+    return anchor_scores(anchors, proposals, metric) > threshold
 
 
 def main() -> None:
@@ -68,34 +66,32 @@ def main() -> None:
     args = parser.parse_args()
     use_threads()
     height, width = 800, 1344
-    anchors, sizes = make_anchors(height, width)
-    everything = torch.cat([level.tensor for level in anchors])
+    anchors = make_anchors(height, width)
     rows = []
     for count in args.proposals:
         proposals = make_proposals(count, height, width)
         for metric, threshold in (("ioa", 0.1), ("ioa", 0.5), ("iou", 0.4)):
             given = (proposals, metric, threshold)
-            pairwise = partial(all_pairs, everything, *given)
-            blocks = partial(by_definition, everything, *given)
-            grid = partial(sample_anchor_grid, anchors, sizes, *given, dense=False)
-            dense = partial(sample_anchor_grid, anchors, sizes, *given, dense=True)
+            pairwise = partial(all_pairs, anchors, *given)
+            blocks = partial(by_definition, anchors, *given)
+            chunks = partial(filter_anchors, anchors, *given)
             kept = pairwise()
-            for other in (blocks(), grid(), dense()):
+            for other in (blocks(), chunks()):
                 assert torch.equal(kept, other)
-            against = alternate(pairwise, grid, args.rounds, warmup=0, repeat=5)
-            others = alternate(blocks, dense, 2, warmup=0, repeat=2)
-            memory = [peak_mib(way) for way in (pairwise, grid)]
+            against = alternate(pairwise, chunks, args.rounds, warmup=0, repeat=5)
+            defined = alternate(blocks, chunks, 2, warmup=0, repeat=2)
+            memory = [peak_mib(way) for way in (pairwise, chunks)]
             rows.append(
                 [
                     f"{count}, {metric} > {threshold}",
                     f"{100 * kept.float().mean():.1f}%",
                     *against.cells(),
-                    *(spread(x) for x in (others.theirs, others.ours)),
+                    spread(defined.theirs),
                     f"{memory[0]:.0f} / {memory[1]:.0f} = {memory[0] / max(memory[1], 1):.0f}×",
                 ]
             )
-    print(f"{len(everything)} anchors, ms")
-    head = ["proposals", "kept", "all pairs", "intervals", "ratio", "blocks", "dense intervals"]
+    print(f"{len(anchors)} anchors, ms")
+    head = ["proposals", "kept", "all pairs", "chunks", "ratio", "blocks"]
     print_table([*head, "peak MiB"], rows)
 
 

@@ -31,7 +31,7 @@ from video_memory import FPS, HEIGHT, WIDTH, StandIn
 from msnet_d2.config import load_config
 from msnet_d2.evaluation.results import instances_to_results
 from msnet_d2.inference.acceleration import Acceleration
-from msnet_d2.modeling.proposal_generator.anchor_grid import sample_anchor_grid
+from msnet_d2.modeling.proposal_generator.anchor_filter import filter_anchors
 from msnet_d2.video.detections import StreamDetector
 from msnet_d2.video.pipeline import process_video
 from msnet_d2.video.reader import VideoReader
@@ -56,12 +56,12 @@ def measured(action: Callable[[], object], rounds: int = 3) -> tuple[float, floa
 
 
 def by_buildings(_: Path) -> dict:
-    """Choosing anchors inside the proposals of an 800 × 1344 frame."""
-    anchors, sizes = make_anchors(800, 1344)
+    """Filtering anchors by the proposals of an 800 × 1344 frame."""
+    anchors = make_anchors(800, 1344)
     found = {}
     for count in (125, 250, 500, 1000, 2000, 4000):
         proposals = make_proposals(count, 800, 1344)
-        found[count] = measured(lambda p=proposals: sample_anchor_grid(anchors, sizes, p))
+        found[count] = measured(lambda p=proposals: filter_anchors(anchors, p))
     return found
 
 

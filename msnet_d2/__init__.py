@@ -66,7 +66,7 @@ _MOVED = {
     "MaskedClassROIHeads": "msnet_d2.modeling",
     "OverlapMatcher": "msnet_d2.modeling",
     "ParentClassRCNN": "msnet_d2.modeling",
-    "anchor_sampling_scores": "msnet_d2.modeling",
+    "anchor_sampling_scores": "msnet_d2.modeling:anchor_scores",
     "build_timm_fpn_backbone": "msnet_d2.modeling",
     "ScoreRefinementNetwork": "msnet_d2.score_refinement",
     "multi_scale_consistency_loss": "msnet_d2.score_refinement",
@@ -83,8 +83,12 @@ def __getattr__(name: str) -> Any:
         module = _MOVED.get(name)
         if module is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, _, renamed = module.partition(":")
+        name = renamed or name
         warnings.warn(
-            f"msnet_d2.{name} has moved: import it from {module}", FutureWarning, stacklevel=2
+            f"msnet_d2 does not export this any more: import {name} from {module}",
+            FutureWarning,
+            stacklevel=2,
         )
     try:
         return getattr(importlib.import_module(module), name)

@@ -4,8 +4,8 @@ from msnet_d2.modeling.backbone.timm_backbone import TimmBackbone, build_timm_fp
 from msnet_d2.modeling.meta_arch.msnet import MSNet
 from msnet_d2.modeling.meta_arch.parent_class_rcnn import ParentClassRCNN
 from msnet_d2.modeling.proposal_generator.anchor_filter import (
-    anchor_sampling_scores,
-    sample_anchors,
+    anchor_scores,
+    filter_anchors,
 )
 from msnet_d2.modeling.proposal_generator.hierarchical_rpn import HierarchicalRPN, OverlapMatcher
 from msnet_d2.modeling.roi_heads.masked_class_heads import MaskedClassROIHeads
@@ -17,7 +17,7 @@ __all__ = [
     "OverlapMatcher",
     "ParentClassRCNN",
     "TimmBackbone",
-    "anchor_sampling_scores",
+    "anchor_scores",
     "build_timm_fpn_backbone",
-    "sample_anchors",
+    "filter_anchors",
 ]

@@ -9,7 +9,7 @@ from detectron2.modeling.proposal_generator import RPN
 from detectron2.structures import Boxes
 
 from msnet_d2.errors import ConfigError, InputError
-from msnet_d2.modeling.proposal_generator.anchor_filter import anchor_sampling_scores
+from msnet_d2.modeling.proposal_generator.anchor_filter import anchor_scores
 from msnet_d2.modeling.proposal_generator.hierarchical_rpn import HierarchicalRPN
 
 LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_rpn_parent_cls", "loss_rpn_parent_loc"}
@@ -20,7 +20,7 @@ def kept_anchors(hrpn, features):
     levels = [features[f] for f in hrpn.in_features]
     anchors = hrpn.anchor_generator(levels)
     parents = hrpn.parent_rpn.predict_proposals(None, None, None, None)
-    return anchors, hrpn._keep_anchors(anchors, [x.shape[-2:] for x in levels], parents)[0]
+    return anchors, hrpn._keep_anchors(anchors, parents)[0]
 
 
 def stock_twin(cfg, input_shape, hrpn) -> RPN:
@@ -113,7 +113,7 @@ def test_proposals_come_from_kept_anchors_alone(
     for level, level_anchors in zip(logits, anchors):
         keep = torch.stack(
             [
-                anchor_sampling_scores(level_anchors, torch.tensor(p).float(), metric) > threshold
+                anchor_scores(level_anchors, torch.tensor(p).float(), metric) > threshold
                 for p in parents
             ]
         )
@@ -138,7 +138,7 @@ def test_top_k_is_filled_by_kept_anchors(make_hrpn, make_inputs, fix_parents):
     proposals, _ = hrpn(images, features)
     boxes = proposals[0].proposal_boxes.tensor
     assert len(boxes) == 4  # one level has kept anchors, and k = 4
-    assert (anchor_sampling_scores(boxes, torch.tensor([[40.0, 40, 64, 64]])) > 0.9).all()
+    assert (anchor_scores(boxes, torch.tensor([[40.0, 40, 64, 64]])) > 0.9).all()
 
 
 def test_other_anchor_generators(make_hrpn, make_inputs, fix_parents):
@@ -191,7 +191,7 @@ def test_parents_can_be_limited(make_hrpn, make_inputs, storage, factories, fix_
         fix_parents(hrpn, parents, logits=[2.0, 0.0, -1.0])
         anchors, levels = kept_anchors(hrpn, features)
         boxes = torch.cat([a.tensor[i] for a, i in zip(anchors, levels)])
-        scores = [anchor_sampling_scores(boxes, torch.tensor([p]).float()) for p in parents[0]]
+        scores = [anchor_scores(boxes, torch.tensor([p]).float()) for p in parents[0]]
         return [bool((s > 0.9).any()) for s in scores]
 
     assert kept_parents() == [True, True, True]

@@ -7,7 +7,7 @@ import torch
 from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, pairwise_iou
 
-from msnet_d2.modeling.proposal_generator.anchor_filter import anchor_sampling_scores
+from msnet_d2.modeling.proposal_generator.anchor_filter import anchor_scores
 from msnet_d2.modeling.proposal_generator.hierarchical_rpn import OverlapMatcher
 
 LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_rpn_parent_cls", "loss_rpn_parent_loc"}
@@ -27,7 +27,7 @@ def test_labels_are_sampled_after_the_filter(
     images, features = make_inputs(1)
     hrpn(images, features, [factories.two_parts_one_parent()])
     labeled = seen["labels"][0] >= 0
-    kept = anchor_sampling_scores(seen["anchors"], torch.tensor([parent])) > 0.5
+    kept = anchor_scores(seen["anchors"], torch.tensor([parent])) > 0.5
     assert 64 < kept.sum() < 0.3 * len(kept)
     assert labeled.sum() == 64
     assert not (labeled & ~kept).any()
@@ -47,7 +47,7 @@ def test_every_ground_truth_keeps_its_best_kept_anchor(
     hrpn(images, features, [factories.make_gt([part], [parent])])
     anchors, labels = seen["anchors"], seen["labels"][0]
     quality = pairwise_iou(Boxes(torch.tensor([part]).float()), Boxes(anchors))[0]
-    kept = anchor_sampling_scores(anchors, torch.tensor([parent])) > 0.95
+    kept = anchor_scores(anchors, torch.tensor([parent])) > 0.95
     best = quality[kept].max()
     assert 0 < best < 0.7
     # The best of all anchors is not among the kept ones, else this would show nothing.

@@ -16,46 +16,58 @@ from detectron2.structures import Boxes
 
 from msnet_d2.errors import ConfigError
 
-__all__ = ["METRICS", "anchor_sampling_scores", "check_metric", "sample_anchors"]
+__all__ = ["METRICS", "anchor_scores", "canonical_metric", "filter_anchors"]
 
 METRICS = ("ioa", "iou")
+# The paper's name of intersection over the anchor's area: inner intersection.
+_PAPER_NAMES = {"ii": "ioa"}
 
 # Anchors x proposals held at a time. Two such blocks of float32 stay within a core's cache on a CPU
 # (2 MiB); a GPU wants fewer, larger launches and has the memory for them.
 _BLOCK_ELEMENTS_CPU = 1 << 18
 _BLOCK_ELEMENTS_CUDA = 1 << 24
+# Anchors filtered at a time on a CPU, and proposals (the largest) tried on all of them before the
+# rest is tried on those that did not pass. Tuned with benchmarks/anchors.py.
+_CHUNK = 4096
+_FIRST = 16
 
 
-def check_metric(metric: str) -> None:
-    """Raise ConfigError unless ``metric`` is one of :data:`METRICS`."""
+def canonical_metric(metric: str) -> str:
+    """The name in :data:`METRICS` of a metric, for which the paper's "ii" may stand too.
+
+    Raises:
+        ConfigError: if there is no such metric.
+    """
+    metric = _PAPER_NAMES.get(metric, metric)
     if metric not in METRICS:
         raise ConfigError(
             f"MODEL.HRPN.METRIC is {metric!r}; expected one of {', '.join(map(repr, METRICS))}"
         )
+    return metric
 
 
-def anchor_sampling_scores(
+def anchor_scores(
     anchors: Boxes | torch.Tensor,
     proposals: Boxes | torch.Tensor,
     metric: str = "ioa",
     *,
     block_elements: int | None = None,
 ) -> torch.Tensor:
-    """How well each anchor A lies in the parent proposals p.
+    """Largest overlap of each anchor A with a parent proposal p.
 
-    * "ioa", inner intersection: ``max_p |A ∩ p| / |A|``, the share of the anchor inside a parent;
+    * "ioa", intersection over the anchor's area: ``max_p |A ∩ p| / |A|`` (the paper's inner
+      intersection);
     * "iou", intersection over union: ``max_p |A ∩ p| / |A ∪ p|``.
 
-    This is the plain definition, computed in blocks of anchors: the R × P matrix is never held
-        whole.
+    The R × P matrix is computed in blocks of anchors and never held whole.
 
     Args:
         anchors: (R, 4).
         proposals: (P, 4). Proposals without area or with a coordinate that is not finite count as
             absent.
-        metric: one of :data:`METRICS`.
-        block_elements: at most so many anchor-proposal pairs are held at a time (but at least one
-            anchor's); the result does not depend on it. None: what suits the device.
+        metric: one of :data:`METRICS`, or "ii" for "ioa".
+        block_elements: number of anchor-proposal pairs held at a time, at least those of one
+            anchor. The result does not depend on it. None: what suits the device.
 
     Returns:
         (R,) float32 in [0, 1]. 0 if P = 0, and for anchors without area or with a coordinate that
@@ -64,7 +76,7 @@ def anchor_sampling_scores(
     Raises:
         ConfigError: if the metric is unknown.
     """
-    check_metric(metric)
+    metric = canonical_metric(metric)
     anchors = box_tensor(anchors)
     proposals = box_tensor(proposals)
     scores = anchors.new_zeros(len(anchors))
@@ -87,13 +99,13 @@ def anchor_sampling_scores(
             overlap.div_(union.sub_(overlap))
         torch.amax(overlap, dim=1, out=scores[part])
     if metric == "ioa":
-        # Division by a positive number keeps the order, rounding included: dividing the largest
-        # intersection gives the same bits as the largest quotient.
+        # Dividing the largest intersection gives the same bits as the largest quotient: division by
+        # a positive number keeps the order, rounding included.
         scores.div_(anchor_areas)
     return torch.where(anchor_areas > 0, scores, torch.zeros_like(scores))
 
 
-def sample_anchors(
+def filter_anchors(
     anchors: Boxes | torch.Tensor,
     proposals: Boxes | torch.Tensor,
     metric: str = "ioa",
@@ -102,24 +114,57 @@ def sample_anchors(
     """Which anchors the part RPN uses: those that score strictly above the threshold.
 
     Args:
-        anchors: (R, 4).
+        anchors: (R, 4). On a CPU the order matters for speed: anchors that follow one another
+            should lie close together and be of similar size, as those of a feature map do.
         proposals: (P, 4).
-        metric: one of :data:`METRICS`.
+        metric: one of :data:`METRICS`, or "ii" for "ioa".
         threshold: S of the paper; compared as float32, the precision of the scores, so that a score
             of exactly one tenth is not above 0.1. Below 0 all anchors are kept, whatever they are,
             and nothing is computed.
 
     Returns:
-        (R,) bool.
+        (R,) bool, equal to ``anchor_scores(...) > threshold``.
 
     Raises:
         ConfigError: if the metric is unknown.
     """
-    check_metric(metric)
+    metric = canonical_metric(metric)
     anchors = box_tensor(anchors)
     if threshold < 0:
         return torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
-    return anchor_sampling_scores(anchors, proposals, metric) > threshold
+    if anchors.is_cuda:
+        # Choosing proposals by chunk, as below, makes the host wait for the device.
+        return anchor_scores(anchors, proposals, metric) > threshold
+    anchors, proposals = _without_invalid(anchors), _without_invalid(box_tensor(proposals))
+    # Nearly every anchor that passes does so by a large proposal.
+    proposals = proposals[box_areas(proposals).argsort(descending=True)]
+    kept = anchors.new_zeros(len(anchors), dtype=torch.bool)
+    for chunk, passes in zip(anchors.split(_CHUNK), kept.split(_CHUNK)):
+        near = proposals[_may_pass(chunk, proposals, metric, threshold)]
+        passes.copy_(anchor_scores(chunk, near[:_FIRST], metric) > threshold)
+        left = (~passes).nonzero().squeeze(1)
+        passes[left] = anchor_scores(chunk[left], near[_FIRST:], metric) > threshold
+    return kept
+
+
+def _may_pass(
+    anchors: torch.Tensor, proposals: torch.Tensor, metric: str, threshold: float
+) -> torch.Tensor:
+    """(P,) bool: whether any of the anchors may score above the threshold with a proposal.
+
+    The intersection is at most as large as either box. So a score above S needs |p| > S |A|, and
+    for "iou" also |A| > S |p|.
+    """
+    overlaps = (proposals[:, :2] < anchors[:, 2:].amax(dim=0)) & (
+        proposals[:, 2:] > anchors[:, :2].amin(dim=0)
+    )
+    areas, own_areas = box_areas(proposals), box_areas(anchors)
+    # A little below S, for the rounding of areas.
+    threshold = 0.999 * threshold
+    large_enough = areas > threshold * own_areas.amin()
+    if metric == "iou":
+        large_enough &= own_areas.amax() > threshold * areas
+    return overlaps.all(dim=1) & large_enough
 
 
 def box_tensor(boxes: Boxes | torch.Tensor) -> torch.Tensor:

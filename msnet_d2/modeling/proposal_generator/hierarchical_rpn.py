@@ -27,7 +27,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
 from detectron2.modeling.roi_heads import ROIHeads
@@ -35,8 +34,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
 
 from msnet_d2.errors import ConfigError, InputError
-from msnet_d2.modeling.proposal_generator.anchor_filter import check_metric, sample_anchors
-from msnet_d2.modeling.proposal_generator.anchor_grid import sample_anchor_grid
+from msnet_d2.modeling.proposal_generator.anchor_filter import canonical_metric, filter_anchors
 from msnet_d2.modeling.roi_heads.parent_heads import build_parent_roi_heads, parent_roi_losses
 
 __all__ = ["HierarchicalRPN", "OverlapMatcher", "parent_head_sources"]
@@ -119,7 +117,6 @@ class HierarchicalRPN(RPN):
             ConfigError: if a value is out of its range.
         """
         super().__init__(**rpn_arguments)
-        check_metric(metric)
         if not 0.0 <= parent_objectness_thresh <= 1.0:
             raise ConfigError(
                 f"MODEL.HRPN.PARENT_OBJECTNESS_THRESH is {parent_objectness_thresh}; expected a "
@@ -134,7 +131,7 @@ class HierarchicalRPN(RPN):
         self.parent_rpn = parent_rpn
         self.parent_roi_heads = parent_roi_heads
         self.parent_roi_loss_weight = parent_roi_loss_weight
-        self.metric = metric
+        self.metric = canonical_metric(metric)
         self.threshold = float(threshold)
         self.parent_objectness_thresh = float(parent_objectness_thresh)
         # Map from self.training to the setting, as RPN does.
@@ -212,8 +209,7 @@ class HierarchicalRPN(RPN):
         parent_outputs = _predict(self.parent_rpn, features)
         parents = self.parent_rpn.predict_proposals(*parent_outputs, images.image_sizes)
         anchors, logits, deltas = _predict(self, features)
-        grid_sizes = [tuple(features[name].shape[-2:]) for name in self.in_features]
-        kept = self._keep_anchors(anchors, grid_sizes, parents)
+        kept = self._keep_anchors(anchors, parents)
 
         losses = {}
         if self.training:
@@ -230,23 +226,23 @@ class HierarchicalRPN(RPN):
 
     @torch.no_grad()
     def _keep_anchors(
-        self,
-        anchors: list[Boxes],
-        grid_sizes: list[tuple[int, int]],
-        parents: list[Instances],
+        self, anchors: list[Boxes], parents: list[Instances]
     ) -> list[list[torch.Tensor]] | None:
         """The one place that turns parent proposals into kept anchors (see the module's head).
 
         Args:
             anchors: per level, Hi * Wi * A boxes.
-            grid_sizes: per level, (Hi, Wi).
             parents: N Instances.
         """
         if self.threshold < 0:
             return None
         level_sizes = [len(level) for level in anchors]
+        together = Boxes.cat(anchors)
         masks = torch.stack(
-            [self._sample(anchors, grid_sizes, self._sampling_parents(p)) for p in parents]
+            [
+                filter_anchors(together, self._filtering_parents(p), self.metric, self.threshold)
+                for p in parents
+            ]
         )
         # The host needs the counts; asking for all of them at once makes it wait for the device
         # twice a batch, not twice a level and image.
@@ -266,16 +262,7 @@ class HierarchicalRPN(RPN):
             get_event_storage().put_scalar("hrpn/kept_anchors", share)
         return kept
 
-    def _sample(
-        self, anchors: list[Boxes], grid_sizes: list[tuple[int, int]], parents: Boxes
-    ) -> torch.Tensor:
-        """Which anchors of an image are kept, (R,) bool, by the way that suits."""
-        settings = (self.metric, self.threshold)
-        if type(self.anchor_generator) is DefaultAnchorGenerator:
-            return sample_anchor_grid(anchors, grid_sizes, parents, *settings)
-        return sample_anchors(Boxes.cat(anchors), parents, *settings)
-
-    def _sampling_parents(self, parents: Instances) -> Boxes:
+    def _filtering_parents(self, parents: Instances) -> Boxes:
         """The parent proposals of an image that keep anchors: (P, 4)."""
         boxes = parents.proposal_boxes
         if self.parent_objectness_thresh > 0:

@@ -21,7 +21,7 @@ from msnet_benchmark.cells import Cell
 from msnet_benchmark.matches import Matches
 from msnet_d2.checkpoint.load_weights import load_trained_weights
 from msnet_d2.data import resolve_dataset
-from msnet_d2.modeling.proposal_generator.anchor_filter import METRICS, anchor_sampling_scores
+from msnet_d2.modeling.proposal_generator.anchor_filter import METRICS, anchor_scores
 
 __all__ = [
     "PARENT_CHOICES",
@@ -238,7 +238,7 @@ def _tally_anchors(tally: Tally, anchors: Boxes, parts: Boxes, parents: Instance
         boxes = choice.select(parents)
         tally.add(("parents", choice.name), float(len(boxes)), 1)
         for metric in METRICS:
-            scores = anchor_sampling_scores(anchors, boxes, metric)
+            scores = anchor_scores(anchors, boxes, metric)
             for s in THRESHOLDS:
                 keep, key = scores > s, (metric, choice.name, s)
                 tally.add(("kept", *key), keep, len(anchors))

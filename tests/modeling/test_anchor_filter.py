@@ -8,8 +8,8 @@ from detectron2.structures import Boxes
 
 from msnet_d2.errors import ConfigError
 from msnet_d2.modeling.proposal_generator.anchor_filter import (
-    anchor_sampling_scores,
-    sample_anchors,
+    anchor_scores,
+    filter_anchors,
 )
 
 UNIT = [0.0, 0.0, 10.0, 10.0]  # the anchor of the hand-computed cases: area 100
@@ -71,18 +71,14 @@ def definition(anchors: torch.Tensor, proposals: torch.Tensor, metric: str) -> t
 )
 def test_hand_computed(proposals, ioa, iou):
     anchors = boxes(UNIT)
-    torch.testing.assert_close(
-        anchor_sampling_scores(anchors, proposals, "ioa"), torch.tensor([ioa])
-    )
-    torch.testing.assert_close(
-        anchor_sampling_scores(anchors, proposals, "iou"), torch.tensor([iou])
-    )
+    torch.testing.assert_close(anchor_scores(anchors, proposals, "ioa"), torch.tensor([ioa]))
+    torch.testing.assert_close(anchor_scores(anchors, proposals, "iou"), torch.tensor([iou]))
 
 
 @pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_equals_definition(metric):
     anchors, proposals = random_boxes(150, 0), random_boxes(40, 1)
-    scores = anchor_sampling_scores(anchors, proposals, metric)
+    scores = anchor_scores(anchors, proposals, metric)
     torch.testing.assert_close(scores, definition(anchors, proposals, metric))
     assert scores.min() >= 0
     assert scores.max() <= 1
@@ -91,8 +87,8 @@ def test_equals_definition(metric):
 @pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_boxes_and_tensors_alike(metric):
     anchors, proposals = random_boxes(20, 2), random_boxes(5, 3)
-    expected = anchor_sampling_scores(anchors, proposals, metric)
-    assert torch.equal(anchor_sampling_scores(Boxes(anchors), Boxes(proposals), metric), expected)
+    expected = anchor_scores(anchors, proposals, metric)
+    assert torch.equal(anchor_scores(Boxes(anchors), Boxes(proposals), metric), expected)
 
 
 @pytest.mark.parametrize("metric", ["ioa", "iou"])
@@ -100,8 +96,8 @@ def test_boxes_and_tensors_alike(metric):
 def test_blocks_do_not_matter(metric, block_elements):
     """From one anchor a block (even where that is above the limit) to all, equal to the bit."""
     anchors, proposals = random_boxes(101, 4), random_boxes(40, 5)
-    expected = anchor_sampling_scores(anchors, proposals, metric)
-    got = anchor_sampling_scores(anchors, proposals, metric, block_elements=block_elements)
+    expected = anchor_scores(anchors, proposals, metric)
+    got = anchor_scores(anchors, proposals, metric, block_elements=block_elements)
     assert torch.equal(got, expected)
 
 
@@ -122,20 +118,20 @@ def test_never_holds_the_whole_matrix(metric):
 
     anchors, proposals = random_boxes(3000, 6), random_boxes(500, 7)
     with Watch():
-        anchor_sampling_scores(anchors, proposals, metric, block_elements=50_000)
+        anchor_scores(anchors, proposals, metric, block_elements=50_000)
     assert 12_000 <= largest <= 50_000  # 12,000: the coordinates of the anchors
 
 
 @pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_no_proposals(metric):
-    scores = anchor_sampling_scores(random_boxes(5, 8), boxes(), metric)
+    scores = anchor_scores(random_boxes(5, 8), boxes(), metric)
     assert scores.tolist() == [0.0] * 5
-    assert not sample_anchors(random_boxes(5, 8), boxes(), metric, 0.0).any()
+    assert not filter_anchors(random_boxes(5, 8), boxes(), metric, 0.0).any()
 
 
 @pytest.mark.parametrize("metric", ["ioa", "iou"])
 def test_no_anchors(metric):
-    assert anchor_sampling_scores(boxes(), random_boxes(5, 9), metric).shape == (0,)
+    assert anchor_scores(boxes(), random_boxes(5, 9), metric).shape == (0,)
 
 
 @pytest.mark.parametrize("metric", ["ioa", "iou"])
@@ -155,7 +151,7 @@ def test_no_anchors(metric):
 def test_degenerate_anchors_score_zero(metric, anchor):
     """Beside an ordinary anchor, which must not be disturbed."""
     proposals = boxes(UNIT, [3, 3, 3, 8], anchor)
-    scores = anchor_sampling_scores(boxes(anchor, UNIT), proposals, metric)
+    scores = anchor_scores(boxes(anchor, UNIT), proposals, metric)
     assert scores.tolist() == [0.0, 1.0]
 
 
@@ -164,7 +160,7 @@ def test_degenerate_anchors_score_zero(metric, anchor):
     "proposal", [[5, 0, 5, 10], [8, 8, 2, 2], [NAN, 0, 10, 10], [0, 0, INF, 10]]
 )
 def test_degenerate_proposals_count_as_absent(metric, proposal):
-    assert anchor_sampling_scores(boxes(UNIT), boxes(proposal), metric).tolist() == [0.0]
+    assert anchor_scores(boxes(UNIT), boxes(proposal), metric).tolist() == [0.0]
 
 
 @pytest.mark.parametrize(
@@ -184,31 +180,29 @@ def test_degenerate_proposals_count_as_absent(metric, proposal):
 def test_a_score_equal_to_the_threshold_is_dropped(metric, proposal, score):
     """Strictly greater: dropped at the threshold, kept at the next smaller float32."""
     anchors, proposals = boxes(UNIT), boxes(proposal)
-    assert sample_anchors(anchors, proposals, metric, score).tolist() == [False]
+    assert filter_anchors(anchors, proposals, metric, score).tolist() == [False]
     below = torch.nextafter(torch.tensor(score), torch.tensor(0.0)).item()
-    assert sample_anchors(anchors, proposals, metric, below).tolist() == [True]
+    assert filter_anchors(anchors, proposals, metric, below).tolist() == [True]
 
 
 def test_threshold_zero_needs_an_overlap():
     anchors = boxes(UNIT, [20, 20, 30, 30])
-    assert sample_anchors(anchors, boxes([9, 9, 12, 12]), "ioa", 0.0).tolist() == [True, False]
+    assert filter_anchors(anchors, boxes([9, 9, 12, 12]), "ioa", 0.0).tolist() == [True, False]
 
 
 def test_negative_threshold_keeps_all_and_computes_nothing(monkeypatch):
-    monkeypatch.setattr(
-        "msnet_d2.modeling.proposal_generator.anchor_filter.anchor_sampling_scores", None
-    )
+    monkeypatch.setattr("msnet_d2.modeling.proposal_generator.anchor_filter.anchor_scores", None)
     anchors = boxes(UNIT, [NAN, 0, 1, 1], [3, 3, 3, 3])
-    assert sample_anchors(anchors, boxes(), "ioa", -1.0).tolist() == [True] * 3
+    assert filter_anchors(anchors, boxes(), "ioa", -1.0).tolist() == [True] * 3
 
 
 def test_no_gradient():
     anchors = random_boxes(5, 10).requires_grad_()
     proposals = random_boxes(5, 11).requires_grad_()
-    assert not anchor_sampling_scores(anchors, proposals).requires_grad
+    assert not anchor_scores(anchors, proposals).requires_grad
 
 
-@pytest.mark.parametrize("function", [anchor_sampling_scores, sample_anchors])
+@pytest.mark.parametrize("function", [anchor_scores, filter_anchors])
 def test_unknown_metric(function):
     with pytest.raises(ConfigError, match=r"METRIC is 'giou'; expected one of 'ioa', 'iou'"):
         function(boxes(UNIT), boxes(UNIT), "giou")
