@@ -244,7 +244,7 @@ class MSNetCheckpointer(DetectionCheckpointer):
         raise WeightsError(
             f"the weights {self._path} belong to another model: they have {report.share:.0%} of "
             f"the tensors of {of_what} ({problems}; …); give weights of this architecture, or "
-            "--allow-partial-weights (allow_partial=True) to begin with what fits"
+            "`allow_partial_weights` (allow_partial=True) to begin with what fits"
         )
 
     def _refuse_to_resume_another(self) -> None:

@@ -42,7 +42,7 @@ def checkpoint_to_resume(cfg: CfgNode) -> str:
     if checkpoint is None:
         raise ConfigError(
             f"nothing to resume: OUTPUT_DIR {cfg.OUTPUT_DIR} holds no checkpoint; leave out "
-            "--resume, or set OUTPUT_DIR to the folder of the run to continue"
+            "`resume`, or set OUTPUT_DIR to the folder of the run to continue"
         )
     return checkpoint
 

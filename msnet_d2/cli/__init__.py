@@ -21,6 +21,7 @@ from typing import Any
 
 from msnet_d2 import __version__
 from msnet_d2.cli.help_format import HelpFormatter
+from msnet_d2.cli.parameters import in_options
 from msnet_d2.errors import MSNetError, explain_os_error
 from msnet_d2.projects import broken_projects, project_commands
 from msnet_d2.utils.third_party_warnings import silence_third_party_warnings
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     except (MSNetError, ImportError) as error:
         if args.verbose:
             traceback.print_exc()
-        print(f"msnet {args.command}: error: {error}", file=sys.stderr)
+        print(f"msnet {args.command}: error: {in_options(str(error))}", file=sys.stderr)
         return getattr(error, "exit_code", EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print(f"msnet {args.command}: interrupted", file=sys.stderr)

@@ -32,6 +32,7 @@ from msnet_d2.cli.options import (
     add_options,
     add_overrides,
 )
+from msnet_d2.cli.parameters import in_options
 
 HELP = "make a map of damaged buildings from videos and flight logs"
 
@@ -257,8 +258,8 @@ def _tell(summary) -> int:
     if summary.total:
         print(f"{summary.placed} have a place, {summary.to_review} need review")
     for line in summary.notes:
-        print(f"Note: {line}")
+        print(f"Note: {in_options(line)}")
     for line in summary.problems:
-        print(f"Problem: {line}", file=sys.stderr)
+        print(f"Problem: {in_options(line)}", file=sys.stderr)
     print(f"Open {summary.out / 'index.html'}")
     return EXIT_PROBLEMS if summary.problems else EXIT_OK

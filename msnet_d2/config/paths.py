@@ -41,7 +41,7 @@ def find_config(config_file: str | Path) -> Path:
         ConfigError: if none is given or there is no such file.
     """
     if not str(config_file):
-        raise ConfigError("no config: give --config-file, such as quick/msnet_lite0_FPN.yaml")
+        raise ConfigError("no config: give `config_file`, such as quick/msnet_lite0_FPN.yaml")
     path = Path(config_file)
     return path if path.exists() else config_path(str(config_file))
 

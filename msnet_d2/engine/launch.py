@@ -61,9 +61,9 @@ def run_training(args: argparse.Namespace) -> None:
         MSNetError: what went wrong in them, if the user can mend it.
     """
     if args.num_gpus < 1:
-        raise ConfigError(f"--num-gpus is {args.num_gpus}; without a GPU it stands for processes")
+        raise ConfigError(f"`num_gpus` is {args.num_gpus}; without a GPU it stands for processes")
     if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
-        raise ConfigError(f"--num-gpus is {args.num_gpus}; here are {torch.cuda.device_count()}")
+        raise ConfigError(f"`num_gpus` is {args.num_gpus}; here are {torch.cuda.device_count()}")
     try:
         launch(
             run_process,

@@ -50,25 +50,25 @@ def check_output_folder(
     """
     place = Path(os.path.realpath(out))
     if place.exists() and not place.is_dir():
-        raise InputError(f"--out {out} is a file; expected a folder or a new name")
+        raise InputError(f"`out` {out} is a file; expected a folder or a new name")
     here = Path(os.path.realpath(os.curdir))
     if place == here or place in here.parents or os.path.ismount(place):
         raise InputError(
-            f"--out {out} cannot be replaced whole: it is a disk of its own, or the folder that "
+            f"`out` {out} cannot be replaced whole: it is a disk of its own, or the folder that "
             "you are in, or one around it; name a folder in it"
         )
     for path in inputs:
         for form in (Path(os.path.abspath(path)), Path(os.path.realpath(path))):
             if form == place or place in form.parents:
                 raise InputError(
-                    f"{path} lies in --out {out}, which is replaced whole; name another folder"
+                    f"{path} lies in `out` {out}, which is replaced whole; name another folder"
                 )
     if not place.is_dir() or overwrite:
         return
     others = _others(place, kind)
     if others:
         raise InputError(
-            f"--out {out} holds other files ({listing(others)}); name a new folder, or one with an "
+            f"`out` {out} holds other files ({listing(others)}); name a new folder, or one with an "
             f"earlier {kind} and nothing else"
         )
 
@@ -143,7 +143,7 @@ def _explained(out: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"--out {out} cannot be written: {error.strerror or error}") from error
+        raise OutputError(f"`out` {out} cannot be written: {error.strerror or error}") from error
 
 
 def _entries(folder: Path) -> Iterator[str]:

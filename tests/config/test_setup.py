@@ -109,7 +109,7 @@ def test_code_in_a_config_is_not_run(tmp_path, in_base):
 
 
 def test_no_config_at_all():
-    with pytest.raises(ConfigError, match="give --config-file"):
+    with pytest.raises(ConfigError, match="give `config_file`"):
         load_config("")
     with pytest.raises(ConfigError, match="nowhere.yaml.*quick/msnet_lite0_FPN.yaml"):
         load_config("nowhere.yaml")

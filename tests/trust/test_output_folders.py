@@ -118,7 +118,7 @@ def test_an_input_inside_the_folder_is_refused(tmp_path, spelling):
         path = tmp_path / "1"
     elif spelling == "the folder itself":
         path = tmp_path / "map"
-    with pytest.raises(InputError, match=r"lies in --out"):
+    with pytest.raises(InputError, match=r"lies in `out`"):
         check_output_folder(tmp_path / "map", "map", inputs=[path])
 
 

@@ -373,7 +373,7 @@ def test_unrelated_weights_need_consent_to_train(train_cfg, tmp_path):
     torch.save({"some.weight": torch.zeros(3), "backbone.x.weight": torch.zeros(2)}, path)
     train_cfg.MODEL.WEIGHTS = str(path)
     train_cfg.SOLVER.MAX_ITER = 1
-    with pytest.raises(WeightsError, match=r"another model.*--allow-partial-weights"):
+    with pytest.raises(WeightsError, match=r"another model.*`allow_partial_weights`"):
         train(train_cfg)
     train(train_cfg, allow_partial_weights=True)
     assert last_checkpoint(train_cfg.OUTPUT_DIR)

@@ -74,7 +74,7 @@ class Camera:
     def from_hfov(cls, hfov_deg: float, width: float, height: float) -> Camera:
         """A camera without distortion, by its horizontal field of view."""
         if not 0.1 <= hfov_deg <= 179:
-            raise InputError(f"--hfov {hfov_deg}: expected degrees from 0.1 to 179")
+            raise InputError(f"`hfov` {hfov_deg}: expected degrees from 0.1 to 179")
         focal = width / 2 / np.tan(np.radians(hfov_deg) / 2)
         return cls(width, height, focal, focal, width / 2, height / 2)
 

@@ -181,7 +181,7 @@ class Terrain:
                 raise InputError(
                     f"{grid.source}: no elevation at the take-off point "
                     f"({telemetry.home[0]:.5f}, {telemetry.home[1]:.5f}); give a raster that has "
-                    "it, or --takeoff-elevation in its metres"
+                    "it, or `takeoff_elevation` in its metres"
                 )
         return cls(grid, float(takeoff_m))
 
@@ -300,7 +300,7 @@ def _read_ascii(text: str, source: str, crs: str | None) -> ElevationGrid:
         if not degrees:
             raise InputError(
                 f"{source}: its coordinate system is not known; put its .prj beside it or give "
-                "--elevation-crs, for example EPSG:32632"
+                "`elevation_crs`, for example EPSG:32632"
             )
         crs = "EPSG:4326"
     return ElevationGrid(values, west, north, cell_x, cell_y, crs, source)
@@ -342,7 +342,7 @@ def _read_geotiff(raw: bytes, source: str, crs: str | None) -> ElevationGrid:
     )
     code = entries.get(_PROJECTED_CRS) or entries.get(_GEOGRAPHIC_CRS)
     if crs is None and code in (None, 32767):
-        raise InputError(f"{source}: its coordinate system has no EPSG code; give --elevation-crs")
+        raise InputError(f"{source}: its coordinate system has no EPSG code; give `elevation_crs`")
     # A value is that of its cell, unless the raster type (2) says that it is of the tie point.
     half = 0.0 if entries.get(_RASTER_TYPE) == 2 else 0.5
     west = tie[3] + (half - tie[0]) * scale[0]

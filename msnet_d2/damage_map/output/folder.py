@@ -29,7 +29,7 @@ def check_folder(out: Path, inputs: Sequence[str | Path] = ()) -> None:
     check_output_folder(out, _KIND, inputs=inputs)
     if out.is_dir() and any(out.iterdir()) and not _is_map(out):
         raise InputError(
-            f"--out {out} holds other files: its {MARKER} is of no map; name a new folder"
+            f"`out` {out} holds other files: its {MARKER} is of no map; name a new folder"
         )
 
 

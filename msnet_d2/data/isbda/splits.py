@@ -293,7 +293,7 @@ def link_folder(target: str | os.PathLike, link: Path) -> None:
         link.symlink_to(relative, target_is_directory=True)
     except FileExistsError as error:
         raise InputError(
-            f"{link} exists and is no link to {target}; choose another --out"
+            f"{link} exists and is no link to {target}; choose another `out`"
         ) from error
     except OSError as error:
         raise InputError(f"{link} cannot be made a link to {target}: {error.strerror}") from error
