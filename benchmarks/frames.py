@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 from alternation import print_table, spread, use_threads
-from msnet_benchmark.contestants import InferenceSide, make_pictures
+from msnet_benchmark.speed_models import InferenceSide, make_pictures
 
 from msnet_d2.config import load_config
 from msnet_d2.inference.acceleration import Acceleration

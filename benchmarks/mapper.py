@@ -18,7 +18,7 @@ from alternation import alternate, print_table, use_threads
 from detectron2.data import DatasetMapper
 from detectron2.structures import BoxMode
 from detectron2.utils.env import seed_all_rng
-from msnet_benchmark.contestants import make_pictures
+from msnet_benchmark.speed_models import make_pictures
 
 from msnet_d2.config import load_config
 from msnet_d2.data import ISBDADatasetMapper

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from msnet_benchmark.ablation_report import write_ablation
-from msnet_benchmark.cells import Cell, Launch
 from msnet_benchmark.diagnostics import THRESHOLDS, calibration, diagnose
 from msnet_benchmark.matches import match_file
 from msnet_benchmark.methods import Method
 from msnet_benchmark.provenance import write_report
 from msnet_benchmark.runs import Run, RunSettings
+from msnet_benchmark.trials import Launch, Trial
 from msnet_d2.data import resolve_dataset
 from msnet_d2.errors import InputError
 from msnet_d2.evaluation import load_ground_truth
@@ -87,17 +87,17 @@ def ablation_methods(settings: RunSettings, what: AblationSettings) -> list[Meth
 
 
 def run_ablation(
-    settings: RunSettings, what: AblationSettings, how: Launch | None = None
+    settings: RunSettings, what: AblationSettings, launch: Launch | None = None
 ) -> tuple[Run, list[str]]:
     """Run the ablation; write ablation.json, ablation.md and plots.
 
     Args:
         settings: see the class.
         what: see the class.
-        how: how cells are run; None: as ``settings`` say.
+        launch: how trials are run; None: as ``settings`` say.
 
     Returns:
-        The run, and what went wrong apart from its cells, a line each.
+        The run, and what went wrong apart from its trials, a line each.
 
     Raises:
         MSNetError: if something is wrong that can be told before training.
@@ -106,11 +106,11 @@ def run_ablation(
     problems: list[str] = []
     diagnoses: dict[str, dict[str, dict]] = {}
     try:
-        run.run(how)
+        run.run(launch)
         if "diagnostics" in what.parts:
             diagnoses, problems = _diagnose(run, what)
     finally:
-        if any(cell.record for cell in run.cells):
+        if any(trial.record for trial in run.trials):
             write_ablation(run, what.parts, what.retrain, diagnoses, problems)
     return run, problems
 
@@ -119,17 +119,17 @@ def _diagnose(run: Run, what: AblationSettings) -> tuple[dict[str, dict[str, dic
     """Method -> split -> diagnosis of the trained detectors, and what went wrong."""
     found: dict[str, dict[str, dict]] = {}
     problems = []
-    for cell in run.cells:
-        if cell.record is None or not cell.method.trains or "_trained@" in cell.method.name:
+    for trial in run.trials:
+        if trial.record is None or not trial.method.trains or "_trained@" in trial.method.name:
             continue
         try:
             with _few_words():
-                diagnosis = _diagnosis_of(cell, what)
+                diagnosis = _diagnosis_of(trial, what)
         except Exception as error:
-            logger.exception("no diagnosis of %s", cell.label)
-            problems.append(f"no diagnosis of {cell.label}: {' '.join(str(error).split())[:300]}")
+            logger.exception("no diagnosis of %s", trial.label)
+            problems.append(f"no diagnosis of {trial.label}: {' '.join(str(error).split())[:300]}")
             continue
-        found.setdefault(cell.method.name, {})[cell.split.name] = diagnosis
+        found.setdefault(trial.method.name, {})[trial.split.name] = diagnosis
     return found, problems
 
 
@@ -148,18 +148,18 @@ def _few_words() -> Iterator[None]:
             each.setLevel(level)
 
 
-def _diagnosis_of(cell: Cell, what: AblationSettings) -> dict:
-    """From the cell's folder if it was made before, on as many images."""
-    path = cell.folder / "diagnostics.json"
-    wanted = {"signature": cell.record["signature"], "at_most": what.images}
+def _diagnosis_of(trial: Trial, what: AblationSettings) -> dict:
+    """From the trial's folder if it was made before, on as many images."""
+    path = trial.folder / "diagnostics.json"
+    wanted = {"signature": trial.record["signature"], "at_most": what.images}
     if path.is_file():
         there = json.loads(path.read_text(encoding="utf-8"))
         if {key: there.get(key) for key in wanted} == wanted:
             return there
     # f changes scores, not proposals.
-    diagnosis = {} if cell.method.refines else diagnose(cell, images=what.images)
-    truth = load_ground_truth(resolve_dataset(cell.split.val)[0])
+    diagnosis = {} if trial.method.refines else diagnose(trial, images=what.images)
+    truth = load_ground_truth(resolve_dataset(trial.split.val)[0])
     if truth.has_masks:
-        diagnosis["calibration"] = calibration(match_file(cell.predictions, truth, "segm"))
+        diagnosis["calibration"] = calibration(match_file(trial.predictions, truth, "segm"))
     write_report(path, {**wanted, **diagnosis})
     return json.loads(path.read_text(encoding="utf-8"))

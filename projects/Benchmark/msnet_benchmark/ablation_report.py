@@ -14,7 +14,7 @@ from msnet_benchmark.provenance import provenance_lines, write_report
 from msnet_benchmark.runs import Run
 from msnet_benchmark.summary import Spread, compare_methods, differences_as_json, spread_of
 from msnet_benchmark.tables import (
-    MAIN_FIGURES,
+    MAIN_METRICS,
     bold_best,
     difference_table,
     failure_lines,
@@ -40,14 +40,14 @@ def write_ablation(
     """Write ablation.json, ablation.md and the plots of what is finished.
 
     Args:
-        run: with its cells.
+        run: with its trials.
         parts: of :data:`msnet_benchmark.ablation.PARTS`.
         retrain: how the sweep was made.
         diagnoses: method -> split -> what :func:`msnet_benchmark.diagnostics.diagnose` found.
         problems: what went wrong, a line each.
     """
     out = run.settings.out
-    compared = [cell for cell in run.cells if "@" not in cell.method.name]
+    compared = [trial for trial in run.trials if "@" not in trial.method.name]
     differences = compare_methods(compared, run.settings.resampling)
     titles = {method.name: method.title for method in run.methods}
     sweep = _sweep(run, retrain) if "threshold" in parts else {}
@@ -72,10 +72,10 @@ def write_ablation(
         lines += _section("HRPN and SRN (paper, table 3)", _modules_table(run))
     if "size" in parts:
         methods = [m for m in run.methods if m.name in _METRICS.values()]
-        figures = [f for f in MAIN_FIGURES if f not in ("AP25", "AP50")]
-        table = method_table(run.cells, methods, "isbda_segm", figures, levels=False)
+        metrics = [f for f in MAIN_METRICS if f not in ("AP25", "AP50")]
+        table = method_table(run.trials, methods, "isbda_segm", metrics, levels=False)
         lines += _section("Metric by size, masks (paper, table 4)", table)
-        plots.plot_levels(out / "sizes.png", run.cells, methods)
+        plots.plot_levels(out / "sizes.png", run.trials, methods)
         lines += ["![by size](sizes.png)", ""]
     if sweep:
         how = (
@@ -114,7 +114,7 @@ def _modules_table(run: Run) -> str:
     rows, values = [], []
     for base in ("mask_rcnn_BD", "msnet"):
         for suffix in ("", "+srn"):
-            spreads = [spread_of(run.cells, base + suffix, task, f) for task, f in columns]
+            spreads = [spread_of(run.trials, base + suffix, task, f) for task, f in columns]
             if not any(spread.values for spread in spreads):
                 continue
             marks = ["yes" if base == "msnet" else "", "yes" if suffix else ""]
@@ -135,7 +135,7 @@ def _sweep(run: Run, retrain: bool) -> dict[str, dict[str, dict[float, Spread]]]
             points = {}
             for s in THRESHOLDS:
                 method = name if s == _PAPER[metric] else f"{name}{infix}@{s}"
-                spread = spread_of(run.cells, method, "isbda_segm", figure)
+                spread = spread_of(run.trials, method, "isbda_segm", figure)
                 if spread.values:
                     points[s] = spread
             found.setdefault(metric, {})[figure] = points

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from msnet_benchmark import plots
 from msnet_benchmark.bootstrap import Difference
-from msnet_benchmark.cells import Launch
 from msnet_benchmark.provenance import provenance_lines, write_report
 from msnet_benchmark.runs import Run, RunSettings
 from msnet_benchmark.summary import compare_methods, differences_as_json, spread_of
@@ -17,6 +16,7 @@ from msnet_benchmark.tables import (
     markdown_table,
     method_table,
 )
+from msnet_benchmark.trials import Launch
 from msnet_d2.utils.file_io import write_text
 
 __all__ = ["DEFAULT_METHODS", "run_accuracy"]
@@ -25,14 +25,14 @@ DEFAULT_METHODS = ("polarmask", "mask_rcnn_D", "mask_rcnn_BD", "msnet")
 
 
 def run_accuracy(
-    settings: RunSettings, names: Sequence[str] = DEFAULT_METHODS, how: Launch | None = None
+    settings: RunSettings, names: Sequence[str] = DEFAULT_METHODS, launch: Launch | None = None
 ) -> Run:
     """Train and evaluate methods on every split; write results.json, table.md and plots.
 
     Args:
         settings: see the class.
         names: of the methods.
-        how: how cells are run; None: as ``settings`` say.
+        launch: how trials are run; None: as ``settings`` say.
 
     Returns:
         The run; :attr:`Run.failed` says what is missing.
@@ -42,10 +42,10 @@ def run_accuracy(
     """
     run = Run.prepare(settings, settings.methods(names))
     try:
-        run.run(how)
+        run.run(launch)
     finally:
         # After an interruption too: what is finished can be read.
-        if any(cell.record for cell in run.cells):
+        if any(trial.record for trial in run.trials):
             write_accuracy(run)
     return run
 
@@ -53,14 +53,14 @@ def run_accuracy(
 def write_accuracy(run: Run) -> None:
     """Write what is finished into the run's folder."""
     out = run.settings.out
-    differences = compare_methods(run.cells, run.settings.resampling)
+    differences = compare_methods(run.trials, run.settings.resampling)
     content = {**run.as_json(), "means": _means(run)}
     content["differences"] = differences_as_json(differences)
     write_report(out / "results.json", content)
     write_text(out / "table.md", accuracy_markdown(run, differences))
     titles = {method.name: method.title for method in run.methods}
-    plots.plot_accuracy(out / "accuracy.png", run.cells, run.methods)
-    plots.plot_levels(out / "levels.png", run.cells, run.methods)
+    plots.plot_accuracy(out / "accuracy.png", run.trials, run.methods)
+    plots.plot_levels(out / "levels.png", run.trials, run.methods)
     if differences:
         plots.plot_differences(out / "differences.png", differences, titles)
 
@@ -83,7 +83,7 @@ def accuracy_markdown(run: Run, differences: dict[tuple[str, str, str, str], Dif
     ]
     for task, title in TASK_TITLES.items():
         parents = task == "isbda_parent"
-        table = method_table(run.cells, run.methods, task, levels=not parents)
+        table = method_table(run.trials, run.methods, task, levels=not parents)
         if table:
             lines += ["", f"## {title}", "", table]
     unit = settings.resampling.unit
@@ -112,7 +112,7 @@ def accuracy_markdown(run: Run, differences: dict[tuple[str, str, str, str], Dif
 def _time_table(run: Run) -> str:
     rows = []
     for method in run.methods:
-        records = [cell.record for cell in run.of_methods([method.name]) if cell.record]
+        records = [trial.record for trial in run.of_methods([method.name]) if trial.record]
         if not records:
             continue
         cells = []
@@ -126,12 +126,12 @@ def _time_table(run: Run) -> str:
 def _means(run: Run) -> dict:
     means: dict = {}
     for method in run.methods:
-        cells = [cell for cell in run.of_methods([method.name]) if cell.record]
-        tasks = dict.fromkeys(task for cell in cells for task in cell.record["figures"])
+        trials = [trial for trial in run.of_methods([method.name]) if trial.record]
+        tasks = dict.fromkeys(task for trial in trials for task in trial.record["metrics"])
         for task in tasks:
-            figures = dict.fromkeys(f for c in cells for f in c.record["figures"].get(task, {}))
-            for figure in figures:
-                spread = spread_of(cells, method.name, task, figure)
+            metrics = dict.fromkeys(f for c in trials for f in c.record["metrics"].get(task, {}))
+            for metric in metrics:
+                spread = spread_of(trials, method.name, task, metric)
                 row = means.setdefault(method.name, {}).setdefault(task, {})
-                row[figure] = {"mean": spread.mean, "std": spread.std}
+                row[metric] = {"mean": spread.mean, "std": spread.std}
     return means

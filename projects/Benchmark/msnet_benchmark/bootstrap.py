@@ -1,7 +1,7 @@
 """Paired bootstrap: is the difference of two methods more than the luck of these images?
 
 Images (or whole scenes) of each split are drawn with replacement, the same ones for every method,
-and the figures are taken again. The difference of two methods, averaged over the splits, has a
+and the metrics are taken again. The difference of two methods, averaged over the splits, has a
 distribution over such draws, whose middle 95% are the interval.
 """
 
@@ -21,10 +21,10 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """A method's figure minus another's, mean over splits, in percentage points.
+    """A method's metric minus another's, mean over splits, in percentage points.
 
     Attributes:
-        value: on the images themselves; NaN if either figure is undefined there.
+        value: on the images themselves; NaN if either metric is undefined there.
         low, high: ends of the 95% interval.
         positive: share of draws in which the difference is above 0 (ties count half).
     """
@@ -35,7 +35,7 @@ class Difference:
     positive: float
 
     @property
-    def clear(self) -> bool:
+    def significant(self) -> bool:
         """Whether the interval lies on one side of 0."""
         return self.low > 0 or self.high < 0
 
@@ -70,21 +70,21 @@ def draw_weights(
 def paired_difference(
     ours: Sequence[Mapping[str, np.ndarray]],
     theirs: Sequence[Mapping[str, np.ndarray]],
-    figure: str,
+    metric: str,
 ) -> Difference:
     """Difference of two methods on the same draws.
 
     Args:
-        ours: for each split the figures of all draws, of
-            :func:`~msnet_benchmark.matches.figures_of_choices` with :func:`draw_weights`.
+        ours: for each split the metrics of all draws, of
+            :func:`~msnet_benchmark.matches.metrics_of_choices` with :func:`draw_weights`.
         theirs: the same of the other method, in the same order.
-        figure: which one.
+        metric: which one.
 
     Returns:
         All NaN if it is undefined on the images themselves. Draws without any ground truth for
-        the figure are left out.
+        the metric are left out.
     """
-    difference = np.mean([a[figure] - b[figure] for a, b in zip(ours, theirs)], axis=0)
+    difference = np.mean([a[metric] - b[metric] for a, b in zip(ours, theirs)], axis=0)
     value, draws = float(difference[0]), difference[1:]
     draws = draws[~np.isnan(draws)]
     if np.isnan(value) or len(draws) == 0:

@@ -55,7 +55,7 @@ Train and evaluate methods on splits of a data set, with equal budgets and seeds
 Methods: polarmask, mask_rcnn_D, mask_rcnn_BD, msnet, msnet_iou, msnet_parents, and for any of
 them NAME+srn and NAME+steady: its detector, with the score refinement network trained on top, by
 the paper's rule and by this project's. Writes results.json, table.md and plots; exits with 1 if a
-cell failed (run again to retry it).
+trial failed (run again to retry it).
 
   msnet bench accuracy --dataset data --methods mask_rcnn_D msnet \\
       --out output/bench \\
@@ -261,7 +261,7 @@ def _accuracy(args: argparse.Namespace) -> int:
     from msnet_benchmark.accuracy import run_accuracy
 
     finished = run_accuracy(_settings(args), args.methods)
-    return _conclude(finished, args.out / "table.md", [])
+    return print_summary(finished, args.out / "table.md", [])
 
 
 def _ablation(args: argparse.Namespace) -> int:
@@ -273,24 +273,24 @@ def _ablation(args: argparse.Namespace) -> int:
         raise InputError(f"--diagnose-images is {args.diagnose_images}; expected 1 or more")
     what = AblationSettings(tuple(dict.fromkeys(args.parts)), args.retrain, args.diagnose_images)
     finished, problems = run_ablation(_settings(args), what)
-    return _conclude(finished, args.out / "ablation.md", problems)
+    return print_summary(finished, args.out / "ablation.md", problems)
 
 
-def _conclude(finished, table: Path, problems: list[str]) -> int:
+def print_summary(finished, table: Path, problems: list[str]) -> int:
     """Show the table, and say what is missing; 1 if something is."""
     import sys
 
     if table.is_file():
         print(f"\n{table.read_text(encoding='utf-8')}\nwritten to {table.parent}")
     failed = finished.failed
-    for cell in failed:
-        print(f"failed: {cell.label}: {cell.failure} ({cell.folder})", file=sys.stderr)
+    for trial in failed:
+        print(f"failed: {trial.label}: {trial.failure} ({trial.folder})", file=sys.stderr)
     for problem in problems:
         print(f"failed: {problem}", file=sys.stderr)
     if failed:
         print(
-            f"{len(failed)} of {len(finished.cells)} cells have no figures; the same command tries "
-            "them again",
+            f"{len(failed)} of {len(finished.trials)} trials have no metrics; the same command "
+            "tries them again",
             file=sys.stderr,
         )
     return 1 if failed or problems else 0

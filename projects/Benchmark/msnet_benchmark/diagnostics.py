@@ -17,8 +17,8 @@ from detectron2.structures import Boxes, BoxMode, Instances, pairwise_iou
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from msnet_benchmark.cells import Cell
 from msnet_benchmark.matches import Matches
+from msnet_benchmark.trials import Trial
 from msnet_d2.checkpoint.load_weights import load_trained_weights
 from msnet_d2.data import resolve_dataset
 from msnet_d2.modeling.proposal_generator.anchor_filter import METRICS, anchor_scores
@@ -91,23 +91,23 @@ class Tally:
         return self._sums[key] / count if count else float("nan")
 
 
-def diagnose(cell: Cell, *, images: int | None = None) -> dict:
-    """Look into the trained model of a cell, on the images it is evaluated on.
+def diagnose(trial: Trial, *, images: int | None = None) -> dict:
+    """Look into the trained model of a trial, on the images it is evaluated on.
 
     Args:
-        cell: a finished one.
+        trial: a finished one.
         images: at most so many, at equal distances; None: all.
 
     Returns:
         See :func:`diagnose_model`; empty for models without a proposal generator.
     """
-    cfg = cell.run_cfg(train=False)
+    cfg = trial.run_cfg(train=False)
     model = build_model(cfg)
     load_trained_weights(model, cfg.MODEL.WEIGHTS)
-    records = DatasetCatalog.get(resolve_dataset(cell.split.val)[0])
+    records = DatasetCatalog.get(resolve_dataset(trial.split.val)[0])
     if images is not None and len(records) > images:
         records = [records[(2 * i + 1) * len(records) // (2 * images)] for i in range(images)]
-    return diagnose_model(cfg, model, records, label=cell.label)
+    return diagnose_model(cfg, model, records, label=trial.label)
 
 
 @torch.no_grad()

@@ -47,7 +47,7 @@ class MatchRate:
     similarity_same: float = 0.0
     similarity_other: float = 0.0
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Rates and mean similarities in percent; NaN where no part could be matched."""
         n = self.total or float("nan")
         return {

@@ -1,4 +1,4 @@
-"""Which detections are right, image by image, so that figures of any choice of images are cheap.
+"""Which detections are right, image by image, so that metrics of any choice of images are cheap.
 
 Shape letters: I images, K classes, T IoU thresholds, D detections of a class, B choices of images.
 """
@@ -27,7 +27,7 @@ from msnet_d2.evaluation.protocol import (
 )
 from msnet_d2.evaluation.results import read_results
 
-__all__ = ["ClassMatches", "Matches", "figures_of_choices", "match_file", "match_results"]
+__all__ = ["ClassMatches", "Matches", "match_file", "match_results", "metrics_of_choices"]
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ def match_results(
     return Matches(image_ids, list(truth.class_names), protocol.iou_thresholds, by_area)
 
 
-def figures_of_choices(
+def metrics_of_choices(
     matches: Matches, weights: np.ndarray, protocol: Protocol = ISBDA_PROTOCOL
 ) -> dict[str, np.ndarray]:
-    """The protocol's figures for each of B choices of images.
+    """The protocol's metrics for each of B choices of images.
 
     Args:
         matches: of one file.
@@ -116,7 +116,7 @@ def figures_of_choices(
 
     Returns:
         Figure (``AP``, ``AP25``, … ``APs``, … ``AP-Slight`` …) -> (B,) percent; NaN where a choice
-        has no ground truth for it. With every image once these are the evaluation's own figures.
+        has no ground truth for it. With every image once these are the evaluation's own metrics.
     """
     weights = np.asarray(weights, dtype=np.float64)
     tables = {
@@ -124,13 +124,13 @@ def figures_of_choices(
         for area, classes in matches.by_area.items()
     }  # each (B, T, K)
     everything = tables[""]
-    figures = {"AP": _mean(everything)}
+    metrics = {"AP": _mean(everything)}
     for name, threshold in protocol.singled_out.items():
-        figures[name] = _mean(everything[:, [matches.iou_thresholds.index(threshold)]])
-    figures.update({f"AP{area}": _mean(table) for area, table in tables.items() if area})
+        metrics[name] = _mean(everything[:, [matches.iou_thresholds.index(threshold)]])
+    metrics.update({f"AP{area}": _mean(table) for area, table in tables.items() if area})
     for index, name in enumerate(matches.class_names):
-        figures[f"AP-{name}"] = _mean(everything[:, :, [index]])
-    return figures
+        metrics[f"AP-{name}"] = _mean(everything[:, :, [index]])
+    return metrics
 
 
 def _average_precision(cell: ClassMatches, weights: np.ndarray) -> np.ndarray:

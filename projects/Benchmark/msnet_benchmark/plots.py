@@ -14,9 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from msnet_benchmark.bootstrap import Difference
-from msnet_benchmark.cells import Cell
 from msnet_benchmark.methods import Method
 from msnet_benchmark.summary import Spread, spread_of
+from msnet_benchmark.trials import Trial
 from msnet_d2.utils.file_io import write_bytes
 
 __all__ = [
@@ -24,8 +24,8 @@ __all__ = [
     "drawing",
     "plot_accuracy",
     "plot_differences",
-    "plot_figures",
     "plot_levels",
+    "plot_metrics",
     "plot_sweep",
     "tidy",
 ]
@@ -64,19 +64,19 @@ def tidy(axes: Axes, title: str = "", x: str = "", y: str = "", grid: str = "x")
         axes.spines[side].set_color(_FAINT)
 
 
-def plot_accuracy(path: Path, cells: Sequence[Cell], methods: Sequence[Method]) -> None:
+def plot_accuracy(path: Path, trials: Sequence[Trial], methods: Sequence[Method]) -> None:
     """Mask and box AP of each method: mean, standard deviation, and every split."""
-    plot_figures(
+    plot_metrics(
         path,
         {
-            title: {m.title: spread_of(cells, m.name, task, "AP") for m in methods}
+            title: {m.title: spread_of(trials, m.name, task, "AP") for m in methods}
             for task, title in _SHOWN_TASKS.items()
         },
     )
 
 
-def plot_figures(path: Path, panels: Mapping[str, Mapping[str, Spread]]) -> None:
-    """One panel a figure, one row a method: mean ± standard deviation, and every split as a dot."""
+def plot_metrics(path: Path, panels: Mapping[str, Mapping[str, Spread]]) -> None:
+    """One panel a metric, one row a method: mean ± standard deviation, and every split as a dot."""
     names = list(dict.fromkeys(name for rows in panels.values() for name in rows))
     height = 1.0 + 0.42 * len(names)
     with drawing(path, 1, len(panels), (3.6 * len(panels) + 1, height), sharey=True) as (_, axes):
@@ -89,16 +89,16 @@ def plot_figures(path: Path, panels: Mapping[str, Mapping[str, Spread]]) -> None
             tidy(axis, title, "percent")
 
 
-def plot_levels(path: Path, cells: Sequence[Cell], methods: Sequence[Method]) -> None:
+def plot_levels(path: Path, trials: Sequence[Trial], methods: Sequence[Method]) -> None:
     """Mask AP by damage level and by size, the methods side by side."""
     named = {"APs": "small", "APm": "medium", "APl": "large"}
-    for cell in cells:
-        for figure in cell.record["figures"].get("isbda_segm", {}) if cell.record else ():
-            if figure.startswith("AP-"):
-                named.setdefault(figure, figure.removeprefix("AP-"))
-    groups = sorted(named, key=lambda figure: not figure.startswith("AP-"))
+    for trial in trials:
+        for metric in trial.record["metrics"].get("isbda_segm", {}) if trial.record else ():
+            if metric.startswith("AP-"):
+                named.setdefault(metric, metric.removeprefix("AP-"))
+    groups = sorted(named, key=lambda metric: not metric.startswith("AP-"))
     spreads = {
-        (method.name, group): spread_of(cells, method.name, "isbda_segm", group)
+        (method.name, group): spread_of(trials, method.name, "isbda_segm", group)
         for method in methods
         for group in groups
     }
@@ -140,7 +140,7 @@ def plot_differences(
                 found = differences.get((ours, theirs, task, "AP"))
                 if found is None or math.isnan(found.value):
                     continue
-                color = COLORS[0] if found.clear else "#9a9a9a"
+                color = COLORS[0] if found.significant else "#9a9a9a"
                 if not math.isnan(found.low):
                     axis.plot([found.low, found.high], [position] * 2, color=color, linewidth=2)
                 axis.plot(found.value, position, "o", color=color, markersize=5)
@@ -161,7 +161,7 @@ def plot_sweep(
 
     Args:
         path: of the PNG.
-        panels: title -> line -> x -> figure.
+        panels: title -> line -> x -> metric.
         x: label.
         y: label.
         marked: line -> x that is marked by a ring, such as the paper's setting.

@@ -1,4 +1,4 @@
-"""Where figures come from (command, commit, versions, hardware), and writing them down."""
+"""Where metrics come from (command, commit, versions, hardware), and writing them down."""
 
 from __future__ import annotations
 

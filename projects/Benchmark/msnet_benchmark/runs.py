@@ -1,4 +1,4 @@
-"""A run of the benchmark: from what the command line says to cells in a folder."""
+"""A run of the benchmark: from what the command line says to trials in a folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from msnet_benchmark.cells import Cell, Launch, check_cells, holds_work, run_cells
 from msnet_benchmark.data import GIVEN, SplitData, check_parents, prepare_splits
 from msnet_benchmark.methods import (
     FAMILIES,
@@ -22,6 +21,7 @@ from msnet_benchmark.methods import (
 )
 from msnet_benchmark.provenance import describe_run
 from msnet_benchmark.summary import Resampling
+from msnet_benchmark.trials import Launch, Trial, check_trials, holds_work, run_trials
 from msnet_d2.data import TripletDataset, resolve_dataset
 from msnet_d2.errors import ConfigError, DatasetError, InputError, VideoError
 from msnet_d2.utils.file_io import write_json
@@ -85,20 +85,20 @@ class RunSettings:
 
 @dataclass
 class Run:
-    """Cells of methods and splits in a folder.
+    """Trials of methods and splits in a folder.
 
     Attributes:
         settings: of the run.
         methods: bases first, then in the order asked for.
         splits: what they are trained and evaluated on.
-        cells: split by split, so that the first split is complete soon.
+        trials: split by split, so that the first split is complete soon.
         about: command, commit, versions and hardware.
     """
 
     settings: RunSettings
     methods: list[Method]
     splits: list[SplitData]
-    cells: list[Cell]
+    trials: list[Trial]
     about: dict
 
     @classmethod
@@ -137,39 +137,39 @@ class Run:
         )
         check_parents(methods, splits, settings.dataset)
 
-        cells: list[Cell] = []
+        trials: list[Trial] = []
         for split in splits:
-            of_method: dict[str, Cell] = {}
+            of_method: dict[str, Trial] = {}
             for method in methods:
                 cfg = configs[method.name].clone()
                 cfg.SEED = settings.seed + split.number
                 cfg.freeze()
-                folder = settings.out / "cells" / split.name / method.name
+                folder = settings.out / "trials" / split.name / method.name
                 base = of_method[method.base] if method.base else None
-                of_method[method.name] = Cell(method, split, cfg, folder, base)
-            cells += of_method.values()
-        check_cells(cells)
-        _check_videos(cells)
-        return cls(settings, methods, splits, cells, describe_run())
+                of_method[method.name] = Trial(method, split, cfg, folder, base)
+            trials += of_method.values()
+        check_trials(trials)
+        _check_videos(trials)
+        return cls(settings, methods, splits, trials, describe_run())
 
-    def run(self, how: Launch | None = None) -> None:
-        """Run the cells that are not finished; see :func:`~msnet_benchmark.cells.run_cells`."""
-        run_cells(self.cells, how or Launch(self.settings.num_gpus, self.about["commit"]))
+    def run(self, launch: Launch | None = None) -> None:
+        """Run the trials that are not finished; see :func:`~msnet_benchmark.trials.run_trials`."""
+        run_trials(self.trials, launch or Launch(self.settings.num_gpus, self.about["commit"]))
 
     @property
-    def failed(self) -> list[Cell]:
-        """Cells that have no figures."""
-        return [cell for cell in self.cells if cell.record is None]
+    def failed(self) -> list[Trial]:
+        """Trials that have no metrics."""
+        return [trial for trial in self.trials if trial.record is None]
 
-    def of_methods(self, names: Sequence[str]) -> list[Cell]:
-        """The cells of some methods, in the order of ``names``."""
-        return [cell for name in names for cell in self.cells if cell.method.name == name]
+    def of_methods(self, names: Sequence[str]) -> list[Trial]:
+        """The trials of some methods, in the order of ``names``."""
+        return [trial for name in names for trial in self.trials if trial.method.name == name]
 
     def notes(self) -> list[str]:
         """What a reader of the tables has to know."""
         budgets = {
             (c.cfg.SOLVER.MAX_ITER, c.cfg.SOLVER.IMS_PER_BATCH): c.method.title
-            for c in self.cells
+            for c in self.trials
             if c.method.trains and not c.method.refines
         }
         lines = [
@@ -177,16 +177,16 @@ class Run:
             + (f" ({title})" if len(budgets) > 1 else ", for every detector")
             for (steps, batch), title in budgets.items()
         ]
-        commits = {c.record["commit"] for c in self.cells if c.record and c.record["commit"]}
+        commits = {c.record["commit"] for c in self.trials if c.record and c.record["commit"]}
         if len(commits) > 1:
-            lines.append(f"- cells were made at different commits: {', '.join(sorted(commits))}")
-        resumed = [c.label for c in self.cells if c.record and c.record["resumed"]]
+            lines.append(f"- trials were made at different commits: {', '.join(sorted(commits))}")
+        resumed = [c.label for c in self.trials if c.record and c.record["resumed"]]
         if resumed:
             lines.append(f"- interrupted and continued: {'; '.join(resumed)}")
         return lines
 
     def as_json(self) -> dict:
-        """What results files have in common: origin, settings, data and every cell's figures."""
+        """What results files have in common: origin, settings, data and every trial's metrics."""
         settings = asdict(self.settings)
         settings["out"] = str(self.settings.out)
         return {
@@ -197,31 +197,31 @@ class Run:
                 for s in self.splits
             ],
             "methods": {m.name: {"title": m.title, "base": m.base} for m in self.methods},
-            "cells": [cell.record for cell in self.cells if cell.record is not None],
+            "trials": [trial.record for trial in self.trials if trial.record is not None],
             "failed": [
                 {
-                    "method": cell.method.name,
-                    "split": cell.split.name,
-                    "why": cell.failure or "was not run",
+                    "method": trial.method.name,
+                    "split": trial.split.name,
+                    "why": trial.failure or "was not run",
                 }
-                for cell in self.failed
+                for trial in self.failed
             ],
         }
 
 
-def _check_videos(cells: Sequence[Cell]) -> None:
+def _check_videos(trials: Sequence[Trial]) -> None:
     """Raise DatasetError if triplets cannot be drawn for a method that still needs them."""
     checked = set()
-    for cell in cells:
-        if cell.method.refines and cell.record is None and cell.split.name not in checked:
-            checked.add(cell.split.name)
+    for trial in trials:
+        if trial.method.refines and trial.record is None and trial.split.name not in checked:
+            checked.add(trial.split.name)
             try:
-                TripletDataset(cell.run_cfg(train=True))
+                TripletDataset(trial.run_cfg(train=True))
             except (DatasetError, VideoError) as error:
                 raise DatasetError(
-                    f"{cell.label}: {error}; for the benchmark: give other videos by --srn-videos, "
-                    "or leave out the methods that end in +srn or +steady (of the ablation: the "
-                    "part modules)"
+                    f"{trial.label}: {error}; for the benchmark: give other videos by "
+                    "--srn-videos, or leave out the methods that end in +srn or +steady (of the "
+                    "ablation: the part modules)"
                 ) from error
 
 
@@ -247,7 +247,7 @@ def _claim_folder(settings: RunSettings) -> None:
     out, mark = settings.out, settings.out / _MARK
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; expected a folder or a new name")
-    # What each cell's own settings do not tell; check_cells compares those.
+    # What each trial's own settings do not tell; check_trials compares those.
     wanted = {
         "--dataset": str(Path(settings.dataset).resolve()),
         "--config-family": settings.family,
@@ -259,8 +259,8 @@ def _claim_folder(settings: RunSettings) -> None:
     if mark.is_file():
         there = json.loads(mark.read_text(encoding="utf-8"))
         differing = [key for key in wanted if there.get(key) != wanted[key]]
-        # Without any finished or half-finished cell there is nothing that could be mixed up.
-        if differing and any(map(holds_work, out.glob("cells/*/*"))):
+        # Without any finished or half-finished trial there is nothing that could be mixed up.
+        if differing and any(map(holds_work, out.glob("trials/*/*"))):
             key = differing[0]
             raise InputError(
                 f"--out {out} holds another run: {key} is {there.get(key)!r} there, "

@@ -15,14 +15,14 @@ from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from msnet_benchmark import plots
-from msnet_benchmark.contestants import (
+from msnet_benchmark.provenance import describe_run, provenance_lines, write_report
+from msnet_benchmark.speed_models import (
     InferenceSide,
     TrainingSide,
     make_pictures,
     measure_peak,
     read_pictures,
 )
-from msnet_benchmark.provenance import describe_run, provenance_lines, write_report
 from msnet_benchmark.stages import STAGES
 from msnet_benchmark.tables import markdown_table
 from msnet_d2.config import find_config, load_config

@@ -1,4 +1,4 @@
-"""From finished cells to means over splits and differences between methods."""
+"""From finished trials to means over splits and differences between methods."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from msnet_benchmark.bootstrap import Difference, draw_weights, paired_difference
-from msnet_benchmark.cells import Cell
-from msnet_benchmark.matches import figures_of_choices, match_results
+from msnet_benchmark.matches import match_results, metrics_of_choices
+from msnet_benchmark.trials import Trial
 from msnet_d2.data import resolve_dataset
 from msnet_d2.evaluation import load_ground_truth
 from msnet_d2.evaluation.results import read_results
@@ -25,12 +25,12 @@ COMPARED = {"isbda_segm": "segm", "isbda_bbox": "bbox"}
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over the splits, in percent.
+    """A metric over the splits, in percent.
 
     Attributes:
         mean: over the splits where it is defined; NaN if that is nowhere.
         std: sample standard deviation; NaN for fewer than two splits.
-        values: split -> figure; NaN where it is undefined.
+        values: split -> metric; NaN where it is undefined.
     """
 
     mean: float
@@ -47,14 +47,14 @@ class Resampling:
     unit: str = "image"  # or "video"
 
 
-def spread_of(cells: Sequence[Cell], method: str, task: str, figure: str) -> Spread:
-    """Mean and spread of a method's figure over its finished cells."""
+def spread_of(trials: Sequence[Trial], method: str, task: str, metric: str) -> Spread:
+    """Mean and spread of a method's metric over its finished trials."""
     values = {}
-    for cell in cells:
-        record = cell.record if cell.method.name == method else None
-        if record is not None and task in record["figures"]:
-            value = record["figures"][task].get(figure)
-            values[cell.split.name] = math.nan if value is None else float(value)
+    for trial in trials:
+        record = trial.record if trial.method.name == method else None
+        if record is not None and task in record["metrics"]:
+            value = record["metrics"][task].get(metric)
+            values[trial.split.name] = math.nan if value is None else float(value)
     defined = [value for value in values.values() if not math.isnan(value)]
     return Spread(
         mean=float(np.mean(defined)) if defined else math.nan,
@@ -64,42 +64,44 @@ def spread_of(cells: Sequence[Cell], method: str, task: str, figure: str) -> Spr
 
 
 def compare_methods(
-    cells: Sequence[Cell], how: Resampling
+    trials: Sequence[Trial], how: Resampling
 ) -> dict[tuple[str, str, str, str], Difference]:
     """Differences of each two methods, over the splits that both have finished.
 
     Args:
-        cells: of any number of methods and splits; those without figures are left out.
+        trials: of any number of methods and splits; those without metrics are left out.
         how: see the class.
 
     Returns:
-        (method, method before it, task, figure) -> difference of the first from the second. Methods
-        are in the order in which ``cells`` first has them.
+        (method, method before it, task, metric) -> difference of the first from the second. Methods
+        are in the order in which ``trials`` first has them.
     """
     drawn: dict[tuple[str, str, str], dict[str, np.ndarray]] = {}
-    finished = [cell for cell in cells if cell.record is not None and cell.predictions.is_file()]
+    finished = [
+        trial for trial in trials if trial.record is not None and trial.predictions.is_file()
+    ]
     truths = {}
-    for cell in tqdm(finished, desc="resampling", unit="cell", disable=None):
-        if cell.split.val not in truths:
-            truths[cell.split.val] = load_ground_truth(resolve_dataset(cell.split.val)[0])
-        truth = truths[cell.split.val]
-        results = read_results(cell.predictions, truth)
+    for trial in tqdm(finished, desc="resampling", unit="trial", disable=None):
+        if trial.split.val not in truths:
+            truths[trial.split.val] = load_ground_truth(resolve_dataset(trial.split.val)[0])
+        truth = truths[trial.split.val]
+        results = read_results(trial.predictions, truth)
         for task, iou_type in COMPARED.items():
-            if task not in cell.record["figures"]:
+            if task not in trial.record["metrics"]:
                 continue
             matches = match_results(results, truth, iou_type)
-            videos = [cell.split.video_of.get(i) or i for i in matches.image_ids]
+            videos = [trial.split.video_of.get(i) or i for i in matches.image_ids]
             weights = draw_weights(
                 len(matches.image_ids),
                 how.samples,
-                (how.seed, cell.split.number),
+                (how.seed, trial.split.number),
                 videos if how.unit == "video" else None,
             )
-            key = (cell.method.name, cell.split.name, task)
-            drawn[key] = figures_of_choices(matches, weights)
+            key = (trial.method.name, trial.split.name, task)
+            drawn[key] = metrics_of_choices(matches, weights)
 
-    methods = list(dict.fromkeys(cell.method.name for cell in finished))
-    splits = list(dict.fromkeys(cell.split.name for cell in finished))
+    methods = list(dict.fromkeys(trial.method.name for trial in finished))
+    splits = list(dict.fromkeys(trial.split.name for trial in finished))
     differences = {}
     for (theirs, ours), task in itertools.product(itertools.combinations(methods, 2), COMPARED):
         common = [s for s in splits if (ours, s, task) in drawn and (theirs, s, task) in drawn]
@@ -107,8 +109,8 @@ def compare_methods(
             continue
         a = [drawn[ours, split, task] for split in common]
         b = [drawn[theirs, split, task] for split in common]
-        for figure in a[0]:
-            differences[ours, theirs, task, figure] = paired_difference(a, b, figure)
+        for metric in a[0]:
+            differences[ours, theirs, task, metric] = paired_difference(a, b, metric)
     return differences
 
 
@@ -117,6 +119,6 @@ def differences_as_json(
 ) -> list[dict]:
     """Rows for results.json."""
     return [
-        {"method": ours, "against": theirs, "task": task, "figure": figure, **asdict(difference)}
-        for (ours, theirs, task, figure), difference in differences.items()
+        {"method": ours, "against": theirs, "task": task, "metric": metric, **asdict(difference)}
+        for (ours, theirs, task, metric), difference in differences.items()
     ]

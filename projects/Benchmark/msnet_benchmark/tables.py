@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from tabulate import tabulate
 
 from msnet_benchmark.bootstrap import Difference
-from msnet_benchmark.cells import Cell
 from msnet_benchmark.methods import Method
 from msnet_benchmark.summary import spread_of
+from msnet_benchmark.trials import Trial
 
 __all__ = [
-    "MAIN_FIGURES",
+    "MAIN_METRICS",
     "TASK_TITLES",
     "bold_best",
     "difference_table",
@@ -24,7 +24,7 @@ __all__ = [
     "signed",
 ]
 
-MAIN_FIGURES = ("AP", "AP25", "AP50", "APs", "APm", "APl")
+MAIN_METRICS = ("AP", "AP25", "AP50", "APs", "APm", "APl")
 TASK_TITLES = {
     "isbda_segm": "Masks",
     "isbda_bbox": "Boxes",
@@ -68,20 +68,20 @@ def bold_best(rows: list[list[str]], values: Sequence[Sequence[float]], first: i
 
 
 def method_table(
-    cells: Sequence[Cell],
+    trials: Sequence[Trial],
     methods: Sequence[Method],
     task: str,
-    figures: Sequence[str] = MAIN_FIGURES,
+    metrics: Sequence[str] = MAIN_METRICS,
     *,
     levels: bool = True,
 ) -> str:
-    """One row a method, one column a figure: mean ± standard deviation over the splits.
+    """One row a method, one column a metric: mean ± standard deviation over the splits.
 
     Args:
-        cells: of all methods and splits.
-        methods: the rows. Those without the task in any cell are left out.
+        trials: of all methods and splits.
+        methods: the rows. Those without the task in any trial are left out.
         task: such as "isbda_segm".
-        figures: the columns.
+        metrics: the columns.
         levels: whether a column for each damage level follows.
 
     Returns:
@@ -89,16 +89,16 @@ def method_table(
     """
     if levels:
         there = {
-            figure: None
-            for cell in cells
-            if cell.record is not None
-            for figure in cell.record["figures"].get(task, {})
-            if figure.startswith("AP-")
+            metric: None
+            for trial in trials
+            if trial.record is not None
+            for metric in trial.record["metrics"].get(task, {})
+            if metric.startswith("AP-")
         }
-        figures = [*figures, *there]
+        metrics = [*metrics, *there]
     rows, values = [], []
     for method in methods:
-        spreads = [spread_of(cells, method.name, task, figure) for figure in figures]
+        spreads = [spread_of(trials, method.name, task, metric) for metric in metrics]
         if any(spread.values for spread in spreads):
             number = max(len(spread.values) for spread in spreads)
             rows.append([method.title, *(show_spread(s.mean, s.std) for s in spreads), str(number)])
@@ -106,7 +106,7 @@ def method_table(
     if not rows:
         return ""
     bold_best(rows, values)
-    headers = ["method", *(figure.removeprefix("AP-") for figure in figures), "splits"]
+    headers = ["method", *(metric.removeprefix("AP-") for metric in metrics), "splits"]
     return markdown_table(rows, headers)
 
 
@@ -114,7 +114,7 @@ def difference_table(
     differences: Mapping[tuple[str, str, str, str], Difference],
     titles: Mapping[str, str],
     task: str,
-    figures: Sequence[str] = ("AP", "AP25", "AP50"),
+    metrics: Sequence[str] = ("AP", "AP25", "AP50"),
 ) -> str:
     """One row a pair of methods: difference [95% interval]; in bold where the interval excludes 0.
 
@@ -122,7 +122,7 @@ def difference_table(
         differences: see :func:`~msnet_benchmark.summary.compare_methods`.
         titles: of the methods.
         task: such as "isbda_segm".
-        figures: the columns; the last one is the share of draws in which the first is above 0.
+        metrics: the columns; the last one is the share of draws in which the first is above 0.
 
     Returns:
         Table; an empty string if there is no pair.
@@ -130,7 +130,7 @@ def difference_table(
     pairs = dict.fromkeys((a, b) for a, b, t, _ in differences if t == task)
     rows = []
     for ours, theirs in pairs:
-        found = [differences[ours, theirs, task, figure] for figure in figures]
+        found = [differences[ours, theirs, task, metric] for metric in metrics]
         share = found[0].positive
         rows.append(
             [
@@ -141,12 +141,12 @@ def difference_table(
         )
     if not rows:
         return ""
-    return markdown_table(rows, ["difference", *figures, f"draws with {figures[0]} above 0"])
+    return markdown_table(rows, ["difference", *metrics, f"draws with {metrics[0]} above 0"])
 
 
-def failure_lines(failed: Sequence[Cell]) -> list[str]:
-    """Markdown list of the cells without figures."""
-    return [f"- {cell.label}: {cell.failure or 'was not run'}" for cell in failed]
+def failure_lines(failed: Sequence[Trial]) -> list[str]:
+    """Markdown list of the trials without metrics."""
+    return [f"- {trial.label}: {trial.failure or 'was not run'}" for trial in failed]
 
 
 def _show_difference(difference: Difference) -> str:
@@ -155,4 +155,4 @@ def _show_difference(difference: Difference) -> str:
     if math.isnan(difference.low):
         return signed(difference.value)
     text = f"{signed(difference.value)} [{signed(difference.low)}, {signed(difference.high)}]"
-    return f"**{text}**" if difference.clear else text
+    return f"**{text}**" if difference.significant else text

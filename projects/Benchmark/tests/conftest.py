@@ -85,19 +85,19 @@ class FakeRunner:
         self.fails = set(fails)
         self.ran = []
 
-    def __call__(self, cell, how):
-        self.ran.append(cell.label)
-        if cell.label in self.fails:
+    def __call__(self, trial, how):
+        self.ran.append(trial.label)
+        if trial.label in self.fails:
             raise RuntimeError("out of\nmemory")
         content = json.loads(
-            (cell.folder.parents[2] / "splits" / cell.split.name.replace("split", "seed"))
+            (trial.folder.parents[2] / "splits" / trial.split.name.replace("split", "seed"))
             .joinpath("annotations", "instances_val.json")
             .read_text()
         )
         results = []
         for annotation in content["annotations"]:
             x, y, w, h = annotation["damage_bbox"]
-            x += self.quality.get(cell.method.name, 0)
+            x += self.quality.get(trial.method.name, 0)
             results.append(
                 {
                     "image_id": annotation["image_id"],
@@ -107,13 +107,13 @@ class FakeRunner:
                     "score": 0.9,
                 }
             )
-        cell.predictions.parent.mkdir(parents=True, exist_ok=True)
-        cell.predictions.write_text(json.dumps(results))
-        ap = 50.0 - self.quality.get(cell.method.name, 0) + cell.split.number
+        trial.predictions.parent.mkdir(parents=True, exist_ok=True)
+        trial.predictions.write_text(json.dumps(results))
+        ap = 50.0 - self.quality.get(trial.method.name, 0) + trial.split.number
         row = {"AP": ap, "AP25": ap, "AP50": ap, "APs": ap, "APm": None, "APl": None}
         row |= {"AP-Slight": ap, "AP-Severe": None, "AP-Debris": ap}
-        figures = {"isbda_segm": row, "isbda_bbox": row}
-        (cell.folder / "inference" / "figures.json").write_text(json.dumps(figures))
+        metrics = {"isbda_segm": row, "isbda_bbox": row}
+        (trial.folder / "inference" / "figures.json").write_text(json.dumps(metrics))
         return {"seconds": {"train": 2.0, "evaluate": 1.0}, "resumed": False}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msnet_benchmark.bootstrap import draw_weights, paired_difference
 from msnet_benchmark.diagnostics import calibration
-from msnet_benchmark.matches import figures_of_choices, match_results
+from msnet_benchmark.matches import match_results, metrics_of_choices
 
 from msnet_d2.errors import InputError
 from msnet_d2.evaluation import GroundTruth, score_results
@@ -69,23 +69,23 @@ def three_images():
     return match_results(as_rle(results), truth, "segm")
 
 
-def test_figures_of_choices_by_hand(three_images):
+def test_metrics_of_choices_by_hand(three_images):
     weights = np.array([[1, 1, 1], [3, 0, 0], [0, 2, 1], [0, 0, 3]])
-    figures = figures_of_choices(three_images, weights)
+    metrics = metrics_of_choices(three_images, weights)
     # Precision is taken at 101 recalls 0, 0.01 … 1.
     # All: miss, hit, hit of 3. Precision at the hits 1/2 and 2/3, so 2/3 up to recall 2/3: 67 of
     # the 101 levels.
     # Image 1 alone: perfect. Images 2, 2, 3: two misses, then two hits: precision 1/2 up to recall
     # 2/3. Image 3: nothing found.
     expected = [100 * 67 / 101 * 2 / 3, 100, 100 * 67 / 101 / 2, 0]
-    assert figures["AP"] == pytest.approx(expected)
-    assert figures["AP50"] == pytest.approx(expected)
+    assert metrics["AP"] == pytest.approx(expected)
+    assert metrics["AP50"] == pytest.approx(expected)
     # 40 × 40 is medium; no part is large, and no other level than Slight is there.
-    assert figures["APm"] == pytest.approx(expected)
-    assert np.isnan(figures["APl"]).all()
-    assert np.isnan(figures["AP-Severe"]).all()
+    assert metrics["APm"] == pytest.approx(expected)
+    assert np.isnan(metrics["APl"]).all()
+    assert np.isnan(metrics["AP-Severe"]).all()
     # Without any ground truth nothing is defined.
-    assert np.isnan(figures_of_choices(three_images, np.zeros((1, 3)))["AP"]).all()
+    assert np.isnan(metrics_of_choices(three_images, np.zeros((1, 3)))["AP"]).all()
 
 
 def random_case(rng, images):
@@ -112,7 +112,7 @@ def test_every_image_once_is_the_evaluation(seed, iou_type):
     truth, results = truth_of(parts, images), as_rle(results)
     task = f"isbda_{iou_type}"
     expected = score_results(truth, results, tasks=[task])[task]
-    ours = figures_of_choices(match_results(results, truth, iou_type), np.ones((1, 12)))
+    ours = metrics_of_choices(match_results(results, truth, iou_type), np.ones((1, 12)))
     assert set(ours) == set(expected)
     for name, value in expected.items():
         assert ours[name][0] == pytest.approx(value, abs=1e-9, nan_ok=True), name
@@ -122,7 +122,7 @@ def test_an_image_drawn_twice_counts_as_two_images():
     images = list(range(1, 9))
     parts, results = random_case(np.random.default_rng(7), images)
     weights = np.array([[2, 0, 1, 3, 0, 1, 1, 0]])
-    ours = figures_of_choices(
+    ours = metrics_of_choices(
         match_results(as_rle(results), truth_of(parts, images), "segm"), weights
     )
     # The same draw spelled out: copies of images under numbers of their own.
@@ -139,7 +139,7 @@ def test_an_image_drawn_twice_counts_as_two_images():
 
 def test_no_detections_and_other_iou_types():
     truth = truth_of([part(1, 0, BOX)], (1,))
-    assert figures_of_choices(match_results([], truth, "bbox"), np.ones((1, 1)))["AP"] == [0]
+    assert metrics_of_choices(match_results([], truth, "bbox"), np.ones((1, 1)))["AP"] == [0]
     with pytest.raises(InputError, match="'bbox' or 'segm'"):
         match_results([], truth, "keypoints")
 
@@ -171,19 +171,19 @@ def test_paired_difference_by_hand():
     assert difference.positive == pytest.approx(2 / 3)
     # The quantiles 0.025 and 0.975 of -1, 3, 6, interpolated.
     assert (difference.low, difference.high) == pytest.approx((-0.8, 5.85))
-    assert not difference.clear
+    assert not difference.significant
     # Whatever the draw, a difference that never changes has no width.
     shifted = [{"AP": a["AP"] + 2} for a in theirs]
     constant = paired_difference(shifted, theirs, "AP")
     assert (constant.value, constant.low, constant.high, constant.positive) == (2, 2, 2, 1)
-    assert constant.clear
+    assert constant.significant
 
 
 def test_undefined_differences():
     nothing = [{"APs": np.array([np.nan, np.nan])}]
     difference = paired_difference(nothing, nothing, "APs")
     assert np.isnan([difference.value, difference.low, difference.high]).all()
-    assert not difference.clear
+    assert not difference.significant
     # A draw that missed all small parts is left out.
     some = paired_difference([{"APs": np.array([5.0, np.nan, 7])}], [{"APs": np.zeros(3)}], "APs")
     assert (some.value, some.low, some.high) == (5, 7, 7)

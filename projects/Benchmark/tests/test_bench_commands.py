@@ -36,22 +36,22 @@ def test_accuracy_and_then_ablation(films, tmp_path, capsys, monkeypatch):
     command = ["bench", "accuracy", "--methods", *methods, *common(films, out)]
     assert main(command) == 0
     results = json.loads((out / "results.json").read_text())
-    assert [cell["method"] for cell in results["cells"]] == methods
-    for cell in results["cells"]:
-        assert {"isbda_segm", "isbda_bbox"} <= cell["figures"].keys()
-        assert cell["seconds"]["train"] > 0
-    assert [cell["iterations"] for cell in results["cells"]] == [1] * 4
+    assert [trial["method"] for trial in results["trials"]] == methods
+    for trial in results["trials"]:
+        assert {"isbda_segm", "isbda_bbox"} <= trial["metrics"].keys()
+        assert trial["seconds"]["train"] > 0
+    assert [trial["iterations"] for trial in results["trials"]] == [1] * 4
     shown = capsys.readouterr().out
     assert "| MSNet (HRPN, II)+SRN |" in shown
     assert shown.count("for every detector") == 1
     assert is_png(out / "accuracy.png")
 
     # Taken up again: nothing is left to do.
-    times = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/*/cell.json")}
+    times = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/*/trial.json")}
     assert len(times) == 4
     assert main(command) == 0
 
-    # The ablation takes what is there, and trains what is not; each S more is a cell more.
+    # The ablation takes what is there, and trains what is not; each S more is a trial more.
     for module in ("ablation", "ablation_report", "diagnostics"):
         monkeypatch.setattr(f"msnet_benchmark.{module}.THRESHOLDS", (0.1, 0.4))
     command = ["bench", "ablation", "--diagnose-images", "2", *common(films, out)]
@@ -59,7 +59,7 @@ def test_accuracy_and_then_ablation(films, tmp_path, capsys, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in times} == times
     results = json.loads((out / "ablation.json").read_text())
     assert results["problems"] == results["failed"] == []
-    assert [cell["method"] for cell in results["cells"]] == [
+    assert [trial["method"] for trial in results["trials"]] == [
         "mask_rcnn_BD",
         "mask_rcnn_BD+srn",
         "msnet",
@@ -120,14 +120,14 @@ def test_bad_input_is_one_line_before_any_training(scenes, tmp_path, capsys, wor
     lines = capsys.readouterr().err.strip().splitlines()
     assert message in lines[-1]
     assert lines[-1].startswith("msnet bench: error: ")
-    assert not list(out.glob("cells/*/*"))
+    assert not list(out.glob("trials/*/*"))
 
 
 def test_buildings_are_asked_for(scenes_at, tmp_path, capsys):
     bare = scenes_at(tmp_path / "bare", houses=False)
     assert main(["bench", "accuracy", "--methods", "msnet", *common(bare, tmp_path / "out")])
     assert "train on the boxes of buildings" in capsys.readouterr().err
-    assert not list((tmp_path / "out").glob("cells/*/*"))
+    assert not list((tmp_path / "out").glob("trials/*/*"))
 
 
 @pytest.mark.parametrize(

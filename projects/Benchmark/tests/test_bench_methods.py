@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from msnet_benchmark.contestants import TrainingSide
 from msnet_benchmark.methods import (
     FAMILIES,
     METHODS,
@@ -14,6 +13,7 @@ from msnet_benchmark.methods import (
     method_config,
     with_bases,
 )
+from msnet_benchmark.speed_models import TrainingSide
 
 from msnet_d2.config import load_config
 from msnet_d2.errors import ConfigError, InputError

@@ -1,4 +1,4 @@
-"""Cells are run once, taken up again, and never mixed with those of another run."""
+"""Trials are run once, taken up again, and never mixed with those of another run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import yaml
 from msnet_benchmark.accuracy import run_accuracy
-from msnet_benchmark.cells import Launch
+from msnet_benchmark.trials import Launch
 
 from msnet_d2.errors import ConfigError, DatasetError, InputError, MSNetError
 
@@ -28,10 +28,10 @@ def test_runs_every_method_on_every_split_and_writes_results(settings, fake):
     ]
     assert run.failed == []
     # The same seed for every method of a split.
-    assert [cell.cfg.SEED for cell in run.cells] == [1, 1, 2, 2]
+    assert [trial.cfg.SEED for trial in run.trials] == [1, 1, 2, 2]
 
     results = json.loads((settings.out / "results.json").read_text())
-    assert [cell["method"] for cell in results["cells"]] == [D, MSNET, D, MSNET]
+    assert [trial["method"] for trial in results["trials"]] == [D, MSNET, D, MSNET]
     # 44 and 45 by the fake runner: mean 44.5, standard deviation 1 / sqrt(2).
     ap = results["means"][D]["isbda_segm"]["AP"]
     assert ap["mean"] == 44.5
@@ -43,7 +43,7 @@ def test_runs_every_method_on_every_split_and_writes_results(settings, fake):
     (ap50,) = (
         row
         for row in results["differences"]
-        if (row["task"], row["figure"]) == ("isbda_segm", "AP50")
+        if (row["task"], row["metric"]) == ("isbda_segm", "AP50")
     )
     assert (ap50["method"], ap50["against"]) == (MSNET, D)
     assert (ap50["difference"] if "difference" in ap50 else ap50["value"]) == 0
@@ -60,13 +60,13 @@ def test_a_clear_difference_is_found(settings, fake):
     # Moved by 12 of 20 pixels: IoU 8 / 32 = 0.25, right at the lowest of six thresholds alone.
     run_accuracy(settings, [D, MSNET], Launch(runner=fake({D: 12})))
     results = json.loads((settings.out / "results.json").read_text())
-    (row,) = (r for r in results["differences"] if (r["task"], r["figure"]) == ("isbda_bbox", "AP"))
+    (row,) = (r for r in results["differences"] if (r["task"], r["metric"]) == ("isbda_bbox", "AP"))
     assert row["value"] == pytest.approx(100 * 5 / 6)
     assert (row["low"], row["high"]) == pytest.approx((row["value"],) * 2)
     assert row["positive"] == 1
 
 
-def test_finished_cells_are_not_run_again(settings, fake, capsys):
+def test_finished_trials_are_not_run_again(settings, fake, capsys):
     first, second = fake(), fake()
     run_accuracy(settings, [D], Launch(runner=first))
     run_accuracy(replace(settings, splits=("0", "1", "2")), [D, MSNET], Launch(runner=second))
@@ -80,11 +80,11 @@ def test_finished_cells_are_not_run_again(settings, fake, capsys):
     assert "[1/6] mask_rcnn_D, split_0: done before; mask AP 50.0" in capsys.readouterr().out
 
 
-def test_a_failed_cell_stops_no_other_and_is_tried_again(settings, fake, capsys):
+def test_a_failed_trial_stops_no_other_and_is_tried_again(settings, fake, capsys):
     broken = fake(fails=["mask_rcnn_D, split_0"])
     run = run_accuracy(settings, [D, MSNET], Launch(runner=broken))
     assert len(broken.ran) == 4
-    assert [cell.label for cell in run.failed] == ["mask_rcnn_D, split_0"]
+    assert [trial.label for trial in run.failed] == ["mask_rcnn_D, split_0"]
     assert "FAILED: out of memory" in capsys.readouterr().out
     assert "RuntimeError" in (run.failed[0].folder / "error.txt").read_text()
     results = json.loads((settings.out / "results.json").read_text())
@@ -95,7 +95,7 @@ def test_a_failed_cell_stops_no_other_and_is_tried_again(settings, fake, capsys)
     run = run_accuracy(settings, [D, MSNET], Launch(runner=again))
     assert again.ran == ["mask_rcnn_D, split_0"]
     assert run.failed == []
-    assert not (run.cells[0].folder / "error.txt").exists()
+    assert not (run.trials[0].folder / "error.txt").exists()
     assert "Missing" not in (settings.out / "table.md").read_text()
 
 
@@ -110,15 +110,15 @@ def test_nothing_is_written_where_all_failed(settings, fake):
 
 def test_interruption_leaves_what_is_finished(settings, fake):
     class Interrupted(fake):
-        def __call__(self, cell, how):
+        def __call__(self, trial, how):
             if len(self.ran) == 1:
                 raise KeyboardInterrupt
-            return super().__call__(cell, how)
+            return super().__call__(trial, how)
 
     with pytest.raises(KeyboardInterrupt):
         run_accuracy(settings, [D, MSNET], Launch(runner=Interrupted()))
     results = json.loads((settings.out / "results.json").read_text())
-    assert [cell["method"] for cell in results["cells"]] == [D]
+    assert [trial["method"] for trial in results["trials"]] == [D]
     assert results["failed"][0]["why"] == "was not run"
 
 
@@ -140,7 +140,7 @@ def test_a_folder_of_another_run_is_refused(settings, fake, change, message):
     assert runner.ran == []
 
 
-def test_cells_of_other_data_or_another_variant_are_refused(settings, scenes, fake):
+def test_trials_of_other_data_or_another_variant_are_refused(settings, scenes, fake):
     words = ("mine", "msnet", "MODEL.HRPN.THRESHOLD", "0.2")
     run_accuracy(replace(settings, variants=(words,)), [D, "mine"], Launch(runner=fake()))
     other = replace(settings, variants=((*words[:3], "0.3"),))
@@ -156,8 +156,8 @@ def test_cells_of_other_data_or_another_variant_are_refused(settings, scenes, fa
 
 def test_keys_of_newer_versions_and_other_projects_are_no_difference(settings, fake):
     run = run_accuracy(settings, [D], Launch(runner=fake()))
-    for cell in run.cells:
-        path = cell.folder / "settings.yaml"
+    for trial in run.trials:
+        path = trial.folder / "settings.yaml"
         there = yaml.safe_load(path.read_text())
         del there["config"]["MODEL"]["HRPN"]
         there["config"]["MODEL"]["SOME_PROJECT"] = {"RAYS": 36}
@@ -184,7 +184,7 @@ def test_other_peoples_folders_are_left_alone(settings, fake):
         ({"dataset": "nowhere"}, DatasetError, "there is no data set 'nowhere'"),
         ({"test": "nowhere"}, DatasetError, "there is no data set 'nowhere'"),
         ({"splits": ("a",)}, InputError, "expected seeds such as 0 1 2"),
-        ({"splits": ("given",)}, DatasetError, "instances_val.json"),
+        ({"splits": ("given",)}, DatasetError, "no split 'val'"),
         ({"opts": ("SOLVER.MAXITER", "5")}, ConfigError, "did you mean SOLVER.MAX_ITER"),
         ({"num_gpus": 0}, InputError, "--num-gpus is 0"),
         ({"num_gpus": 3}, MSNetError, ""),
@@ -224,13 +224,13 @@ def test_what_builds_on_a_failed_detector_fails_with_it(settings, fake, monkeypa
     runner = fake(fails=["msnet, split_0"])
     run = run_accuracy(settings, ["msnet+srn"], Launch(runner=runner))
     assert runner.ran == ["msnet, split_0", "msnet, split_1", "msnet+srn, split_1"]
-    assert [cell.failure for cell in run.failed] == [
+    assert [trial.failure for trial in run.failed] == [
         "out of memory",
         "its detector, msnet, failed",
     ]
-    refined = run.cells[-1]
+    refined = run.trials[-1]
     cfg = refined.run_cfg(train=True)
-    assert str(settings.out / "cells/split_1/msnet/model_final.pth") == cfg.MODEL.WEIGHTS
+    assert str(settings.out / "trials/split_1/msnet/model_final.pth") == cfg.MODEL.WEIGHTS
     assert refined.split.srn_videos == cfg.DATASETS.SRN_VIDEOS
     assert refined.run_cfg(train=False).MODEL.WEIGHTS.endswith("msnet+srn/model_final.pth")
 

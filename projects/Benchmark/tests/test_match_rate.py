@@ -29,16 +29,16 @@ def test_a_single_region_cannot_be_missed():
     assert count_matches(torch.ones(0, 3), [], [1, 2, 3]) == (0, 0)
 
 
-def test_figures_by_hand():
+def test_metrics_by_hand():
     rate = MatchRate()
     rate.add(torch.tensor([[0.9, 0.5], [0.8, 0.7]]), [7, 8], [7, 8])
-    figures = rate.figures()
-    assert figures["top1"] == 50
-    assert figures["chance"] == 50
-    assert figures["similarity_same"] == pytest.approx((90 + 70) / 2)
-    assert figures["similarity_other"] == pytest.approx((50 + 80) / 2)
-    assert figures["matches"] == 2
-    assert math.isnan(MatchRate().figures()["top1"])
+    metrics = rate.metrics()
+    assert metrics["top1"] == 50
+    assert metrics["chance"] == 50
+    assert metrics["similarity_same"] == pytest.approx((90 + 70) / 2)
+    assert metrics["similarity_other"] == pytest.approx((50 + 80) / 2)
+    assert metrics["matches"] == 2
+    assert math.isnan(MatchRate().metrics()["top1"])
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_parts_that_changed_places_are_found_by_their_look(data_set, tiny_cfg):
     # two parts, matched forwards and backwards
     assert rates["raw"].total == 4
     assert rates["raw"].correct == 4
-    # Red (0, 0, 255) on grey against cyan (255, 255, 0): the cells inside the boxes have cosine 1
+    # Red (0, 0, 255) on grey against cyan (255, 255, 0): the trials inside the boxes have cosine 1
     # with the same colour and 0 with the other; those at the border are mixed with grey.
     assert rates["raw"].similarity_same / 4 == pytest.approx(1, abs=1e-5)
     assert rates["raw"].similarity_other / 4 < 0.5

@@ -1,7 +1,7 @@
-"""Cells: one method on one split, trained and evaluated once, whatever happens in between.
+"""Trials: one method on one split, trained and evaluated once, whatever happens in between.
 
-A finished cell is a file, ``OUT/cells/SPLIT/METHOD/cell.json``; on the next run it is not repeated.
-Interrupted training goes on from its last checkpoint. A cell that fails leaves ``error.txt``, the
+A finished trial is a file, ``OUT/trials/SPLIT/METHOD/trial.json``; the next run does not repeat it.
+Interrupted training goes on from its last checkpoint. A trial that fails leaves ``error.txt``, the
 others go on, and the next run tries it again.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import yaml
 from detectron2.config import CfgNode
-from detectron2.engine import launch
+from detectron2.engine import launch as launch_processes
 from torch.multiprocessing import ProcessRaisedException
 
 from msnet_benchmark.data import SplitData
@@ -34,32 +34,32 @@ from msnet_d2.evaluation.results import RESULTS_FILE
 from msnet_d2.utils.file_io import write_json, write_text
 from msnet_d2.utils.worker_errors import error_of_worker
 
-__all__ = ["Cell", "Launch", "check_cells", "holds_work", "run_cells", "train_and_evaluate"]
+__all__ = ["Launch", "Trial", "check_trials", "holds_work", "run_trials", "train_and_evaluate"]
 
 logger = logging.getLogger(__name__)
 
-_RECORD, _ERROR, _SETTINGS = "cell.json", "error.txt", "settings.yaml"
+_RECORD, _ERROR, _SETTINGS = "trial.json", "error.txt", "settings.yaml"
 _FINAL = "model_final.pth"
 
 
 @dataclass
-class Cell:
+class Trial:
     """One method on one split.
 
     Attributes:
         method: what is trained.
         split: on which data.
         cfg: of :func:`msnet_benchmark.methods.method_config`.
-        folder: of this cell; everything about it is in here.
-        base: the cell whose detector this one starts from.
-        failure: why it has no figures: one line; None while it has none or has not run.
+        folder: of this trial; everything about it is in here.
+        base: the trial whose detector this one starts from.
+        failure: why it has no metrics: one line; None while it has none or has not run.
     """
 
     method: Method
     split: SplitData
     cfg: CfgNode
     folder: Path
-    base: Cell | None = None
+    base: Trial | None = None
     failure: str | None = None
 
     @property
@@ -79,9 +79,9 @@ class Cell:
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """What is known of the finished cell; None if it is not finished.
+        """What is known of the finished trial; None if it is not finished.
 
-        ``figures`` (task -> figure -> percent or None), ``seconds`` (``train``, ``evaluate``),
+        ``metrics`` (task -> metric -> percent or None), ``seconds`` (``train``, ``evaluate``),
         ``resumed``, ``iterations``, ``images_per_batch``, ``seed``, ``commit``, ``signature``.
         """
         path = self.folder / _RECORD
@@ -89,7 +89,7 @@ class Cell:
 
     @property
     def signature(self) -> str:
-        """Changes with whatever the figures depend on: config, data, and the base's."""
+        """Changes with whatever the metrics depend on: config, data, and the base's."""
         parts = [yaml.safe_dump(_settings(self)), self.base.signature if self.base else ""]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -112,128 +112,128 @@ class Cell:
 
 @dataclass(frozen=True)
 class Launch:
-    """How cells are run.
+    """How trials are run.
 
     Attributes:
         num_gpus: as in Detectron2: GPUs, or processes where there is none.
         commit: goes into the record.
-        runner: trains and evaluates a cell and leaves ``inference/figures.json`` in its folder;
+        runner: trains and evaluates a trial and leaves ``inference/figures.json`` in its folder;
             returns what goes into the record.
     """
 
     num_gpus: int = 1
     commit: str | None = None
-    runner: Callable[[Cell, Launch], dict] = field(
-        default=lambda c, how: train_and_evaluate(c, how)
+    runner: Callable[[Trial, Launch], dict] = field(
+        default=lambda c, launch: train_and_evaluate(c, launch)
     )
 
 
-def check_cells(cells: Sequence[Cell]) -> None:
-    """Refuse cells that were begun under other settings, before anything is run.
+def check_trials(trials: Sequence[Trial]) -> None:
+    """Refuse trials that were begun under other settings, before anything is run.
 
     Raises:
         InputError: naming the first key that differs.
     """
-    for cell in cells:
-        path = cell.folder / _SETTINGS
-        if not path.is_file() or not holds_work(cell.folder):
+    for trial in trials:
+        path = trial.folder / _SETTINGS
+        if not path.is_file() or not holds_work(trial.folder):
             continue
         there = yaml.safe_load(path.read_text(encoding="utf-8"))
-        difference = _first_difference(there, _settings(cell))
+        difference = _first_difference(there, _settings(trial))
         if difference is not None:
             raise InputError(
-                f"{cell.folder} is of another run: {difference}; choose another --out, or remove "
+                f"{trial.folder} is of another run: {difference}; choose another --out, or remove "
                 "that folder"
             )
 
 
 def holds_work(folder: Path) -> bool:
-    """Whether a cell's folder has figures or a checkpoint; what failed at once has neither."""
+    """Whether a trial's folder has metrics or a checkpoint; what failed at once has neither."""
     return (folder / _RECORD).is_file() or (folder / "last_checkpoint").is_file()
 
 
-def run_cells(cells: Sequence[Cell], how: Launch) -> None:
-    """Run the cells that are not finished, in order; a failed one does not stop the others.
+def run_trials(trials: Sequence[Trial], launch: Launch) -> None:
+    """Run the trials that are not finished, in order; a failed one does not stop the others.
 
-    Sets :attr:`Cell.failure` of those that fail, and of those whose base failed.
+    Sets :attr:`Trial.failure` of those that fail, and of those whose base failed.
     """
-    for number, cell in enumerate(cells, start=1):
-        head = f"[{number}/{len(cells)}] {cell.label}"
-        if cell.record is not None:
-            print(f"{head}: done before; {_brief(cell.record)}", flush=True)
+    for number, trial in enumerate(trials, start=1):
+        head = f"[{number}/{len(trials)}] {trial.label}"
+        if trial.record is not None:
+            print(f"{head}: done before; {_brief(trial.record)}", flush=True)
             continue
-        if cell.base is not None and cell.base.failure is not None:
-            cell.failure = f"its detector, {cell.base.method.name}, failed"
-            print(f"{head}: FAILED: {cell.failure}", flush=True)
+        if trial.base is not None and trial.base.failure is not None:
+            trial.failure = f"its detector, {trial.base.method.name}, failed"
+            print(f"{head}: FAILED: {trial.failure}", flush=True)
             continue
         print(f"{head} …", flush=True)
-        _run_cell(cell, how)
-        outcome = f"FAILED: {cell.failure}" if cell.failure else _brief(cell.record)
+        _run_trial(trial, launch)
+        outcome = f"FAILED: {trial.failure}" if trial.failure else _brief(trial.record)
         print(f"{head}: {outcome}", flush=True)
 
 
-def _run_cell(cell: Cell, how: Launch) -> None:
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    (cell.folder / _ERROR).unlink(missing_ok=True)
-    write_text(cell.folder / _SETTINGS, yaml.safe_dump(_settings(cell)))
+def _run_trial(trial: Trial, launch: Launch) -> None:
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    (trial.folder / _ERROR).unlink(missing_ok=True)
+    write_text(trial.folder / _SETTINGS, yaml.safe_dump(_settings(trial)))
     try:
-        told = how.runner(cell, how)
-        figures = json.loads((cell.folder / "inference" / "figures.json").read_text())
+        info = launch.runner(trial, launch)
+        metrics = json.loads((trial.folder / "inference" / "figures.json").read_text())
     except Exception as error:
-        cell.failure = " ".join(str(error).split())[:500] or type(error).__name__
-        write_text(cell.folder / _ERROR, traceback.format_exc())
-        logger.warning("%s failed; the whole story is in %s", cell.label, cell.folder / _ERROR)
+        trial.failure = " ".join(str(error).split())[:500] or type(error).__name__
+        write_text(trial.folder / _ERROR, traceback.format_exc())
+        logger.warning("%s failed; the whole story is in %s", trial.label, trial.folder / _ERROR)
         return
     finally:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     write_json(
-        cell.folder / _RECORD,
+        trial.folder / _RECORD,
         {
-            "method": cell.method.name,
-            "split": cell.split.name,
-            "figures": figures,
-            "iterations": cell.cfg.SOLVER.MAX_ITER if cell.method.trains else 0,
-            "images_per_batch": cell.cfg.SOLVER.IMS_PER_BATCH,
-            "seed": cell.cfg.SEED,
-            "commit": how.commit,
-            "signature": cell.signature,
-            **told,
+            "method": trial.method.name,
+            "split": trial.split.name,
+            "metrics": metrics,
+            "iterations": trial.cfg.SOLVER.MAX_ITER if trial.method.trains else 0,
+            "images_per_batch": trial.cfg.SOLVER.IMS_PER_BATCH,
+            "seed": trial.cfg.SEED,
+            "commit": launch.commit,
+            "signature": trial.signature,
+            **info,
         },
     )
 
 
-def train_and_evaluate(cell: Cell, how: Launch) -> dict:
-    """Train a cell's model unless that was done, and evaluate it.
+def train_and_evaluate(trial: Trial, launch: Launch) -> dict:
+    """Train a trial's model unless that was done, and evaluate it.
 
     Returns:
         ``seconds`` of both (``train`` is None if it was done before) and ``resumed``.
     """
     seconds: dict[str, float | None] = {"train": None, "evaluate": None}
-    checkpoint = last_checkpoint(cell.folder)
+    checkpoint = last_checkpoint(trial.folder)
     trained = checkpoint is not None and Path(checkpoint).name == _FINAL
-    if cell.method.trains and not trained:
-        seconds["train"] = _launch(cell, how, train=True, resume=checkpoint is not None)
-    seconds["evaluate"] = _launch(cell, how, train=False)
+    if trial.method.trains and not trained:
+        seconds["train"] = _launch(trial, launch, train=True, resume=checkpoint is not None)
+    seconds["evaluate"] = _launch(trial, launch, train=False)
     return {"seconds": seconds, "resumed": checkpoint is not None}
 
 
-def _launch(cell: Cell, how: Launch, *, train: bool, resume: bool = False) -> float:
-    """Run Detectron2's command line on the cell's config; return seconds."""
-    config_file = cell.folder / ("train.yaml" if train else "evaluate.yaml")
-    write_text(config_file, cell.run_cfg(train=train).dump())
+def _launch(trial: Trial, launch: Launch, *, train: bool, resume: bool = False) -> float:
+    """Run Detectron2's command line on the trial's config; return seconds."""
+    config_file = trial.folder / ("train.yaml" if train else "evaluate.yaml")
+    write_text(config_file, trial.run_cfg(train=train).dump())
     arguments = argparse.Namespace(
         config_file=str(config_file),
         resume=resume,
         eval_only=not train,
         opts=[],
-        # A dozen cells would bury what matters; each has its own log.txt.
+        # A dozen trials would bury what matters; each has its own log.txt.
         quiet=not logging.getLogger().isEnabledFor(logging.DEBUG),
     )
     start = time.perf_counter()
     try:
-        launch(_work, how.num_gpus, dist_url="auto", args=(arguments,))
+        launch_processes(_work, launch.num_gpus, dist_url="auto", args=(arguments,))
     except ProcessRaisedException as error:
         raise error_of_worker(error) or error from None
     return time.perf_counter() - start
@@ -246,16 +246,16 @@ def _work(arguments: argparse.Namespace) -> None:
     run_process(arguments)
 
 
-def _settings(cell: Cell) -> dict:
-    """What figures depend on, as plain YAML gives it back."""
+def _settings(trial: Trial) -> dict:
+    """What metrics depend on, as plain YAML gives it back."""
     settings = {
-        "config": yaml.safe_load(cell.cfg.dump()),
-        "overrides": [str(word) for word in cell.method.opts],
-        "base": cell.base.method.name if cell.base else None,
-        "data": cell.split.digest,
+        "config": yaml.safe_load(trial.cfg.dump()),
+        "overrides": [str(word) for word in trial.method.opts],
+        "base": trial.base.method.name if trial.base else None,
+        "data": trial.split.digest,
     }
-    if cell.method.refines:
-        settings["srn_videos"] = list(cell.split.srn_videos)
+    if trial.method.refines:
+        settings["srn_videos"] = list(trial.split.srn_videos)
     return settings
 
 
@@ -281,12 +281,12 @@ def _first_difference(there: Any, here: Any, key: str = "") -> str | None:
 
 
 def _brief(record: dict) -> str:
-    figures = record["figures"]
+    metrics = record["metrics"]
     named = (("isbda_segm", "mask AP"), ("isbda_bbox", "box AP"))
     found = [
-        f"{title} {figures[task]['AP']:.1f}"
+        f"{title} {metrics[task]['AP']:.1f}"
         for task, title in named
-        if figures.get(task, {}).get("AP") is not None
+        if metrics.get(task, {}).get("AP") is not None
     ]
     seconds = [s for s in record["seconds"].values() if s is not None]
-    return f"{', '.join(found) or 'no figures'} ({sum(seconds):.0f} s)"
+    return f"{', '.join(found) or 'no metrics'} ({sum(seconds):.0f} s)"
