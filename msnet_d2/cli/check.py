@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from msnet_d2.data.isbda.fitness import issues_across_splits, issues_for_training
     from msnet_d2.data.isbda.image_checks import find_image_issues
     from msnet_d2.data.isbda.reading import read_and_validate
+    from msnet_d2.data.kinds import find_kind_issues, kind_of
     from msnet_d2.utils.file_io import write_json
     from msnet_d2.utils.image_layout import checked_depth
 
@@ -69,23 +70,32 @@ def run(args: argparse.Namespace) -> int:
     issues, report, reports = [], [], {}
     for name in resolve_dataset(args.dataset, args.image_root, options):
         json_file, image_root = dataset_files(name)
-        reports[name] = read_and_validate(json_file, image_root, options=options)
-        found = reports[name].issues
-        if not any(issue.fatal for issue in found):
-            found += issues_for_training(reports[name], cfg, all_classes=len(reports) == 1)
-        if not args.no_images:
-            found += find_image_issues(
-                reports[name].records,
-                args.num_workers,
-                not args.no_progress,
-                depth=checked_depth(cfg) if cfg else "refuse",
+        if kind_of(name) is None:
+            reports[name] = read_and_validate(json_file, image_root, options=options)
+            found = reports[name].issues
+            if not any(issue.fatal for issue in found):
+                found += issues_for_training(reports[name], cfg, all_classes=len(reports) == 1)
+            if not args.no_images:
+                found += find_image_issues(
+                    reports[name].records,
+                    args.num_workers,
+                    not args.no_progress,
+                    depth=checked_depth(cfg) if cfg else "refuse",
+                )
+            images = len(reports[name].records)
+        else:
+            found, images = find_kind_issues(
+                name,
+                check_images=not args.no_images,
+                workers=args.num_workers,
+                progress=not args.no_progress,
             )
         print(f"{name}: {json_file}, images in {image_root}")
         _print_issues(found, args.limit)
-        _hint(found, len(reports[name].records))
+        _hint(found, images)
         issues += found
         report += [{"dataset": name, **issue.as_dict()} for issue in found]
-    across = issues_across_splits(reports)
+    across = issues_across_splits(reports) if reports else []
     if across:
         print("all of them:")
         _print_issues(across, args.limit)

@@ -29,11 +29,12 @@ _PORT = 2**15 + 2**14 + hash(os.getuid() if sys.platform != "win32" else 1) % 2*
 OPTIONS: dict[str, dict[str, Any]] = {
     "dataset": {
         "metavar": "DATASET",
-        "help": "registered name, JSON file, folder, or FOLDER:SPLIT",
+        "help": "registered name, JSON file, folder, or FOLDER:SPLIT; of other truth KIND@FOLDER, "
+        "KIND being semantic, panoptic, amodal, tracks or flow",
     },
     "--dataset": {
         "metavar": "DATASET",
-        "help": "registered name, JSON file, folder, or FOLDER:SPLIT",
+        "help": "registered name, JSON file, folder, or FOLDER:SPLIT; of other truth KIND@FOLDER",
     },
     "--image-root": {
         "metavar": "DIR",

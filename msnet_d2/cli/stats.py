@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         merge_statistics,
     )
     from msnet_d2.data.isbda.validation import raise_fatal
+    from msnet_d2.data.kinds import kind_of
     from msnet_d2.errors import DatasetError, InputError
 
     if args.histogram and args.histogram.suffix.lower() != ".png":
@@ -43,6 +44,10 @@ def run(args: argparse.Namespace) -> int:
     parts = []
     options = ReadOptions(args.crowd_as_objects, args.parent_category or "auto")
     names = resolve_dataset(args.dataset, args.image_root, options)
+    if kind_of(names[0]) is not None:
+        if args.histogram:
+            raise InputError("--histogram is of the areas of instances, in ISBDA's data sets alone")
+        return _describe(names)
     for name in names:
         found = read_and_validate(*dataset_files(name), options=options)
         raise_fatal(found)
@@ -60,4 +65,16 @@ def run(args: argparse.Namespace) -> int:
     if args.histogram:
         draw_area_histogram(total, args.histogram, found.categories.thing_colors)
         print(f"wrote {args.histogram}")
+    return 0
+
+
+def _describe(names: list[str]) -> int:
+    """Print the statistics of data sets of another kind."""
+    from msnet_d2.data.isbda.validation import raise_fatal
+    from msnet_d2.data.kinds import kind_of, read_kind
+
+    for name in names:
+        report = read_kind(name)
+        raise_fatal(report)
+        print(f"{name}\n\n{kind_of(name).describe(report)}\n")
     return 0

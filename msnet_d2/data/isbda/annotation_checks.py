@@ -46,8 +46,8 @@ def read_annotation(
         report: takes severity, kind and message of each issue.
 
     Returns:
-        Detectron2's annotation dict with ``id``, ``parent_bbox`` and ``parent_id`` as far as the
-        JSON has them, or None if it cannot be used.
+        Detectron2's annotation dict with ``id``, ``parent_bbox``, ``parent_id`` and ``part_id`` as
+        far as the JSON has them, or None if it cannot be used.
     """
     category_id = raw.get("category_id")
     category = categories.id_to_contiguous.get(category_id) if type(category_id) is int else None
@@ -63,7 +63,8 @@ def read_annotation(
     parent_key = "house_bbox" if raw.get("house_bbox") is not None else "parent_bbox"
     has_parent = raw.get(parent_key) is not None
     parent = _read_box(raw, parent_key, height, width, report) if has_parent else None
-    parent_id = _read_parent_id(raw.get("parent_id"), report)
+    parent_id = _read_id(raw, "parent_id", report)
+    part_id = _read_id(raw, "part_id", report)
     if box is None or mask is None or category is None or (has_parent and parent is None):
         return None
     segmentation, mask_area, mask_box = mask
@@ -75,6 +76,8 @@ def read_annotation(
         "iscrowd": int(iscrowd == 1),
         "area": _read_area(raw, mask_area or box[2] * box[3], report),
     }
+    if part_id is not None:
+        result["part_id"] = part_id
     if segmentation is not None:
         result["segmentation"] = segmentation
     if parent is not None:
@@ -237,9 +240,10 @@ def _read_area(raw: dict, computed: float, report: Report) -> float:
     return float(area)
 
 
-def _read_parent_id(value: object, report: Report) -> int | None:
+def _read_id(raw: dict, key: str, report: Report) -> int | None:
+    value = raw.get(key)
     if value is not None and (type(value) is not int or abs(value) >= MAX_ID):
-        report("fatal", "annotation-field", f"parent_id is {brief(value)}, not an integer")
+        report("fatal", "annotation-field", f"{key} is {brief(value)}, not an integer")
         return None
     return value
 

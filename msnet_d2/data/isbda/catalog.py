@@ -18,6 +18,7 @@ from msnet_d2.data.isbda.conventions import ReadOptions
 from msnet_d2.data.isbda.json_dataset import register_isbda_instances
 from msnet_d2.data.isbda.layouts import image_folder, split_name, splits_of
 from msnet_d2.data.isbda.reading import DEFAULT_OPTIONS
+from msnet_d2.data.kinds.registry import resolve_kind
 from msnet_d2.errors import DatasetError
 
 __all__ = ["dataset_files", "register_builtin_datasets", "resolve_dataset", "resolve_datasets"]
@@ -48,7 +49,8 @@ def resolve_dataset(
     Args:
         spec: a registered name; a JSON file; ``JSON:IMAGES``, with the folder of its images; a
             folder in a layout of :func:`~.layouts.splits_of` (all of its splits, the training split
-            first); or ``FOLDER:SPLIT``.
+            first); ``FOLDER:SPLIT``; or ``KIND@SPEC`` for other truth than instances, see
+            :func:`msnet_d2.data.kinds.resolve_kind`.
         image_root: folder of the images, for a JSON file or one split. None: by the place of the
             JSON, see :func:`~.layouts.image_folder`.
         options: how the JSON is read, where exports differ.
@@ -60,6 +62,9 @@ def resolve_dataset(
         DatasetError: if ``spec`` is none of these, with what was looked for.
     """
     text = os.fspath(spec)
+    names = resolve_kind(text, image_root)
+    if names is not None:
+        return names
     if text in DatasetCatalog:
         if image_root is not None:
             raise DatasetError(f"{text!r} is registered with its own image folder")

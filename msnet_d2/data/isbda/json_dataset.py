@@ -58,7 +58,8 @@ def load_isbda_json(
         ``annotations`` and, where known, ``video_id`` (str), ``frame_index`` (int) and ``fps``
         (float). Each annotation has ``id``, ``bbox``, ``bbox_mode`` (XYWH_ABS), ``category_id``
         (from 0), ``iscrowd``, ``area`` (square pixels; the mask's where the JSON has none) and,
-        where the data set has them, ``segmentation`` (polygons or a compressed RLE),
+        where the data set has them, ``part_id`` (int: of
+        the same part in all frames), ``segmentation`` (polygons or a compressed RLE),
         ``parent_bbox`` (in ``bbox_mode``) and ``parent_id`` (int: annotations of one image with
         equal boxes share it; a ``parent_id`` of the JSON wins). Annotations that cannot be used are
         left out, and their number is logged.

@@ -26,7 +26,15 @@ from msnet_d2.errors import DatasetError, InputError
 from msnet_d2.utils.file_io import read_json_file
 from msnet_d2.utils.text import brief
 
-__all__ = ["DEFAULT_OPTIONS", "FRAME_PATTERN", "read_and_validate"]
+__all__ = [
+    "DEFAULT_OPTIONS",
+    "FRAME_PATTERN",
+    "compile_pattern",
+    "is_id",
+    "read_and_validate",
+    "read_images",
+    "read_json",
+]
 
 # ISBDA names its frames VIDEO_FRAME.jpg. A folder in the name belongs to the video: a/5_1.jpg and
 # b/5_1.jpg are of two videos.
@@ -58,9 +66,9 @@ def read_and_validate(
     Raises:
         DatasetError: if ``frame_pattern`` is no such expression.
     """
-    pattern = _compile(frame_pattern)
+    pattern = compile_pattern(frame_pattern)
     found = ValidationReport(os.fspath(json_file), os.path.abspath(image_root))
-    content = _read_json(found)
+    content = read_json(found)
     if content is None:
         return found
     categories, roots = without_root_categories(content.get("categories"), content["annotations"])
@@ -74,7 +82,7 @@ def read_and_validate(
     found.categories = read_categories(
         categories, lambda kind, message: found.report("fatal", kind, message)
     )
-    records = _read_images(content["images"], found, pattern)
+    records = read_images(content["images"], found, pattern)
     reason = box_format(_plain_boxes(content["annotations"], records))
     if reason:
         found.report("fatal", "box-format", f"the JSON {reason}")
@@ -84,7 +92,8 @@ def read_and_validate(
     return found
 
 
-def _compile(frame_pattern: str | None) -> re.Pattern | None:
+def compile_pattern(frame_pattern: str | None) -> re.Pattern | None:
+    """The pattern of file names of frames; raises DatasetError if it is none."""
     if not frame_pattern:
         return None
     try:
@@ -100,7 +109,10 @@ def _compile(frame_pattern: str | None) -> re.Pattern | None:
     return pattern
 
 
-def _read_json(found: ValidationReport) -> dict | None:
+def read_json(
+    found: ValidationReport, lists: tuple[str, ...] = ("images", "annotations")
+) -> dict | None:
+    """Content of the JSON of a report; None if it is no object with ``lists``, as is reported."""
     try:
         content = read_json_file(found.json_file)
     except OSError as error:
@@ -113,15 +125,14 @@ def _read_json(found: ValidationReport) -> dict | None:
     if not isinstance(content, dict):
         found.report("fatal", "json", f"the JSON must be an object, got {brief(content)}")
         return None
-    for key in ("images", "annotations"):
+    before = len(found.issues)
+    for key in lists:
         if not isinstance(content.get(key), list):
             found.report("fatal", "json", f"{key} must be a list, got {brief(content.get(key))}")
-    return None if found.issues else content
+    return content if len(found.issues) == before else None
 
 
-def _read_images(
-    raws: list, found: ValidationReport, pattern: re.Pattern | None
-) -> dict[int, dict]:
+def read_images(raws: list, found: ValidationReport, pattern: re.Pattern | None) -> dict[int, dict]:
     """Records of the sound images by id."""
     records: dict[int, dict] = {}
     first_with: dict[tuple, int] = {}
@@ -133,7 +144,7 @@ def _read_images(
             found.report("fatal", "image-field", f"images[{index}] is {brief(raw)}, not an object")
             continue
         image_id, name = raw.get("id"), raw.get("file_name")
-        if not _is_id(image_id):
+        if not is_id(image_id):
             found.report(
                 "fatal", "image-id", f"images[{index}] has the id {brief(image_id)}, not an integer"
             )
@@ -210,7 +221,7 @@ def _plain_boxes(
     """The well-formed boxes of annotations, with height and width of their images."""
     for raw in raws:
         record = None
-        if isinstance(raw, dict) and _is_id(raw.get("image_id")):
+        if isinstance(raw, dict) and is_id(raw.get("image_id")):
             record = records.get(raw["image_id"])
         if record is None or record["height"] is None or record["width"] is None:
             continue
@@ -272,7 +283,7 @@ def _read_annotations(
             )
             continue
         annotation_id, image_id = raw.get("id"), raw.get("image_id")
-        if not _is_id(annotation_id):
+        if not is_id(annotation_id):
             found.report(
                 "fatal",
                 "annotation-id",
@@ -294,7 +305,7 @@ def _read_annotations(
                 "pycocotools takes the id 0 for 'no match' and scores "
                 "such an annotation as missed; number annotations from 1",
             )
-        record = records.get(image_id) if _is_id(image_id) else None
+        record = records.get(image_id) if is_id(image_id) else None
         if record is None:
             report("fatal", "unknown-image", f"image_id {brief(image_id)} is not among the images")
             continue
@@ -380,5 +391,6 @@ def _number_parents(record: dict, found: ValidationReport) -> None:
             annotation["parent_id"] = id_of_box[box]
 
 
-def _is_id(value: object) -> bool:
+def is_id(value: object) -> bool:
+    """Whether a value of a JSON may be an id: an integer that double precision holds."""
     return type(value) is int and abs(value) < MAX_ID

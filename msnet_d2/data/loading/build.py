@@ -12,6 +12,11 @@ from fvcore.common.registry import Registry
 
 from msnet_d2.config.refinement import is_refined, refines_scores, trains_embedding_alone
 from msnet_d2.data.loading.dataset_mapper import ISBDADatasetMapper
+from msnet_d2.data.loading.kind_mappers import (
+    AmodalDatasetMapper,
+    PanopticDatasetMapper,
+    SemanticDatasetMapper,
+)
 from msnet_d2.data.loading.proposals import check_proposal_files
 from msnet_d2.data.loading.samplers import VideoInferenceSampler
 from msnet_d2.data.loading.training_checks import check_training_data
@@ -38,7 +43,13 @@ TRAIN_LOADER_REGISTRY = Registry("TRAIN_LOADER")
 # Functions (cfg, dataset_name) -> loader of a data set's batches, once.
 TEST_LOADER_REGISTRY = Registry("TEST_LOADER")
 
-MAPPER_REGISTRY.register(ISBDADatasetMapper)
+for _mapper in (
+    ISBDADatasetMapper,
+    AmodalDatasetMapper,
+    PanopticDatasetMapper,
+    SemanticDatasetMapper,
+):
+    MAPPER_REGISTRY.register(_mapper)
 
 
 def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:

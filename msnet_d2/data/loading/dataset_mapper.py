@@ -153,6 +153,7 @@ class ISBDADatasetMapper(DatasetMapper):
         instances = dataset_dict["instances"]
         kept = instances.gt_classes
         instances.gt_classes = torch.tensor(classes, dtype=torch.int64)[kept]
+        self._add_fields(instances, [annotations[n] for n in kept.tolist()], transforms)
         if parents is None:
             return
         boxes = Boxes(transforms.apply_box(parents)[kept.numpy()])
@@ -162,6 +163,9 @@ class ISBDADatasetMapper(DatasetMapper):
         outside = ~boxes.nonempty()
         boxes.tensor[outside] = instances.gt_boxes.tensor[outside]
         instances.gt_parent_boxes = boxes
+
+    def _add_fields(self, instances: Instances, annotations: list[dict], transforms) -> None:
+        """Add fields of a subclass; ``annotations`` are those of the instances, in their order."""
 
     def _no_instances(self, image_shape: tuple[int, int]) -> Instances:
         instances = Instances(image_shape)
