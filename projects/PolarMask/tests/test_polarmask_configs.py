@@ -16,6 +16,7 @@ from polarmask.meta_arch import PolarMask
 
 from msnet_d2.config import get_msnet_cfg, load_config
 from msnet_d2.errors import ConfigError
+from msnet_d2.score_refinement import ScoreRefiner
 
 PROJECT = Path(polarmask.__file__).resolve().parents[1]
 R50 = PROJECT / "configs" / "polarmask_R50_FPN.yaml"
@@ -79,3 +80,22 @@ def test_command_line_is_detectron2s():
 def test_values_that_would_blind_the_model_are_refused(key, value):
     with pytest.raises(ConfigError, match=f"MODEL.POLARMASK.{key} is .*; expected"):
         load_config(QUICK, [f"MODEL.POLARMASK.{key}", value, "MODEL.DEVICE", "cpu"])
+
+
+def test_its_scores_can_be_refined():
+    """The detector in a RefinedDetector, matched by the features of its own pyramid."""
+    opts = ["MODEL.META_ARCHITECTURE", "RefinedDetector", "MODEL.SRN.DETECTOR", "PolarMask"]
+    opts += ["MODEL.SRN.FC_DIMS", "[]", "TEST.SCORE_REFINEMENT.SCORE_RANGE", "(0.0, 1.0)"]
+    opts += ["MODEL.POLARMASK.SCORE_THRESH_TEST", 0.0, "TEST.DETECTIONS_PER_IMAGE", 5]
+    cfg = get_msnet_cfg(QUICK, [*opts, "MODEL.TIMM.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
+    torch.manual_seed(0)
+    model, refiner = build_model(cfg).eval(), ScoreRefiner(cfg)
+    image = torch.randint(0, 255, (3, 96, 128), dtype=torch.uint8)
+    with torch.no_grad():
+        for _ in range(2):
+            (output,) = model([{"image": image, "video_id": "flight"}])
+            (output,) = refiner.update(output, video_id="flight")
+    instances = output["instances"]
+    assert instances.has("pred_masks")
+    assert instances.match_similarity.tolist() == pytest.approx([1.0] * len(instances), abs=1e-4)
+    assert len(instances) > 0
