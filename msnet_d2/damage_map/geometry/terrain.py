@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import logging
 import re
 import warnings
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msnet_d2.errors import InputError
+from msnet_d2.errors import DependencyError, InputError
 from msnet_d2.utils import geodesy
 from msnet_d2.utils.file_io import leads_out, read_regular_file
-from msnet_d2.utils.image_io import DEFAULT_LIMITS, check_size
+from msnet_d2.utils.image_io import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from msnet_d2.damage_map.telemetry.telemetry import Telemetry
@@ -25,16 +25,12 @@ MAX_STEPS = 4096
 _BISECTIONS = 40
 # Steps times rays that are looked at together.
 _MARCH_CELLS = 2_000_000
-# GeoTIFF: tags and keys that a simple one has.
-_PIXEL_SCALE, _TIE_POINT, _TRANSFORM, _GEO_KEYS, _NO_DATA = 33550, 33922, 34264, 34735, 42113
-_RASTER_TYPE, _GEOGRAPHIC_CRS, _PROJECTED_CRS = 1025, 2048, 3072
 _ASCII_KEYS = {
     *("ncols", "nrows", "cellsize", "dx", "dy", "nodata_value"),
     *("xllcorner", "yllcorner", "xllcenter", "yllcenter"),
 }
 _MAX_BYTES = 1 << 27
 _MAX_PRJ_BYTES = 1 << 16
-_CONVERT = "convert it by: gdal_translate -of AAIGrid IN OUT.asc"
 
 
 @dataclass(frozen=True)
@@ -43,8 +39,8 @@ class ElevationGrid:
 
     Attributes:
         values: heights (H, W), the first row northernmost; NaN where unknown.
-        west: x of the centres of the first column, in the coordinates of ``crs``.
-        north: y of the centres of the first row.
+        west: x of the centers of the first column, in the coordinates of ``crs``.
+        north: y of the centers of the first row.
         dx: width of a cell.
         dy: height of a cell.
         crs: coordinate reference system, as pyproj takes it ("EPSG:4326", "EPSG:32632", WKT).
@@ -85,7 +81,7 @@ class ElevationGrid:
 
     @classmethod
     def read(cls, path: Path | str, crs: str | None = None) -> ElevationGrid:
-        """Read an ESRI ASCII grid (.asc) or a simple GeoTIFF (.tif).
+        """Read an ESRI ASCII grid (.asc) or a GeoTIFF (.tif, north up, one band).
 
         Args:
             path: the file. An .asc takes its coordinate system from the .prj beside it.
@@ -123,7 +119,7 @@ class ElevationGrid:
         """Heights (N,) at coordinates of the raster, bilinear; NaN outside and beside unknowns."""
         column, row = (np.asarray(x) - self.west) / self.dx, (self.north - np.asarray(y)) / self.dy
         rows, columns = self.values.shape
-        # The half cell between the outer centres and the edge belongs to the raster.
+        # The half cell between the outer centers and the edge belongs to the raster.
         inside = (column >= -0.5) & (column <= columns - 0.5) & (row >= -0.5) & (row <= rows - 0.5)
         column = np.clip(np.where(inside, column, 0), 0, columns - 1)
         row = np.clip(np.where(inside, row, 0), 0, rows - 1)
@@ -275,9 +271,9 @@ def _read_ascii(text: str, source: str, crs: str | None) -> ElevationGrid:
         columns, rows = int(header["ncols"]), int(header["nrows"])
         cell_x = float(header.get("cellsize") or header["dx"])
         cell_y = float(header.get("cellsize") or header["dy"])
-        centred = "xllcenter" in header
-        west = float(header["xllcenter"] if centred else header["xllcorner"])
-        south = float(header["yllcenter"] if centred else header["yllcorner"])
+        centerd = "xllcenter" in header
+        west = float(header["xllcenter"] if centerd else header["xllcorner"])
+        south = float(header["yllcenter"] if centerd else header["yllcorner"])
         no_data = float(header.get("nodata_value", -9999))
         # Numbers at once, without the words: a cell of three bytes would take sixty.
         with warnings.catch_warnings():
@@ -291,7 +287,7 @@ def _read_ascii(text: str, source: str, crs: str | None) -> ElevationGrid:
             f"{source}: not an ESRI ASCII grid ({type(error).__name__}: {error}); expected ncols, "
             "nrows, xllcorner, yllcorner, cellsize and then the heights"
         ) from error
-    if not centred:
+    if not centerd:
         west, south = west + cell_x / 2, south + cell_y / 2
     values[values == no_data] = np.nan
     north = south + (rows - 1) * cell_y
@@ -314,43 +310,66 @@ def _below_header(text: str) -> str:
 
 
 def _read_geotiff(raw: bytes, source: str, crs: str | None) -> ElevationGrid:
-    """Read a north-up GeoTIFF of one band with a coordinate system of an EPSG code, by Pillow."""
-    from PIL import Image
+    """Read a north-up GeoTIFF of one band.
 
+    GDAL sees these bytes alone, and as a GeoTIFF: it opens no file beside it, and no format that
+    leads to others.
+    """
+    rasterio = import_rasterio()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters raises, or shows below
-            with Image.open(io.BytesIO(raw), formats=["TIFF"]) as image:
-                check_size(image, DEFAULT_LIMITS)
-                names = (_PIXEL_SCALE, _TIE_POINT, _TRANSFORM, _GEO_KEYS, _NO_DATA)
-                tags = {tag: image.tag_v2.get(tag) for tag in names}
-                bands = len(image.getbands())
-                values = np.array(image, dtype=float)
-    except Exception as error:  # Pillow raises whatever its decoders do
+        with (
+            warnings.catch_warnings(),
+            rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"),
+            rasterio.MemoryFile(raw) as memory,
+        ):
+            warnings.simplefilter("ignore")  # of what is missing: looked at below
+            with memory.open(driver=["GTiff"]) as dataset:
+                _check_layout(dataset, source)
+                values = dataset.read(1, masked=True, out_dtype="float64").filled(np.nan)
+                values = values * dataset.scales[0] + dataset.offsets[0]
+                transform, own_crs = dataset.transform, dataset.crs
+    except rasterio.errors.RasterioError as error:
+        reason = str(error.__cause__ or error).replace(str(getattr(memory, "name", "")), source)
+        raise InputError(f"{source}: not a GeoTIFF that can be read ({reason})") from error
+    if crs is None and own_crs is None:
+        raise InputError(f"{source}: its coordinate system is not known; give `elevation_crs`")
+    if crs is None:
+        code = own_crs.to_epsg()
+        crs = own_crs.to_wkt() if code is None else f"EPSG:{code}"
+    # GDAL's transform leads to the outer corner of the first cell, also where the file's tie point
+    # is a cell's center.
+    west, north = transform @ (0.5, 0.5)
+    return ElevationGrid(values, west, north, transform.a, -transform.e, crs, source)
+
+
+def _check_layout(dataset, source: str) -> None:
+    """See that a raster is one of heights that can be placed, before any of it is decoded."""
+    if dataset.count != 1:
+        raise InputError(f"{source}: {dataset.count} bands; expected heights in one")
+    blocks = max(rows * columns for rows, columns in dataset.block_shapes)
+    if max(dataset.width * dataset.height, blocks) > DEFAULT_LIMITS.max_pixels:
         raise InputError(
-            f"{source}: not a TIFF that can be read here ({error}); {_CONVERT}"
-        ) from error
-    if bands != 1:
-        raise InputError(f"{source}: {bands} bands; expected heights in one; {_CONVERT}")
-    scale, tie, keys = tags[_PIXEL_SCALE], tags[_TIE_POINT], tags[_GEO_KEYS]
-    if not scale or not tie or len(tie) < 6 or len(scale) < 2 or tags[_TRANSFORM]:
-        raise InputError(f"{source}: not placed as a simple north-up GeoTIFF; {_CONVERT}")
-    entries = (
-        {}
-        if keys is None
-        else {keys[i]: keys[i + 3] for i in range(4, len(keys) - 3, 4) if keys[i + 1] == 0}
-    )
-    code = entries.get(_PROJECTED_CRS) or entries.get(_GEOGRAPHIC_CRS)
-    if crs is None and code in (None, 32767):
-        raise InputError(f"{source}: its coordinate system has no EPSG code; give `elevation_crs`")
-    # A value is that of its cell, unless the raster type (2) says that it is of the tie point.
-    half = 0.0 if entries.get(_RASTER_TYPE) == 2 else 0.5
-    west = tie[3] + (half - tie[0]) * scale[0]
-    north = tie[4] - (half - tie[1]) * scale[1]
+            f"{source}: {dataset.width} x {dataset.height} cells, over the limit of "
+            f"{DEFAULT_LIMITS.max_pixels}; cut out the flight's surroundings"
+        )
+    transform = dataset.transform
+    if transform.is_identity or transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+        raise InputError(
+            f"{source}: not placed, or not north up; turn it by: gdalwarp -t_srs EPSG:4326 IN OUT"
+        )
+
+
+def import_rasterio():
+    """Return the module rasterio.
+
+    Raises:
+        DependencyError: if it is not installed.
+    """
     try:
-        no_data = float(str(tags[_NO_DATA]).strip("\0 ")) if tags[_NO_DATA] else None
-    except ValueError:
-        no_data = None
-    if no_data is not None:
-        values[np.isclose(values, no_data, rtol=1e-6)] = np.nan
-    return ElevationGrid(values, west, north, scale[0], scale[1], crs or f"EPSG:{code}", source)
+        import rasterio
+        import rasterio.errors
+    except ImportError as error:
+        raise DependencyError.for_extra("rasterio", "map", "reading a GeoTIFF") from error
+    # GDAL's own messages; what matters is raised.
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+    return rasterio

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin
 
 from msnet_d2.damage_map import (
     Camera,
@@ -197,19 +196,20 @@ def test_broken_grids_are_refused(tmp_path, text, match):
         ElevationGrid.read(tmp_path / "a.asc")
 
 
-def write_geotiff(path, values, *, mode="F", keys=(1024, 0, 1, 2, 2048, 0, 1, 4326), **tags):
-    image = Image.fromarray(np.asarray(values, np.float32)).convert(mode)
-    info = TiffImagePlugin.ImageFileDirectory_v2()
-    for tag, kind, value in (
-        (33550, 12, tags.get("scale", (0.01, 0.01, 0.0))),
-        (33922, 12, (0.0, 0.0, 0.0, 8.0, 47.0, 0.0)),
-        (34735, 3, (1, 1, 0, len(keys) // 4, *keys)),
-        (42113, 2, "-9999"),
-    ):
-        if value:
-            info[tag] = value
-            info.tagtype[tag] = kind
-    image.save(path, tiffinfo=info, compression=tags.get("compression", "tiff_adobe_deflate"))
+rasterio = pytest.importorskip("rasterio")
+CORNER = rasterio.Affine(0.01, 0, 8.0, 0, -0.01, 47.0)
+
+
+def write_geotiff(path, values, *, crs="EPSG:4326", transform=CORNER, nodata=-9999, **options):
+    values = np.atleast_3d(np.asarray(values, options.pop("dtype", "float32")))
+    tags = options.pop("tags", {})
+    rows, columns, bands = values.shape
+    with rasterio.open(
+        path, "w", driver=options.pop("driver", "GTiff"), width=columns, height=rows, count=bands,
+        dtype=values.dtype, crs=crs, transform=transform, nodata=nodata, **options,
+    ) as file:  # fmt: skip
+        file.write(values.transpose(2, 0, 1))
+        file.update_tags(**tags)
 
 
 def test_geotiff(tmp_path):
@@ -217,33 +217,112 @@ def test_geotiff(tmp_path):
     values = [[1, 2, 3], [4, -9999, 6]]
     write_geotiff(path, values)
     grid = ElevationGrid.read(path)
-    # The tie point is the outer corner of the first cell.
-    assert (grid.west, grid.north, grid.dx, grid.crs) == pytest.approx(
-        (8.005, 46.995, 0.01, "EPSG:4326")
-    )
+    # The transform's origin is the outer corner of the first cell.
+    assert (grid.west, grid.north, grid.dx) == pytest.approx((8.005, 46.995, 0.01))
+    assert grid.crs == "EPSG:4326"
     assert grid.values[0].tolist() == [1, 2, 3]
     assert np.isnan(grid.values[1, 1])
-    # Raster type 2: the tie point is the first cell's centre. A projected system goes first.
-    keys = (1025, 0, 1, 2, 2048, 0, 1, 4326, 3072, 0, 1, 32632)
-    write_geotiff(path, values, keys=keys, scale=(5.0, 5.0, 0.0))
-    grid = ElevationGrid.read(path)
-    assert (grid.west, grid.north, grid.crs) == (8.0, 47.0, UTM)
 
 
-def test_geotiffs_that_are_not_simple_are_refused(tmp_path):
+def test_a_value_of_a_point_is_that_of_the_point(tmp_path):
+    # PixelIsPoint: the file's tie point is the first cell's center. rasterio's transform is that of
+    # corners either way: a corner at 8 E with cells of 5 m has its center at 10.5.
     path = tmp_path / "ground.tif"
-    write_geotiff(path, np.zeros((2, 2)), mode="RGB")
-    with pytest.raises(InputError, match="3 bands.*gdal_translate"):
+    transform = rasterio.Affine(5, 0, 8, 0, -5, 47)
+    write_geotiff(
+        path, np.ones((2, 3)), crs=UTM, transform=transform, tags={"AREA_OR_POINT": "Point"}
+    )
+    grid = ElevationGrid.read(path)
+    assert (grid.west, grid.north, grid.dx, grid.crs) == (10.5, 44.5, 5.0, UTM)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": "float64"},
+        {"dtype": "int16", "compress": "lzw", "predictor": 2},
+        {"compress": "zstd", "tiled": True, "blockxsize": 16, "blockysize": 16},
+        {"compress": "deflate", "BIGTIFF": "YES"},
+        {"driver": "COG", "compress": "deflate", "predictor": 3},
+    ],
+    ids=lambda options: " ".join(map(str, options.values())),
+)
+def test_geotiffs_as_surveys_give_them_out_are_read(tmp_path, options):
+    heights = np.arange(40 * 50).reshape(40, 50)
+    write_geotiff(tmp_path / "ground.tif", heights, **options)
+    assert ElevationGrid.read(tmp_path / "ground.tif").values.tolist() == heights.tolist()
+
+
+def test_a_system_without_an_epsg_code_is_taken_by_its_own_words(tmp_path):
+    path = tmp_path / "ground.tif"
+    about = "+proj=tmerc +lat_0=48 +lon_0=9.123 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m"
+    transform = rasterio.Affine(10, 0, -20, 0, -10, 20)
+    write_geotiff(path, np.full((4, 4), 7.0), crs=about, transform=transform)
+    assert ElevationGrid.read(path).at([48.0], [9.123]).tolist() == [7.0]
+
+
+def test_scaled_heights_are_metres(tmp_path):
+    path = tmp_path / "ground.tif"
+    write_geotiff(path, [[10, 20], [30, -9999]], dtype="int16")
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = [0.5], [100.0]
+    values = ElevationGrid.read(path).values
+    assert values[0].tolist() == [105.0, 110.0]
+    assert np.isnan(values[1, 1])
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_geotiffs_that_cannot_be_placed_are_refused(tmp_path):
+    path = tmp_path / "ground.tif"
+    write_geotiff(path, np.zeros((2, 2, 3)))
+    with pytest.raises(InputError, match="3 bands"):
         ElevationGrid.read(path)
-    write_geotiff(path, np.zeros((2, 2)), scale=None)
-    with pytest.raises(InputError, match="not placed"):
+    turned = CORNER @ rasterio.Affine.rotation(10)
+    for transform in (None, turned, rasterio.Affine(1, 0, 0, 0, 1, 0)):
+        write_geotiff(path, np.zeros((2, 2)), transform=transform)
+        with pytest.raises(InputError, match="not placed, or not north up.*gdalwarp"):
+            ElevationGrid.read(path)
+    write_geotiff(path, np.zeros((2, 2)), crs=None)
+    with pytest.raises(InputError, match="coordinate system is not known; give `elevation_crs`"):
         ElevationGrid.read(path)
-    write_geotiff(path, np.zeros((2, 2)), keys=(3072, 0, 1, 32767))
-    with pytest.raises(InputError, match="no EPSG code"):
-        ElevationGrid.read(path)
-    write_geotiff(path, np.zeros((2, 2)), keys=(3072, 0, 1, 29999))
+    assert ElevationGrid.read(path, crs=UTM).crs == UTM
     with pytest.raises(InputError, match="coordinate system 'EPSG:29999' is not known"):
-        ElevationGrid.read(path)
+        ElevationGrid.read(path, crs="EPSG:29999")
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(InputError, match="not a TIFF that can be read"):
+    with pytest.raises(InputError, match=r"ground.tif: not a GeoTIFF that can be read") as error:
         ElevationGrid.read(path)
+    assert "vsimem" not in str(error.value)
+
+
+def test_a_file_of_more_cells_than_are_read_is_refused_before_it_is(tmp_path):
+    # 100,000 x 100,000 bytes of zeros, of which nothing is stored.
+    path = tmp_path / "ground.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=100_000, height=100_000, count=1, dtype="uint8",
+        crs="EPSG:4326", transform=CORNER, tiled=True, SPARSE_OK=True, BIGTIFF="YES",
+        blockxsize=4096, blockysize=4096,
+    ):  # fmt: skip
+        pass
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(InputError, match="100000 x 100000 cells, over the limit"):
+        ElevationGrid.read(path)
+
+
+def test_files_beside_a_raster_and_formats_that_lead_to_others_are_not_opened(tmp_path):
+    path = tmp_path / "ground.tif"
+    write_geotiff(path, [[1, 2], [3, 4]], crs=None, nodata=None)
+    # GDAL by itself would take system and unknown value out of this one.
+    path.with_suffix(".tif.aux.xml").write_text(
+        "<PAMDataset><SRS>EPSG:4326</SRS><PAMRasterBand band='1'><NoDataValue>4</NoDataValue>"
+        "</PAMRasterBand></PAMDataset>"
+    )
+    with pytest.raises(InputError, match="coordinate system is not known"):
+        ElevationGrid.read(path)
+    assert ElevationGrid.read(path, crs=UTM).values.tolist() == [[1, 2], [3, 4]]
+    from rasterio import shutil
+
+    virtual = tmp_path / "ground.vrt"
+    shutil.copy(path, virtual, driver="VRT")
+    virtual.rename(tmp_path / "other.tif")
+    with pytest.raises(InputError, match="not an ESRI ASCII grid"):
+        ElevationGrid.read(tmp_path / "other.tif")
