@@ -1,4 +1,4 @@
-"""How long it takes to draw a frame: Detectron2's VideoVisualizer against draw_instances.
+"""Time to draw a frame: Detectron2's VideoVisualizer against draw_instance_predictions.
 
 Both get the same frame and the same detections, and both give a BGR image. They take turns, so that
 whatever else the machine does meets both alike. Given is processor time on one thread, the median
@@ -19,7 +19,7 @@ from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.video_visualizer import VideoVisualizer
 
-from msnet_d2.visualization.draw import draw_instances
+from msnet_d2.visualization.draw import draw_instance_predictions
 
 METADATA = Metadata(
     name="drawing",
@@ -63,7 +63,7 @@ def detectron2_way(frame: np.ndarray, instances: Instances) -> np.ndarray:
 
 def our_way(frame: np.ndarray, instances: Instances) -> np.ndarray:
     """The same content and more: legend, colours by level."""
-    return draw_instances(frame, instances, metadata=METADATA, min_score=0.0)
+    return draw_instance_predictions(frame, instances, metadata=METADATA, min_score=0.0)
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    print("| frame | detections | VideoVisualizer, ms | draw_instances, ms | ratio |")
+    print("| frame | detections | VideoVisualizer, ms | draw_instance_predictions, ms | ratio |")
     print("|---|---|---|---|---|")
     for height, width in ((360, 640), (720, 1280), (1080, 1920)):
         for count in (10, 100):

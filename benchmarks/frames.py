@@ -15,7 +15,7 @@ from alternation import print_table, spread, use_threads
 from msnet_benchmark.speed_models import InferenceSide, make_pictures
 
 from msnet_d2.config import load_config
-from msnet_d2.inference.acceleration import Acceleration
+from msnet_d2.inference.acceleration import InferenceOptions
 
 REFINED = ("MODEL.META_ARCHITECTURE", "RefinedDetector", "MODEL.SRN.DETECTOR", "MSNet")
 STOCK = ("mask_rcnn_D_R50_FPN.yaml", ())
@@ -25,10 +25,10 @@ WAYS = {
     "stock Mask R-CNN": (STOCK, None),
     "MSNet with refinement": (MSNET, None),
     "MSNet light with refinement": (LIGHT, None),
-    "stock, float32 folded, channels last": (STOCK, Acceleration.fast("float32")),
-    "stock, our predictor": (STOCK, Acceleration.fast()),
-    "MSNet with refinement, our predictor": (MSNET, Acceleration.fast()),
-    "MSNet light with refinement, our predictor": (LIGHT, Acceleration.fast()),
+    "stock, float32 folded, channels last": (STOCK, InferenceOptions.fast("float32")),
+    "stock, our predictor": (STOCK, InferenceOptions.fast()),
+    "MSNet with refinement, our predictor": (MSNET, InferenceOptions.fast()),
+    "MSNet light with refinement, our predictor": (LIGHT, InferenceOptions.fast()),
 }
 
 

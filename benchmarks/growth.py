@@ -30,7 +30,7 @@ from video_memory import FPS, HEIGHT, WIDTH, StandIn
 
 from msnet_d2.config import load_config
 from msnet_d2.evaluation.results import instances_to_results
-from msnet_d2.inference.acceleration import Acceleration
+from msnet_d2.inference.acceleration import InferenceOptions
 from msnet_d2.modeling.proposal_generator.anchor_filter import filter_anchors
 from msnet_d2.video.detections import StreamDetector
 from msnet_d2.video.pipeline import process_video
@@ -87,7 +87,7 @@ def by_pixels(_: Path) -> dict:
         sizes = ["INPUT.MIN_SIZE_TEST", str(height), "INPUT.MAX_SIZE_TEST", "4000"]
         opts = ["MODEL.WEIGHTS", "", "MODEL.TIMM.WEIGHTS", "", *sizes]
         cfg = load_config("quick/msnet_srn_lite0_FPN.yaml", opts, device="cpu")
-        side = InferenceSide(cfg, make_pictures(width, height, 2), 10, Acceleration.fast())
+        side = InferenceSide(cfg, make_pictures(width, height, 2), 10, InferenceOptions.fast())
         side.frame()
         found[width * height / 1e6] = measured(side.frame, rounds=2)
     return found

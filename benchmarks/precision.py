@@ -22,16 +22,16 @@ from detectron2.engine import DefaultPredictor
 from msnet_d2.config import load_config
 from msnet_d2.data import resolve_dataset
 from msnet_d2.evaluation import ISBDAEvaluator
-from msnet_d2.inference.acceleration import Acceleration
+from msnet_d2.inference.acceleration import InferenceOptions
 from msnet_d2.inference.predictor import Predictor
 
-PILLOW = {"fold_norms": True, "channels_last": True}
+PILLOW = {"fuse_bn": True, "channels_last": True}
 WAYS = {
     "our predictor, plain": None,
-    "float32, resized by Pillow": Acceleration(**PILLOW),
-    "bfloat16, resized by Pillow": Acceleration(**PILLOW, precision="bfloat16"),
-    "our predictor, float32": Acceleration.fast("float32"),
-    "our predictor, bfloat16": Acceleration.fast("bfloat16"),
+    "float32, resized by Pillow": InferenceOptions(**PILLOW),
+    "bfloat16, resized by Pillow": InferenceOptions(**PILLOW, precision="bfloat16"),
+    "our predictor, float32": InferenceOptions.fast("float32"),
+    "our predictor, bfloat16": InferenceOptions.fast("bfloat16"),
 }
 
 

@@ -19,7 +19,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.utils.video_visualizer import VideoVisualizer
 
 from msnet_d2.config import load_config
-from msnet_d2.inference.acceleration import Acceleration
+from msnet_d2.inference.acceleration import InferenceOptions
 from msnet_d2.inference.predictor import Predictor, metadata_for
 from msnet_d2.video.detections import StreamDetector
 from msnet_d2.video.pipeline import process_video
@@ -75,8 +75,8 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for label, how in (
-            ("float32", Acceleration.fast("float32")),
-            ("auto", Acceleration.fast()),
+            ("float32", InferenceOptions.fast("float32")),
+            ("auto", InferenceOptions.fast()),
         ):
             predictor = Predictor(cfg, acceleration=how)
             rest = (metadata, args.video)

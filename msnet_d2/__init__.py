@@ -71,8 +71,8 @@ _MOVED = {
     "ScoreRefinementNetwork": "msnet_d2.score_refinement",
     "multi_scale_consistency_loss": "msnet_d2.score_refinement",
     "spatial_similarity": "msnet_d2.score_refinement",
-    "draw_ground_truth": "msnet_d2.visualization",
-    "draw_instances": "msnet_d2.visualization",
+    "draw_ground_truth": "msnet_d2.visualization:draw_dataset_dict",
+    "draw_instances": "msnet_d2.visualization:draw_instance_predictions",
     "register": "msnet_d2.projects",
 }
 

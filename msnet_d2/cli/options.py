@@ -179,7 +179,7 @@ def add_launch_options(parser: argparse.ArgumentParser, *, training: bool) -> No
 
 
 def acceleration_of(args: argparse.Namespace):
-    """The :class:`msnet_d2.inference.acceleration.Acceleration` that the options ask for."""
-    from msnet_d2.inference.acceleration import Acceleration
+    """The :class:`msnet_d2.inference.acceleration.InferenceOptions` that the options ask for."""
+    from msnet_d2.inference.acceleration import InferenceOptions
 
-    return Acceleration.fast(args.precision, args.compile)
+    return InferenceOptions.fast(args.precision, args.compile)

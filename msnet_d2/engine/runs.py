@@ -19,7 +19,7 @@ from msnet_d2.data.class_names import with_matched_datasets
 from msnet_d2.data.isbda.catalog import with_registered_datasets
 from msnet_d2.engine.trainer import MSNetTrainer
 from msnet_d2.errors import ConfigError
-from msnet_d2.evaluation import undefined_as_none
+from msnet_d2.evaluation import METRICS_FILE, undefined_as_none
 from msnet_d2.utils.file_io import write_json
 
 __all__ = ["evaluate", "train"]
@@ -31,7 +31,7 @@ def train(
     """Train as ``cfg`` says, evaluate on ``DATASETS.TEST``, and leave everything in ``OUTPUT_DIR``.
 
     There are then ``config.yaml``, ``model_final.pth``, ``metrics.json`` (a line every 20
-    iterations) and ``inference/`` with predictions and ``figures.json``.
+    iterations) and ``inference/`` with predictions and ``metrics.json``.
 
     Args:
         cfg: of :func:`msnet_d2.config.load_config`.
@@ -40,7 +40,7 @@ def train(
             the model.
 
     Returns:
-        Task -> figure -> percent; with several test sets, one such dict for each name. Empty
+        Task -> metric -> percent; with several test sets, one such dict for each name. Empty
         without a test set, and on all processes but the main one.
 
     Raises:
@@ -55,7 +55,7 @@ def train(
     if comm.is_main_process():
         write_config(_with_data_of(trainer.cfg, cfg))
     results = trainer.train()
-    _write_figures(trainer.cfg, results)
+    _write_metrics(trainer.cfg, results)
     return results
 
 
@@ -64,7 +64,7 @@ def evaluate(
 ) -> OrderedDict:
     """Evaluate a trained model on ``DATASETS.TEST``.
 
-    Predictions, ``figures.json`` and ``about.json`` (with the SHA-256 of the weights) are left in
+    Predictions, ``metrics.json`` and ``about.json`` (with the SHA-256 of the weights) are left in
     ``OUTPUT_DIR/inference``.
 
     Args:
@@ -98,7 +98,7 @@ def evaluate(
             "datasets": list(cfg.DATASETS.TEST),
         }
         write_json(os.path.join(cfg.OUTPUT_DIR, "inference", "about.json"), about)
-    _write_figures(cfg, results)
+    _write_metrics(cfg, results)
     return results
 
 
@@ -112,8 +112,8 @@ def _with_data_of(trained: CfgNode, cfg: CfgNode) -> CfgNode:
     return named
 
 
-def _write_figures(cfg: CfgNode, results: OrderedDict) -> None:
-    """Keep the figures; what is undefined is null in JSON."""
+def _write_metrics(cfg: CfgNode, results: OrderedDict) -> None:
+    """Keep the metrics; what is undefined is null in JSON."""
     if results and comm.is_main_process():
-        path = os.path.join(cfg.OUTPUT_DIR, "inference", "figures.json")
+        path = os.path.join(cfg.OUTPUT_DIR, "inference", METRICS_FILE)
         write_json(path, undefined_as_none(results))

@@ -1,4 +1,4 @@
-"""One training step, and the loader around which it turns."""
+"""The training step in each precision, and a data loader that remembers its last batch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from detectron2.engine import AMPTrainer, SimpleTrainer
 from torch import nn
 
 from msnet_d2.errors import MSNetError
+from msnet_d2.utils.devices import computes_bfloat16
 from msnet_d2.utils.worker_errors import error_of_worker
 
 __all__ = ["CPUAutocastTrainer", "RememberLastBatch", "build_loop"]
@@ -76,12 +77,6 @@ class CPUAutocastTrainer(SimpleTrainer):
         self.optimizer.step()
 
 
-def cpu_computes_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16 (False where torch cannot tell)."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
 def build_loop(
     cfg: CfgNode,
     model: nn.Module,
@@ -98,7 +93,7 @@ def build_loop(
         loop = SimpleTrainer
     elif torch.device(cfg.MODEL.DEVICE).type == "cuda":
         loop = AMPTrainer
-    elif cpu_computes_bfloat16():
+    elif computes_bfloat16(torch.device("cpu")):
         loop = CPUAutocastTrainer
     else:
         logger.info("SOLVER.AMP: this processor has no bfloat16 arithmetic; training in float32")

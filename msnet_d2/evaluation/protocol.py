@@ -18,7 +18,7 @@ __all__ = [
     "ISBDA_PROTOCOL",
     "MAX_DETECTIONS",
     "RECALL_LEVELS",
-    "Protocol",
+    "EvalProtocol",
     "summarize",
     "union_of_thresholds",
 ]
@@ -36,7 +36,7 @@ MAX_DETECTIONS = 100
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvalProtocol:
     """IoU thresholds over which AP is the mean, and those that are reported by themselves.
 
     Attributes:
@@ -52,20 +52,20 @@ class Protocol:
 
 
 # linspace, as in pycocotools: arange's values lie a rounding error above the true ones.
-COCO_PROTOCOL = Protocol(
+COCO_PROTOCOL = EvalProtocol(
     "COCO, IoU 0.50:0.05:0.95",
     tuple(np.linspace(0.5, 0.95, 10).tolist()),
     {"AP50": 0.5, "AP75": 0.75},
 )
 # The paper prints no thresholds, and its AP lies above its AP50. Its authors' code takes these six.
-ISBDA_PROTOCOL = Protocol(
+ISBDA_PROTOCOL = EvalProtocol(
     "ISBDA, IoU 0.25:0.05:0.50",
     tuple(np.linspace(0.25, 0.5, 6).tolist()),
     {"AP25": 0.25, "AP50": 0.5},
 )
 
 
-def union_of_thresholds(protocols: Sequence[Protocol]) -> list[float]:
+def union_of_thresholds(protocols: Sequence[EvalProtocol]) -> list[float]:
     """All IoU thresholds, ascending, each once: one matching serves all ``protocols``."""
     return sorted({threshold for protocol in protocols for threshold in protocol.iou_thresholds})
 
@@ -73,7 +73,7 @@ def union_of_thresholds(protocols: Sequence[Protocol]) -> list[float]:
 def summarize(
     precision: np.ndarray,
     iou_thresholds: Sequence[float],
-    protocol: Protocol,
+    protocol: EvalProtocol,
     class_names: Sequence[str] = (),
 ) -> dict[str, float]:
     """Figures of one task, in percent.

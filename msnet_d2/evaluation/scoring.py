@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -19,7 +20,7 @@ from msnet_d2.evaluation.protocol import (
     COCO_PROTOCOL,
     ISBDA_PROTOCOL,
     MAX_DETECTIONS,
-    Protocol,
+    EvalProtocol,
     summarize,
     union_of_thresholds,
 )
@@ -30,7 +31,18 @@ from msnet_d2.evaluation.results import (
     read_results,
 )
 
-__all__ = ["TASKS", "Task", "applicable_tasks", "score_file", "score_results", "undefined_as_none"]
+__all__ = [
+    "METRICS_FILE",
+    "TASKS",
+    "Task",
+    "applicable_tasks",
+    "read_metrics",
+    "score_file",
+    "score_results",
+    "undefined_as_none",
+]
+
+METRICS_FILE = "metrics.json"
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +57,7 @@ class Task:
     """
 
     subject: str
-    protocol: Protocol
+    protocol: EvalProtocol
 
 
 TASKS = {
@@ -189,6 +201,21 @@ def score_file(
             f"possible are: {', '.join(possible)}"
         )
     return score_results(truth, results, buildings, tasks=tasks or possible, **options)
+
+
+def read_metrics(folder: str | Path) -> dict:
+    """What an evaluation left in its ``inference`` folder: task -> metric -> percent or None.
+
+    Runs before version 0.2 wrote ``figures.json``, which is read where there is no other.
+
+    Raises:
+        InputError: if there are neither.
+    """
+    for name in (METRICS_FILE, "figures.json"):
+        path = Path(folder) / name
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+    raise InputError(f"{folder} holds no {METRICS_FILE}; evaluate the model first")
 
 
 def undefined_as_none(figures: Mapping) -> dict:

@@ -1,4 +1,4 @@
-"""Batch normalisation with fixed statistics, multiplied into the convolutions before it."""
+"""Fuse fixed batch normalization into the convolutions before it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import fx, nn
+from torch.nn.utils import fuse_conv_bn_weights
 
-__all__ = ["fold_norms"]
+__all__ = ["fuse_bn"]
 
 # Convolutions whose output is linear in their weights; others, such as those that standardise them,
 # are not to be scaled.
@@ -17,8 +18,8 @@ _LINEAR = ("Conv2d", "Conv2dSame")
 logger = logging.getLogger(__name__)
 
 
-def fold_norms(model: nn.Module) -> int:
-    """Fold every batch normalisation that follows a convolution, in place.
+def fuse_bn(model: nn.Module) -> int:
+    """Fuse every batch normalisation that follows a convolution, in place.
 
     conv(x; w, b) · s + t = conv(x; w · s, b · s + t), so that the outputs are equal up to rounding.
     Looked at are Detectron2's convolutions, which hold their normalisation, and timm's models,
@@ -28,17 +29,17 @@ def fold_norms(model: nn.Module) -> int:
         model: in evaluation mode.
 
     Returns:
-        How many were folded.
+        How many were fused.
     """
-    folded = 0
+    fused = 0
     for module in list(model.modules()):
         # Detectron2's Conv2d: convolution, norm, activation.
         if isinstance(module, nn.Conv2d) and _is_fixed_norm(getattr(module, "norm", None)):
-            _multiply_in(module, module.norm)
+            _fuse(module, module.norm)
             module.norm = None
-            folded += 1
+            fused += 1
     bodies = [m.body for m in model.modules() if type(m).__name__ == "TimmBackbone"]
-    return folded + sum(map(_fold_traced, bodies))
+    return fused + sum(map(_fuse_traced, bodies))
 
 
 def _is_fixed_norm(norm: nn.Module | None) -> bool:
@@ -54,19 +55,16 @@ def _is_fixed_norm(norm: nn.Module | None) -> bool:
 
 
 @torch.no_grad()
-def _multiply_in(conv: nn.Conv2d, norm: nn.Module) -> None:
-    """Change ``conv`` to what conv and norm are together. Statistics are multiplied in float64."""
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double() * scale
-    if norm.bias is not None:
-        shift = shift + norm.bias.double()
-    if conv.bias is not None:
-        shift = shift + conv.bias.double() * scale
-    weight = conv.weight.double() * scale[:, None, None, None]
-    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
-    conv.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=False)
+def _fuse(conv: nn.Conv2d, norm: nn.Module) -> None:
+    """Change ``conv`` to what conv and norm are together, computed in float64."""
+    dtype = conv.weight.dtype
+    tensors = (conv.weight, conv.bias, norm.running_mean, norm.running_var)
+    weight, bias, mean, var, gamma, beta = (
+        None if x is None else x.double() for x in (*tensors, norm.weight, norm.bias)
+    )
+    weight, bias = fuse_conv_bn_weights(weight, bias, mean, var, norm.eps, gamma, beta)
+    conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+    conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
 
 
 class _Tracer(fx.Tracer):
@@ -77,15 +75,15 @@ class _Tracer(fx.Tracer):
         return leaf or super().is_leaf_module(module, name)
 
 
-def _fold_traced(body: nn.Module) -> int:
+def _fuse_traced(body: nn.Module) -> int:
     try:
         graph = _Tracer().trace(body)
     except Exception as error:  # whatever a model does that a tracer cannot follow
-        logger.info("norms of %s are not folded: %s", type(body).__name__, error)
+        logger.info("norms of %s are not fused: %s", type(body).__name__, error)
         return 0
     modules = dict(body.named_modules())
     calls = [node.target for node in graph.nodes if node.op == "call_module"]
-    folded = 0
+    fused = 0
     for node in graph.nodes:
         before = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(before, fx.Node) or before.op != "call_module":
@@ -94,11 +92,11 @@ def _fold_traced(body: nn.Module) -> int:
         alone = len(before.users) == 1 and calls.count(before.target) == 1
         if not (_is_fixed_norm(norm) and type(conv).__name__ in _LINEAR and alone):
             continue
-        _multiply_in(conv, norm)
+        _fuse(conv, norm)
         # timm's normalisations include the activation that follows.
         rest = [getattr(norm, name, None) for name in ("drop", "act")]
         parent, _, name = node.target.rpartition(".")
         after = nn.Sequential(*(m for m in rest if m is not None and type(m) is not nn.Identity))
         setattr(modules[parent], name, after)
-        folded += 1
-    return folded
+        fused += 1
+    return fused

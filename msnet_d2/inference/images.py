@@ -32,7 +32,7 @@ from msnet_d2.utils.image_layout import checked_depth
 from msnet_d2.utils.locks import hold
 from msnet_d2.utils.redact import redact_paths
 from msnet_d2.utils.stop_signals import stop_signals
-from msnet_d2.visualization.draw import draw_instances
+from msnet_d2.visualization.draw import draw_instance_predictions
 
 __all__ = ["ImageFile", "find_images", "predict_images", "read_image"]
 
@@ -273,7 +273,7 @@ def _at_least(output: dict[str, Any], min_score: float) -> dict[str, Any]:
 def _draw(
     image: np.ndarray, found: dict[str, Any], metadata: Metadata, min_score: float
 ) -> np.ndarray:
-    return draw_instances(
+    return draw_instance_predictions(
         image,
         found["instances"],
         metadata=metadata,

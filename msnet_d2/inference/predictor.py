@@ -19,7 +19,7 @@ from msnet_d2.config.ranges import check_ranges
 from msnet_d2.data.isbda.categories import ISBDA_CATEGORIES
 from msnet_d2.data.loading.resizing import QuickResizeShortestEdge
 from msnet_d2.errors import ConfigError, InputError
-from msnet_d2.inference.acceleration import Acceleration, accelerate
+from msnet_d2.inference.acceleration import InferenceOptions, accelerate
 
 __all__ = ["Predictor", "metadata_for"]
 
@@ -45,7 +45,7 @@ class Predictor:
         metadata: Metadata | None = None,
         allow_random_weights: bool = False,
         allow_partial_weights: bool = False,
-        acceleration: Acceleration | None = None,
+        acceleration: InferenceOptions | None = None,
     ):
         """Build the model and load ``MODEL.WEIGHTS``.
 
@@ -55,7 +55,7 @@ class Predictor:
                 :func:`~msnet_d2.checkpoint.classes.with_classes_of_weights`.
             allow_random_weights: whether ``MODEL.WEIGHTS`` may be empty.
             allow_partial_weights: whether weights may miss parts of the model, which stay random.
-            acceleration: how the model is to compute, such as ``Acceleration.fast()``; None: as
+            acceleration: how the model is to compute, such as ``InferenceOptions.fast()``; None: as
                 Detectron2 does, to the bit.
 
         Raises:
@@ -77,7 +77,7 @@ class Predictor:
         )
         if metadata is None:
             self.cfg = with_classes_of_weights(self.cfg, classes, cfg.MODEL.WEIGHTS)
-        self.acceleration = accelerate(self.model, acceleration or Acceleration())
+        self.acceleration = accelerate(self.model, acceleration or InferenceOptions())
         self.metadata = metadata or metadata_for(self.cfg)
         resize = QuickResizeShortestEdge if self.acceleration.quick_resize else T.ResizeShortestEdge
         self._resize = resize([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)

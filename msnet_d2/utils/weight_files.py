@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -18,9 +17,9 @@ from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import get_cache_dir
 
 from msnet_d2.errors import DependencyError, WeightsError
-from msnet_d2.utils.file_io import write_bytes, write_text
+from msnet_d2.utils.file_io import write_text
 
-__all__ = ["WeightsFile", "fetch_weights", "read_safetensors", "sha256_of", "write_safetensors"]
+__all__ = ["WeightsFile", "fetch_weights", "read_safetensors", "sha256_of"]
 
 _DIGEST = "#sha256="
 _SCHEMES = ("https", "http", "detectron2", "catalog")
@@ -117,29 +116,6 @@ def read_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
         raise
     except Exception as error:  # SafetensorError, which is none of Python's own kinds
         raise ValueError(" ".join(str(error).split())) from error
-
-
-def write_safetensors(
-    path: str | Path, state: Mapping[str, torch.Tensor], about: Mapping[str, str] | None = None
-) -> None:
-    """Write a state dict as ``.safetensors``, whole or not at all.
-
-    Args:
-        path: of the file; replaced if it exists.
-        state: names and tensors, such as ``model.state_dict()``. Tensors that share memory are
-            written each by itself.
-        about: text to keep in the file, such as what the weights were trained on.
-
-    Raises:
-        OutputError: if it cannot be written.
-        DependencyError: if the package safetensors is missing.
-    """
-    save = _safetensors().save
-    alone = {
-        name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
-        for name, tensor in state.items()
-    }
-    write_bytes(path, save(alone, dict(about or {})))
 
 
 def _safetensors():

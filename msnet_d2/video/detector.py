@@ -20,7 +20,7 @@ from msnet_d2.video.reader import VideoReader
 from msnet_d2.video.results import ModelInfo
 
 if TYPE_CHECKING:
-    from msnet_d2.inference.acceleration import Acceleration
+    from msnet_d2.inference.acceleration import InferenceOptions
 
 __all__ = ["DetectorSettings", "VideoDetector"]
 
@@ -44,7 +44,7 @@ class DetectorSettings:
     batch_size: int = 1
     stride: int = 1
     allow_partial_weights: bool = False
-    acceleration: Acceleration | None = None
+    acceleration: InferenceOptions | None = None
 
 
 class VideoDetector:
@@ -68,7 +68,7 @@ class VideoDetector:
         batch_size: int | None = None,
         stride: int = 1,
         allow_partial_weights: bool = False,
-        acceleration: Acceleration | None = None,
+        acceleration: InferenceOptions | None = None,
     ) -> VideoDetector:
         """The detector that a config describes.
 
@@ -80,7 +80,7 @@ class VideoDetector:
             batch_size: frames at once; None: 4 on CUDA, else 1.
             stride: look at every so many frames.
             allow_partial_weights: whether the checkpoint may lack parts of the model.
-            acceleration: such as ``Acceleration.fast()``; None: as Detectron2 computes.
+            acceleration: such as ``InferenceOptions.fast()``; None: as Detectron2 computes.
 
         Raises:
             ConfigError: if ``neighbor`` names a frame and the model is no RefinedDetector, or if

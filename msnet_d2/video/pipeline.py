@@ -24,7 +24,7 @@ from msnet_d2.video.results import (
 from msnet_d2.video.stages import Prefetch, Worker
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 from msnet_d2.video.writer import VideoWriter
-from msnet_d2.visualization.draw import draw_instances
+from msnet_d2.visualization.draw import draw_instance_predictions
 
 __all__ = ["VideoSummary", "categories_of", "process_video"]
 
@@ -113,7 +113,7 @@ class _Sink:
         for level in found.pred_classes[found.scores >= self.min_score]:
             self.counts[int(level)] += 1
         if self._encode is not None:
-            image = draw_instances(
+            image = draw_instance_predictions(
                 frame.image,
                 found,
                 metadata=self.metadata,

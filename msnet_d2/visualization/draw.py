@@ -31,8 +31,8 @@ from msnet_d2.visualization.brushes import (
 __all__ = [
     "MaskCrop",
     "contact_sheet",
-    "draw_ground_truth",
-    "draw_instances",
+    "draw_dataset_dict",
+    "draw_instance_predictions",
     "level_colors",
     "side_by_side",
 ]
@@ -67,15 +67,13 @@ def level_colors(metadata: Any) -> list[tuple[int, int, int]]:
     return [(int(b), int(g), int(r)) for r, g, b in [*given, *rest]]
 
 
-def draw_instances(
+def draw_instance_predictions(
     image_bgr: np.ndarray,
     instances: Any,
     *,
     metadata: Any,
     parents: Any = None,
     min_score: float = 0.5,
-    parent_min_score: float | None = None,
-    all_parents: bool = False,
     max_overlap: float = 0.7,
     scores_raw: Any = None,
     legend: bool = True,
@@ -94,14 +92,11 @@ def draw_instances(
             probabilities inside the boxes (as a mask head gives, any h and w), or a list of N
             :class:`MaskCrop`. Tensors on any device, or numpy. N may be 0.
         metadata: with ``thing_classes`` and ``thing_colors`` (RGB).
-        parents: buildings, ``pred_boxes`` (M, 4) and optionally ``scores`` (M,). Where None: the
-            distinct ``pred_parent_boxes`` of the instances that are drawn.
-        min_score: instances with a lower score are left out.
-        parent_min_score: the same for ``parents``; None: ``min_score``.
-        all_parents: also draw those ``parents`` in which no drawn instance lies. Otherwise, where
-            the instances have ``pred_parent_boxes``, they are left out: a model finds buildings
-            by the dozen, and damage is what the picture is about (ISBDA, too, labels damaged
-            buildings alone).
+        parents: buildings, ``pred_boxes`` (M, 4) and optionally ``scores`` (M,). None: the distinct
+            ``pred_parent_boxes`` of the instances that are drawn. Where the instances have
+            ``pred_parent_boxes``, buildings without a drawn instance are left out: a model finds
+            dozens of them, and ISBDA labels damaged buildings alone.
+        min_score: instances and parents with a lower score are left out.
         max_overlap: an instance most of which (more than this share) lies in a better one of its
             class that is drawn is left out, as is a building: detectors leave duplicates nested in
             one another that their NMS, which asks for IoU, does not see. Masks decide, and boxes
@@ -145,19 +140,13 @@ def draw_instances(
                 crop,
             )
         )
-    parent_boxes = _parent_boxes(
-        instances,
-        parents,
-        kept,
-        min_score if parent_min_score is None else parent_min_score,
-        all_parents,
-    )
+    parent_boxes = _parent_boxes(instances, parents, kept, min_score)
     parent_boxes = parent_boxes[distinct_objects(parent_boxes, max_overlap=max_overlap)]
     _draw(canvas, items, parent_boxes, metadata, legend, caption, arrows=raw is not None)
     return canvas
 
 
-def draw_ground_truth(
+def draw_dataset_dict(
     image_bgr: np.ndarray,
     dataset_dict: dict,
     *,
@@ -165,7 +154,7 @@ def draw_ground_truth(
     legend: bool = True,
     caption: str = "",
 ) -> np.ndarray:
-    """Draw the annotations of a Detectron2 dataset dict in the style of :func:`draw_instances`.
+    """Draw the annotations of a dataset dict, as :func:`draw_instance_predictions` draws.
 
     Args:
         image_bgr: (H, W, 3) uint8. If its size differs from the dict's ``width`` and ``height``,
@@ -392,9 +381,7 @@ def _names(metadata: Any, classes: np.ndarray) -> list[str]:
     return names
 
 
-def _parent_boxes(
-    instances: Any, parents: Any, kept: np.ndarray, min_score: float, everyone: bool
-) -> np.ndarray:
+def _parent_boxes(instances: Any, parents: Any, kept: np.ndarray, min_score: float) -> np.ndarray:
     """(M, 4) XYXY of the buildings to draw, best first where that is known."""
     own = getattr(instances, "pred_parent_boxes", None)
     if own is not None:
@@ -405,7 +392,7 @@ def _parent_boxes(
         if getattr(parents, "scores", None) is not None:
             scores = as_numpy(parents.scores).reshape(-1)
             boxes = boxes[np.argsort(-scores, kind="stable")[: np.sum(scores >= min_score)]]
-        if own is not None and not everyone:
+        if own is not None:
             # Equal but for the rounding of boxes that were scaled apart.
             difference = np.abs(boxes[:, None] - own[None]).max(axis=2)
             boxes = boxes[(difference < 1).any(axis=1)]

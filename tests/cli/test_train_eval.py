@@ -43,7 +43,7 @@ def test_evaluation_has_no_options_of_training(capsys):
 
 
 def test_trains_then_evaluates_the_run_and_the_file(run, tiny_data, tmp_path, capsys):
-    figures = json.loads((run / "inference" / "figures.json").read_text())
+    figures = json.loads((run / "inference" / "metrics.json").read_text())
     assert set(figures) >= {"segm", "isbda_segm", "isbda_parent"}
     # What is to be read again is in the log, not on the screen.
     assert "Running with full config" in (run / "log.txt").read_text()
@@ -53,7 +53,7 @@ def test_trains_then_evaluates_the_run_and_the_file(run, tiny_data, tmp_path, ca
     evaluated = tmp_path / "evaluated"
     command = ["eval", "--config-file", str(run / "config.yaml"), "--dataset", f"{tiny_data}:val"]
     assert main([*command, "OUTPUT_DIR", str(evaluated)]) == 0
-    assert json.loads((evaluated / "inference" / "figures.json").read_text()) == figures
+    assert json.loads((evaluated / "inference" / "metrics.json").read_text()) == figures
 
     # The predictions score the same without a model, buildings included.
     capsys.readouterr()

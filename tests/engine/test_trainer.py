@@ -38,9 +38,9 @@ def test_trains_evaluates_and_leaves_everything_in_its_folder(train_cfg):
     assert {p.name for p in (run / "inference").iterdir()} == {
         "coco_instances_results.json",
         "coco_parents_results.json",
-        "figures.json",
+        "metrics.json",
     }
-    kept = json.loads((run / "inference" / "figures.json").read_text())
+    kept = json.loads((run / "inference" / "metrics.json").read_text())
     assert kept["isbda_segm"]["AP"] == results["isbda_segm"]["AP"]
     # Neither picture has a large part: undefined, null in JSON.
     assert math.isnan(results["isbda_segm"]["APl"])
@@ -175,7 +175,7 @@ def test_optimizers_that_cannot_be(tiny_cfg):
 
 
 def test_mixed_precision_on_a_cpu_trains_in_bfloat16(train_cfg, monkeypatch):
-    monkeypatch.setattr(loops, "cpu_computes_bfloat16", lambda: True)
+    monkeypatch.setattr(loops, "computes_bfloat16", lambda device: True)
     train_cfg.SOLVER.AMP.ENABLED = True
     train_cfg.DATASETS.TEST = ()
     trainer = MSNetTrainer(train_cfg)

@@ -15,12 +15,12 @@ from msnet_d2.cli import build_parser
 from msnet_d2.cli.options import acceleration_of
 from msnet_d2.errors import ConfigError
 from msnet_d2.inference import acceleration
-from msnet_d2.inference.acceleration import Acceleration, accelerate
-from msnet_d2.inference.fuse_bn import _fold_traced, fold_norms
+from msnet_d2.inference.acceleration import InferenceOptions, accelerate
+from msnet_d2.inference.fuse_bn import _fuse_traced, fuse_bn
 from msnet_d2.inference.predictor import Predictor
 
-EXACT = Acceleration(fold_norms=True, channels_last=True)
-BFLOAT16 = Acceleration(fold_norms=True, channels_last=True, precision="bfloat16")
+EXACT = InferenceOptions(fuse_bn=True, channels_last=True)
+BFLOAT16 = InferenceOptions(fuse_bn=True, channels_last=True, precision="bfloat16")
 
 
 def picture(seed=0):
@@ -51,7 +51,7 @@ def test_folding_by_hand():
     conv = Conv2d(1, 1, 1, bias=True, norm=norm, activation=torch.neg).eval()
     conv.weight.data.fill_(10)
     conv.bias.data.fill_(1)
-    assert fold_norms(conv) == 1
+    assert fuse_bn(conv) == 1
     # s = 6 / sqrt(8 + 1) = 2; 10 · 2 = 20; 1 · 2 + 5 − 7 · 2 = −7; the activation stays.
     assert conv.norm is None
     assert (conv.weight.item(), conv.bias.item()) == (20, -7)
@@ -66,7 +66,7 @@ def test_all_norms_of_a_resnet(tiny_cfg):
     before = model.backbone(image)
     # The stem, two a block in eight blocks, and the shortcuts of three stages: 20 at least.
     count = sum(isinstance(m, FrozenBatchNorm2d) for m in model.modules())
-    assert fold_norms(model) == count >= 20
+    assert fuse_bn(model) == count >= 20
     assert not any(isinstance(m, FrozenBatchNorm2d) for m in model.modules())
     after = model.backbone(image)
     for name, expected in before.items():
@@ -90,7 +90,7 @@ def test_all_norms_of_a_timm_model(tiny_cfg, freeze):
     image = torch.randn(1, 3, 64, 96)
     before = model.backbone(image)
     norms = sum(hasattr(m, "running_var") for m in model.modules())
-    assert fold_norms(model) == norms > 40
+    assert fuse_bn(model) == norms > 40
     assert not any(hasattr(m, "running_var") for m in model.modules())
     for name, value in model.backbone(image).items():
         scale = before[name].abs().max()
@@ -115,7 +115,7 @@ def test_what_another_layer_reads_is_not_folded():
     body.own.running_mean.fill_(3)
     x = torch.randn(1, 2, 4, 4)
     before = body(x)
-    assert _fold_traced(body) == 1
+    assert _fuse_traced(body) == 1
     assert isinstance(body.norm, nn.BatchNorm2d)
     assert not isinstance(body.own, nn.BatchNorm2d)
     torch.testing.assert_close(body(x), before)
@@ -127,7 +127,7 @@ class Untraceable(nn.Module):
 
 
 def test_what_cannot_be_traced_stays():
-    assert _fold_traced(Untraceable().eval()) == 0
+    assert _fuse_traced(Untraceable().eval()) == 0
 
 
 @pytest.mark.parametrize("how", [EXACT, BFLOAT16], ids=["float32", "bfloat16"])
@@ -236,7 +236,7 @@ def test_an_embedding_without_layers_is_left_as_it_is(tiny_cfg):
 
 def test_nothing_is_changed_unless_asked(tiny_cfg):
     predictor = Predictor(tiny_cfg, allow_random_weights=True)
-    assert predictor.acceleration == Acceleration()
+    assert predictor.acceleration == InferenceOptions()
     assert any(isinstance(m, FrozenBatchNorm2d) for m in predictor.model.modules())
     assert not predictor.model.backbone._forward_pre_hooks
 
@@ -245,13 +245,13 @@ def test_nothing_is_changed_unless_asked(tiny_cfg):
 def test_auto_is_what_the_device_computes(monkeypatch, supported, precision):
     cpu = torch.device("cpu")
     monkeypatch.setattr(acceleration, "computes_bfloat16", lambda device: supported)
-    assert Acceleration.fast().resolved(cpu).precision == precision
+    assert InferenceOptions.fast().resolved(cpu).precision == precision
     assert EXACT.resolved(cpu) is EXACT
 
 
 def test_compiling_is_an_option(tiny_cfg):
     """Not run here: it takes a compiler and a minute."""
-    for how in (Acceleration(), Acceleration(compile=True)):
+    for how in (InferenceOptions(), InferenceOptions(compile=True)):
         model = build_model(tiny_cfg).eval()
         accelerate(model, how)
         assert (model.backbone._compiled_call_impl is not None) == how.compile
@@ -261,7 +261,7 @@ def test_what_cannot_be_accelerated(tiny_cfg):
     with pytest.raises(ConfigError, match="evaluation mode"):
         accelerate(build_model(tiny_cfg).train(), EXACT)
     with pytest.raises(ConfigError, match="'half'; there are: auto"):
-        Acceleration(precision="half")
+        InferenceOptions(precision="half")
 
 
 def test_options_of_the_commands():
@@ -269,7 +269,7 @@ def test_options_of_the_commands():
     base = {"predict": ["a.jpg", "--config-file", "c", "--out", "o"], "video": ["a.mp4"]}
     for command, words in base.items():
         how = acceleration_of(parser.parse_args([command, *words]))
-        assert how == Acceleration(True, True, "auto", True, False)
+        assert how == InferenceOptions(True, True, "auto", True, False)
         words = [*words, "--precision", "float32", "--compile"]
         how = acceleration_of(parser.parse_args([command, *words]))
-        assert how == Acceleration(True, True, "float32", True, True)
+        assert how == InferenceOptions(True, True, "float32", True, True)

@@ -216,25 +216,23 @@ def test_malformed_pickles_are_an_error_in_bounded_memory(tmp_path, data):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
 
-def test_safetensors_are_written_and_read(model, tmp_path):
-    from msnet_d2.utils.weight_files import write_safetensors
+def test_safetensors_are_read(model, tmp_path):
+    from safetensors.torch import save_file
 
     path = tmp_path / "weights.safetensors"
-    state = model.state_dict()
-    shared = {**state, "again": state["fc.weight"], "turned": state["fc.weight"].T}
-    write_safetensors(path, shared, {"trained by": "a test"})
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    more = {"again": state["fc.weight"].clone(), "turned": state["fc.weight"].T.contiguous()}
+    save_file({**state, **more}, path, {"trained by": "a test"})
     with torch.no_grad():
         for tensor in model.parameters():
             tensor.zero_()
-    wanted = {name: tensor.clone() for name, tensor in shared.items()}
 
     checkpointer = MSNetCheckpointer(model)
     checkpointer.load(str(path))
 
     assert {d.name for d in checkpointer.report.suspicious} == {"again", "turned"}
+    assert torch.equal(model.fc.weight, state["fc.weight"])
     assert (model.fc.weight != 0).all()
-    assert wanted["fc.weight"].sum() == 0  # views of what was set to zero
-    assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\x08\0\0\0\0\0\0\0{}      ", b"[" * 64])

@@ -263,7 +263,9 @@ def test_an_error_in_any_stage_comes_out_and_leaves_no_file(
     if stage == "detect":
         detector.push = fail_at_five(detector.push)
     elif stage == "draw":
-        monkeypatch.setattr(pipeline, "draw_instances", fail_at_five(pipeline.draw_instances))
+        monkeypatch.setattr(
+            pipeline, "draw_instance_predictions", fail_at_five(pipeline.draw_instance_predictions)
+        )
     elif stage == "encode":
         real = pipeline.VideoWriter.write
         monkeypatch.setattr(pipeline.VideoWriter, "write", fail_at_five(real))

@@ -13,10 +13,12 @@ from msnet_d2.structures.mask_crop import MaskCrop
 from msnet_d2.visualization.brushes import Layout
 from msnet_d2.visualization.draw import (
     contact_sheet,
-    draw_ground_truth,
-    draw_instances,
+    draw_dataset_dict,
     level_colors,
     side_by_side,
+)
+from msnet_d2.visualization.draw import (
+    draw_instance_predictions as draw_predictions,
 )
 
 METADATA = SimpleNamespace(
@@ -58,7 +60,7 @@ def changed(before, after):
 def test_a_mask_is_blended_with_the_color_of_its_level(level):
     box = [100, 100, 180, 180]
     found = instances([box], [0.9], [level], masks=full_masks([box]))
-    result = draw_instances(image(), found, metadata=METADATA, legend=False)
+    result = draw_predictions(image(), found, metadata=METADATA, legend=False)
     # 65% of the frame's 100 and 35% of the colour, in the middle of the mask.
     expected = [round(100 * 0.65 + c * 0.35) for c in BLUE_FIRST[level]]
     assert result[140, 140].tolist() == expected
@@ -70,7 +72,7 @@ def test_nothing_outside_boxes_and_labels_changes():
     boxes = [[100, 100, 180, 180], [220, 60, 300, 90]]
     found = instances(boxes, [0.9, 0.8], [0, 1], masks=full_masks(boxes))
     before = image()
-    result = draw_instances(before, found, metadata=METADATA, legend=False)
+    result = draw_predictions(before, found, metadata=METADATA, legend=False)
     allowed = np.zeros((200, 320), bool)
     for x0, y0, x1, y1 in boxes:
         allowed[y0:y1, x0:x1] = True
@@ -85,7 +87,7 @@ def test_nothing_outside_boxes_and_labels_changes():
 def test_a_mask_that_leaves_its_box_is_cut_off_there():
     mask = torch.ones(1, 200, 320, dtype=torch.bool)
     found = instances([[100, 100, 180, 180]], [0.9], [0], masks=mask)
-    result = draw_instances(image(), found, metadata=METADATA, legend=False)
+    result = draw_predictions(image(), found, metadata=METADATA, legend=False)
     assert not changed(image(), result)[181:].any()
 
 
@@ -93,7 +95,7 @@ def test_only_scores_from_the_threshold_on_are_drawn():
     boxes = [[20, 100, 80, 160], [120, 100, 180, 160], [220, 100, 280, 160]]
     # 0.5 in float32 is exact, so that "at least" is what is tested.
     found = instances(boxes, [0.5, 0.499, 0.9], [0, 0, 0], masks=full_masks(boxes))
-    result = draw_instances(image(), found, metadata=METADATA, legend=False, min_score=0.5)
+    result = draw_predictions(image(), found, metadata=METADATA, legend=False, min_score=0.5)
     drawn = [changed(image(), result)[130, x] for x in (50, 150, 250)]
     assert drawn == [True, False, True]
 
@@ -101,9 +103,9 @@ def test_only_scores_from_the_threshold_on_are_drawn():
 def test_no_instances_change_nothing_but_the_legend():
     found = instances([], [], [], masks=torch.zeros(0, 200, 320, dtype=torch.bool))
     assert not changed(
-        image(), draw_instances(image(), found, metadata=METADATA, legend=False)
+        image(), draw_predictions(image(), found, metadata=METADATA, legend=False)
     ).any()
-    with_legend = changed(image(), draw_instances(image(), found, metadata=METADATA))
+    with_legend = changed(image(), draw_predictions(image(), found, metadata=METADATA))
     rows, columns = np.nonzero(with_legend)
     assert len(rows)
     assert rows.max() < 100
@@ -113,7 +115,7 @@ def test_no_instances_change_nothing_but_the_legend():
 def test_boxes_at_and_beyond_the_border_are_clipped():
     boxes = [[-30.5, -20.0, 15.2, 12.7], [310.0, 190.0, 400.0, 260.0], [500.0, 20.0, 600.0, 40.0]]
     found = instances(boxes, [0.9, 0.9, 0.9], [0, 1, 2], masks=full_masks([[0] * 4] * 3))
-    result = draw_instances(image(), found, metadata=METADATA, legend=False)
+    result = draw_predictions(image(), found, metadata=METADATA, legend=False)
     assert result.shape == (200, 320, 3)
     # The label of the box at the upper left corner has no room above: it is drawn inside.
     assert changed(image(), result)[:16, :16].any()
@@ -124,7 +126,7 @@ def test_boxes_at_and_beyond_the_border_are_clipped():
 def test_empty_masks_and_empty_boxes_are_no_trouble():
     boxes = [[50, 50, 50, 50], [100, 100, 160, 150]]
     found = instances(boxes, [0.9, 0.9], [0, 1], masks=torch.zeros(2, 200, 320, dtype=torch.bool))
-    result = draw_instances(image(), found, metadata=METADATA, legend=False)
+    result = draw_predictions(image(), found, metadata=METADATA, legend=False)
     assert not changed(image(), result)[120, 130]
     assert changed(image(), result)[100, 155]  # the outline of the second box
 
@@ -148,7 +150,7 @@ def test_all_forms_of_masks_look_the_same():
             pred_classes=np.array([1]),
             pred_masks=masks,
         )
-        pictures[name] = draw_instances(image(), found, metadata=METADATA)
+        pictures[name] = draw_predictions(image(), found, metadata=METADATA)
     for name, picture in pictures.items():
         assert (picture == pictures["bool tensor"]).all(), name
 
@@ -158,7 +160,7 @@ def test_probabilities_are_stretched_over_their_box():
     found = instances(
         [[40, 40, 140, 140]], [0.9], [0], masks=torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
     )
-    result = draw_instances(image(), found, metadata=METADATA, legend=False)
+    result = draw_predictions(image(), found, metadata=METADATA, legend=False)
     difference = changed(image(), result)
     assert difference[120, 60:88].all()
     assert not difference[120, 92:138].any()
@@ -182,14 +184,14 @@ def test_arrow_says_where_refinement_moved_a_score(monkeypatch, raw, shown):
 
     monkeypatch.setattr(visualize, "text_sprite", spy)
     found = instances([[100, 100, 180, 180]], [0.6], [0], scores_raw=torch.tensor([raw]))
-    draw_instances(image(), found, metadata=METADATA)
+    draw_predictions(image(), found, metadata=METADATA)
     assert arrows == [shown]
 
 
 def test_arrow_changes_the_picture():
     box = [[100, 100, 180, 180]]
     pictures = [
-        draw_instances(
+        draw_predictions(
             image(), instances(box, [0.6], [0]), metadata=METADATA, legend=False, scores_raw=raw
         )
         for raw in ([0.4], [0.8], None)
@@ -205,15 +207,15 @@ def test_buildings_are_marked_at_their_corners_once():
     found = instances(
         boxes, [0.9, 0.9], [0, 1], pred_parent_boxes=Boxes(torch.tensor([building] * 2))
     )
-    result = draw_instances(image(), found, metadata=METADATA, legend=False)
+    result = draw_predictions(image(), found, metadata=METADATA, legend=False)
     for y, x in ((60, 60), (60, 239), (179, 60), (179, 239)):
         assert result[y, x].tolist() == [255, 255, 255]
     assert result[60, 150].tolist() == [100, 100, 100]  # between the corners
     given = instances([building], [0.9], [0])
-    again = draw_instances(image(), found, metadata=METADATA, legend=False, parents=given)
+    again = draw_predictions(image(), found, metadata=METADATA, legend=False, parents=given)
     assert (again == result).all()
     low = instances([building], [0.2], [0])
-    none = draw_instances(image(), found, metadata=METADATA, legend=False, parents=low)
+    none = draw_predictions(image(), found, metadata=METADATA, legend=False, parents=low)
     assert none[60, 60].tolist() == [100, 100, 100]
 
 
@@ -221,7 +223,7 @@ def test_a_part_in_no_building_marks_none():
     found = instances(
         [[100, 100, 140, 140]], [0.9], [0], pred_parent_boxes=Boxes(torch.zeros(1, 4))
     )
-    result = draw_instances(image(), found, metadata=METADATA, legend=False)
+    result = draw_predictions(image(), found, metadata=METADATA, legend=False)
     assert not changed(image(), result)[:50, :50].any()
 
 
@@ -250,7 +252,7 @@ def test_text_follows_the_shorter_side_and_stays_readable(size, text):
 
 def test_a_frame_smaller_than_the_legend_is_drawn_all_the_same():
     found = instances([[2, 2, 8, 8]], [0.9], [0], size=(12, 16))
-    assert draw_instances(image(12, 16), found, metadata=METADATA, caption="0:00").shape == (
+    assert draw_predictions(image(12, 16), found, metadata=METADATA, caption="0:00").shape == (
         12,
         16,
         3,
@@ -261,17 +263,17 @@ def test_captions_of_a_long_video_are_not_kept():
     from msnet_d2.visualization.brushes import text_sprite
 
     found = instances([[100, 100, 140, 140]], [0.9], [0])
-    draw_instances(image(), found, metadata=METADATA, caption="frame 0")
+    draw_predictions(image(), found, metadata=METADATA, caption="frame 0")
     before = text_sprite.cache_info().currsize
     for i in range(1, 30):
-        draw_instances(image(), found, metadata=METADATA, caption=f"frame {i}")
+        draw_predictions(image(), found, metadata=METADATA, caption=f"frame {i}")
     assert text_sprite.cache_info().currsize == before
 
 
 def test_in_place_draws_on_the_given_image():
     canvas = image()
     found = instances([[100, 100, 140, 140]], [0.9], [0])
-    assert draw_instances(canvas, found, metadata=METADATA, in_place=True) is canvas
+    assert draw_predictions(canvas, found, metadata=METADATA, in_place=True) is canvas
     assert changed(image(), canvas).any()
 
 
@@ -286,14 +288,14 @@ def test_in_place_draws_on_the_given_image():
 )
 def test_only_bgr_images_are_accepted(bad, message):
     with pytest.raises(InputError, match=message):
-        draw_instances(bad, instances([], [], []), metadata=METADATA)
+        draw_predictions(bad, instances([], [], []), metadata=METADATA)
 
 
 def test_boxes_that_are_not_finite_and_unknown_classes_are_refused():
     with pytest.raises(InputError, match="not finite"):
-        draw_instances(image(), instances([[1, 1, np.nan, 9]], [0.9], [0]), metadata=METADATA)
+        draw_predictions(image(), instances([[1, 1, np.nan, 9]], [0.9], [0]), metadata=METADATA)
     with pytest.raises(InputError, match="3 classes"):
-        draw_instances(image(), instances([[1, 1, 9, 9]], [0.9], [3]), metadata=METADATA)
+        draw_predictions(image(), instances([[1, 1, 9, 9]], [0.9], [3]), metadata=METADATA)
     found = SimpleNamespace(
         pred_boxes=np.ones((1, 4)),
         scores=np.ones(1),
@@ -301,7 +303,7 @@ def test_boxes_that_are_not_finite_and_unknown_classes_are_refused():
         pred_masks=np.zeros((2, 200, 320), bool),
     )
     with pytest.raises(InputError, match="1 instances but 2 masks"):
-        draw_instances(image(), found, metadata=METADATA)
+        draw_predictions(image(), found, metadata=METADATA)
 
 
 def test_classes_without_colors_get_fixed_ones():
@@ -331,7 +333,7 @@ def test_ground_truth_is_drawn_from_polygons_and_rle():
     pixels[30:70, 40:100] = 1
     rle = mask_utils.encode(np.asfortranarray(pixels))
     pictures = [
-        draw_ground_truth(
+        draw_dataset_dict(
             image(),
             {"width": 320, "height": 200, "annotations": [annotation(segmentation=segmentation)]},
             metadata=METADATA,
@@ -347,7 +349,7 @@ def test_ground_truth_is_drawn_from_polygons_and_rle():
 
 def test_ground_truth_is_scaled_to_the_image():
     record = {"width": 320, "height": 200, "annotations": [annotation()]}
-    picture = draw_ground_truth(image(400, 640), record, metadata=METADATA, legend=False)
+    picture = draw_dataset_dict(image(400, 640), record, metadata=METADATA, legend=False)
     # The building's upper left corner at (20, 20) is at (40, 40) in twice the size.
     assert picture[40, 40].tolist() == [255, 255, 255]
     assert not changed(image(400, 640), picture)[:30, :30].any()
@@ -355,7 +357,7 @@ def test_ground_truth_is_scaled_to_the_image():
 
 def test_ground_truth_without_annotations():
     record = {"width": 320, "height": 200}
-    picture = draw_ground_truth(image(), record, metadata=METADATA, legend=False)
+    picture = draw_dataset_dict(image(), record, metadata=METADATA, legend=False)
     assert (picture == image()).all()
 
 
@@ -388,18 +390,16 @@ def test_contact_sheet_needs_images_and_columns(images, columns):
         contact_sheet(images, columns)
 
 
-def test_buildings_without_drawn_damage_are_left_out_unless_asked_for():
+def test_buildings_without_drawn_damage_are_left_out():
     damaged, sound = [60.0, 60.0, 160.0, 180.0], [200.0, 60.0, 300.0, 180.0]
     found = instances(
         [[100, 100, 140, 140]], [0.9], [0], pred_parent_boxes=Boxes(torch.tensor([damaged]))
     )
     parents = instances([sound, damaged], [0.95, 0.9], [0, 0])
     drawing = {"metadata": METADATA, "legend": False, "parents": parents}
-    result = draw_instances(image(), found, **drawing)
+    result = draw_predictions(image(), found, **drawing)
     assert result[60, 60].tolist() == [255, 255, 255]
     assert result[60, 200].tolist() == [100, 100, 100]
-    result = draw_instances(image(), found, all_parents=True, **drawing)
-    assert result[60, 200].tolist() == [255, 255, 255]
 
 
 def test_of_duplicates_nested_in_one_another_only_the_best_is_drawn():
@@ -407,14 +407,14 @@ def test_of_duplicates_nested_in_one_another_only_the_best_is_drawn():
     boxes = [[100, 100, 180, 180], [120, 120, 160, 160]]
     one_class = instances(boxes, [0.9, 0.8], [0, 0], masks=full_masks(boxes))
     alone = instances(boxes[:1], [0.9], [0], masks=full_masks(boxes[:1]))
-    expected = draw_instances(image(), alone, metadata=METADATA, legend=False)
-    result = draw_instances(image(), one_class, metadata=METADATA, legend=False)
+    expected = draw_predictions(image(), alone, metadata=METADATA, legend=False)
+    result = draw_predictions(image(), one_class, metadata=METADATA, legend=False)
     assert (result == expected).all()
-    result = draw_instances(image(), one_class, metadata=METADATA, legend=False, max_overlap=1)
+    result = draw_predictions(image(), one_class, metadata=METADATA, legend=False, max_overlap=1)
     assert changed(result, expected).any()
     # Another level is another finding.
     two_classes = instances(boxes, [0.9, 0.8], [0, 1], masks=full_masks(boxes))
-    result = draw_instances(image(), two_classes, metadata=METADATA, legend=False)
+    result = draw_predictions(image(), two_classes, metadata=METADATA, legend=False)
     assert changed(result, expected).any()
 
 

@@ -23,7 +23,7 @@ from msnet_d2.evaluation.protocol import (
     ISBDA_PROTOCOL,
     MAX_DETECTIONS,
     RECALL_LEVELS,
-    Protocol,
+    EvalProtocol,
 )
 from msnet_d2.evaluation.results import read_results
 
@@ -69,14 +69,14 @@ class Matches:
 
 
 def match_file(
-    path: str | Path, truth: GroundTruth, iou_type: str, protocol: Protocol = ISBDA_PROTOCOL
+    path: str | Path, truth: GroundTruth, iou_type: str, protocol: EvalProtocol = ISBDA_PROTOCOL
 ) -> Matches:
     """Match the entries of a COCO results file; see :func:`match_results`."""
     return match_results(read_results(path, truth), truth, iou_type, protocol)
 
 
 def match_results(
-    results: list[dict], truth: GroundTruth, iou_type: str, protocol: Protocol = ISBDA_PROTOCOL
+    results: list[dict], truth: GroundTruth, iou_type: str, protocol: EvalProtocol = ISBDA_PROTOCOL
 ) -> Matches:
     """Match predictions with the parts of a data set, as the evaluation does.
 
@@ -105,7 +105,7 @@ def match_results(
 
 
 def metrics_of_choices(
-    matches: Matches, weights: np.ndarray, protocol: Protocol = ISBDA_PROTOCOL
+    matches: Matches, weights: np.ndarray, protocol: EvalProtocol = ISBDA_PROTOCOL
 ) -> dict[str, np.ndarray]:
     """The protocol's metrics for each of B choices of images.
 
@@ -202,7 +202,7 @@ def _evaluated(
     results: list[dict],
     truth: GroundTruth,
     iou_type: str,
-    protocol: Protocol,
+    protocol: EvalProtocol,
     image_ids: list[int | str],
 ) -> COCOeval:
     numbers = {image_id: number for number, image_id in enumerate(image_ids, start=1)}

@@ -27,7 +27,7 @@ from msnet_benchmark.stages import STAGES
 from msnet_benchmark.tables import markdown_table
 from msnet_d2.config import find_config, load_config
 from msnet_d2.errors import InputError
-from msnet_d2.inference.acceleration import Acceleration
+from msnet_d2.inference.acceleration import InferenceOptions
 from msnet_d2.utils.file_io import write_text
 
 __all__ = ["Row", "SpeedSettings", "Stat", "measure", "run_speed", "speed_markdown"]
@@ -72,9 +72,9 @@ class SpeedSettings:
             if len(opts) % 2:
                 raise InputError(f"overrides of {name} are pairs KEY VALUE, got {' '.join(opts)}")
 
-    def acceleration(self, side: str) -> Acceleration | None:
+    def acceleration(self, side: str) -> InferenceOptions | None:
         """Of side "a" or "b"."""
-        return Acceleration.fast(self.precision) if self.accelerate in (side, "both") else None
+        return InferenceOptions.fast(self.precision) if self.accelerate in (side, "both") else None
 
     @property
     def timer(self) -> Callable[[], float]:

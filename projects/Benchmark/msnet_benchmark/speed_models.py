@@ -23,7 +23,7 @@ from msnet_d2.config.refinement import detector_name
 from msnet_d2.engine.optimizer import build_optimizer
 from msnet_d2.engine.train_loop import build_loop
 from msnet_d2.errors import InputError
-from msnet_d2.inference.acceleration import Acceleration
+from msnet_d2.inference.acceleration import InferenceOptions
 from msnet_d2.inference.predictor import Predictor
 from msnet_d2.score_refinement import build_score_refiner
 from msnet_d2.score_refinement.refined_detector import detector_of
@@ -48,7 +48,7 @@ class InferenceSide:
         cfg: CfgNode,
         pictures: Sequence[np.ndarray],
         detections: int | None,
-        acceleration: Acceleration | None = None,
+        acceleration: InferenceOptions | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):
         """Build the model.

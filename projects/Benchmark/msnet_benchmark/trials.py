@@ -31,6 +31,7 @@ from msnet_d2.checkpoint import last_checkpoint
 from msnet_d2.config.refinement import is_refined
 from msnet_d2.errors import InputError
 from msnet_d2.evaluation.results import RESULTS_FILE
+from msnet_d2.evaluation.scoring import read_metrics
 from msnet_d2.utils.file_io import write_json, write_text
 from msnet_d2.utils.worker_errors import error_of_worker
 
@@ -117,7 +118,7 @@ class Launch:
     Attributes:
         num_gpus: as in Detectron2: GPUs, or processes where there is none.
         commit: goes into the record.
-        runner: trains and evaluates a trial and leaves ``inference/figures.json`` in its folder;
+        runner: trains and evaluates a trial and leaves ``inference/metrics.json`` in its folder;
             returns what goes into the record.
     """
 
@@ -178,7 +179,7 @@ def _run_trial(trial: Trial, launch: Launch) -> None:
     write_text(trial.folder / _SETTINGS, yaml.safe_dump(_settings(trial)))
     try:
         info = launch.runner(trial, launch)
-        metrics = json.loads((trial.folder / "inference" / "figures.json").read_text())
+        metrics = read_metrics(trial.folder / "inference")
     except Exception as error:
         trial.failure = " ".join(str(error).split())[:500] or type(error).__name__
         write_text(trial.folder / _ERROR, traceback.format_exc())

@@ -35,7 +35,7 @@ def run(tiny_data, tmp_path):
 def test_a_trained_model_goes_through_every_command(run, tiny_data, tmp_path, capsys):
     pytest.importorskip("av")
     config = ["--config-file", str(run / "config.yaml")]
-    assert json.loads((run / "inference" / "figures.json").read_text())["isbda_segm"]
+    assert json.loads((run / "inference" / "metrics.json").read_text())["isbda_segm"]
     assert main(["eval", *config, "--dataset", f"{tiny_data}:val"]) == 0
 
     picture = str(tiny_data / "val" / "0_1.png")

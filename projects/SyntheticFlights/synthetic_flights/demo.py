@@ -177,8 +177,8 @@ class Demo:
         from msnet_d2.inference.predictor import Predictor
         from msnet_d2.visualization.draw import (
             contact_sheet,
-            draw_ground_truth,
-            draw_instances,
+            draw_dataset_dict,
+            draw_instance_predictions,
             side_by_side,
         )
 
@@ -200,8 +200,8 @@ class Demo:
             image = cv2.imread(frame["file_name"])
             output = predictor(image)
             pair = side_by_side(
-                draw_ground_truth(image, frame, metadata=metadata),
-                draw_instances(
+                draw_dataset_dict(image, frame, metadata=metadata),
+                draw_instance_predictions(
                     image, output["instances"].to("cpu"), metadata=metadata, min_score=0.5
                 ),
             )
@@ -216,13 +216,13 @@ class Demo:
 
     def _mark_clip(self) -> None:
         from msnet_d2.config import load_config
-        from msnet_d2.inference.acceleration import Acceleration
+        from msnet_d2.inference.acceleration import InferenceOptions
         from msnet_d2.video.detector import VideoDetector
 
         detector = VideoDetector.from_config(
             load_config(self.srn / "config.yaml"),
             self._weights(self.srn),
-            acceleration=Acceleration.fast(),
+            acceleration=InferenceOptions.fast(),
         )
         summary = detector.detect(
             self.clip,
@@ -384,7 +384,9 @@ def _spread(items: list, count: int) -> list:
 
 
 def _figures(folder: Path) -> dict[str, dict[str, float | None]]:
-    return json.loads((folder / "inference" / "figures.json").read_text())
+    from msnet_d2.evaluation import read_metrics
+
+    return read_metrics(folder / "inference")
 
 
 def _table(figures: dict, refined: dict) -> str:
