@@ -7,8 +7,10 @@ damage.gpkg, damage.kmz and buildings.csv, all into the folder --out.
   msnet map flight.mp4 --config-file output/run/config.yaml --out map
   msnet map flight.mp4 --results found.json --out map   (of msnet video)
 
-Flight logs: DJI subtitles (.srt), GPX or CSV. A log beside the video with its name is found by
-itself. Without a log there is no map, but the page, the tables and the marked videos.
+Flight logs: subtitles of DJI and Autel (.srt), GPX, KML, GeoJSON or CSV. A log beside the video
+with its name is found by itself. Without a log there is no map, but the page, the tables and the
+marked videos. What the log says is compared with how the picture moves; a map whose places may be
+wrong says so, with the likeliest cause and the option that mends it, and the exit code is 1.
 
 With several videos, or a folder of them, those that cannot be used are named and left out; the exit
 code is then 1. Many or long videos can be detected in by several processes or machines:
@@ -86,6 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="S",
         help="the log's time in seconds at the video's first frame",
+    )
+    add(
+        "--align",
+        choices=("auto", "check", "off"),
+        default="auto",
+        help="compare the log's motion with the picture's: mend the log where that is sure, say "
+        "only what does not fit, or do neither (default: %(default)s)",
     )
     add("--takeoff-altitude", type=float, metavar="M", help="what the log shows at take-off")
     add(
@@ -186,6 +195,7 @@ def run(args: argparse.Namespace) -> int:
         gcp=args.gcp,
         building_height=args.building_height,
         roof_height=args.roof_height,
+        align=args.align,
     )
     with _detector(args, videos) as detector:
         summary = make_map(
@@ -259,7 +269,9 @@ def _tell(summary) -> int:
         print(f"{summary.placed} have a place, {summary.to_review} need review")
     for line in summary.notes:
         print(f"Note: {in_options(line)}")
+    for line in summary.doubts:
+        print(f"DOUBTFUL: {in_options(line)}", file=sys.stderr)
     for line in summary.problems:
         print(f"Problem: {in_options(line)}", file=sys.stderr)
     print(f"Open {summary.out / 'index.html'}")
-    return EXIT_PROBLEMS if summary.problems else EXIT_OK
+    return EXIT_PROBLEMS if summary.problems or summary.doubts else EXIT_OK

@@ -37,6 +37,7 @@ from msnet_d2.damage_map.output.records import (
     part_records,
 )
 from msnet_d2.damage_map.output.table import write_csv, write_geojson
+from msnet_d2.damage_map.telemetry.embedded import read_embedded
 from msnet_d2.damage_map.telemetry.telemetry import find_telemetry
 from msnet_d2.damage_map.videos import Detector, detect, open_video
 from msnet_d2.errors import InputError, VideoError
@@ -61,6 +62,7 @@ class MapSummary:
         videos: names of those that are in it.
         notes: what to know, a line each.
         problems: what could not be used, a line each; the map is incomplete if there is any.
+        doubts: why places may be wrong, a line each; the map is doubtful if there is any.
         seconds: time for each step.
     """
 
@@ -73,6 +75,7 @@ class MapSummary:
     notes: list[str]
     problems: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -100,7 +103,7 @@ def make_map(
         out: folder to make; an earlier map there is replaced.
         detector: finds the damage, such as :class:`msnet_d2.video.detector.VideoDetector`.
         results: files that ``msnet video`` wrote for each video, instead of a detector.
-        telemetry: flight log of each video, or one for all; None: those beside the videos.
+        telemetry: flight log of each video, or one for all; None: those beside or inside them.
         use_telemetry: False: no log is looked for, and nothing gets a place.
         options: how logs are read.
         rules: what it takes for a building to be assessed.
@@ -138,7 +141,9 @@ def make_map(
                         detector, path, target, min_score=min_score, progress=progress
                     )
                 clock.lap("detection")
-                log = logs[k] or (find_telemetry(path) if use_telemetry else None)
+                log = logs[k]
+                if log is None and use_telemetry:
+                    log = find_telemetry(path) or read_embedded(path)
                 video = open_video(path, found, log, order=len(seen), info=info, options=options)
                 seen[video] = observations_of(video, min_score=min_score)
             except (InputError, VideoError) as error:
@@ -151,7 +156,8 @@ def make_map(
         clock.lap("reading")
         content = _find(seen, rules, clock)
         pictures = take_pictures(list(seen), content.buildings, content.enu)
-        content = replace(content, problems=(*problems, *pictures.problems))
+        problems += [*pictures.problems, *_nothing_placed(content)]
+        content = replace(content, problems=tuple(problems))
         clock.lap("pictures")
         _write(folder, content, pictures)
         summary = _summary(out, content, clock)
@@ -218,6 +224,15 @@ def _find(
     )
 
 
+def _nothing_placed(content: MapContent) -> list[str]:
+    """A problem if there are logs and buildings, but not one place."""
+    if content.enu is None or not content.buildings:
+        return []
+    if any(b.point is not None for b in content.buildings):
+        return []
+    return [f"none of the {len(content.buildings)} buildings has a place; the notes say why"]
+
+
 def _unplaced_notes(observations: Sequence[Observation]) -> list[str]:
     reasons = Counter(o.reason for o in observations if isinstance(o, UnplacedObservation))
     return [f"{count} observations have no place: {reason}" for reason, count in reasons.items()]
@@ -241,15 +256,16 @@ def _video_record(video: MapVideo, notes: Sequence[str]) -> VideoRecord:
         flight_log=None if video.flight is None else video.flight.telemetry.source,
         weights_sha256=video.weights_sha256,
         notes=tuple(notes),
+        doubts=() if video.flight is None else tuple(video.flight.doubts),
     )
 
 
 def _write(folder: Path, content: MapContent, pictures: Pictures) -> None:
     """Write all files of a map but the summary."""
-    write_geojson(folder / "damage.geojson", content.records, content.parts)
+    write_geojson(folder / "damage.geojson", content.records, content.parts, content.doubts)
     write_gpkg(folder / "damage.gpkg", content.records, content.parts)
     write_csv(folder / "buildings.csv", content.records)
-    write_kmz(folder / "damage.kmz", content.records, content.parts, pictures.crops)
+    write_kmz(folder / "damage.kmz", content.records, content.parts, pictures.crops, content.doubts)
     write_text(folder / "index.html", build_page(content, pictures))
 
 
@@ -268,6 +284,7 @@ def _summary(out: Path, content: MapContent, clock: _Clock) -> MapSummary:
         notes=[f"{v.name}: {n}" for v in content.videos for n in v.notes],
         problems=list(content.problems),
         seconds=clock.seconds,
+        doubts=list(content.doubts),
     )
 
 
@@ -284,6 +301,7 @@ def _summary_json(summary: MapSummary, content: MapContent, options: FlightOptio
         "roof_height_m": options.roof_height,
         "videos": [asdict(v) for v in content.videos],
         "problems": summary.problems,
+        "doubts": summary.doubts,
     }
 
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from msnet_d2.damage_map.alignment.flight import align_flight
 from msnet_d2.damage_map.buildings.observations import MapVideo
 from msnet_d2.damage_map.geometry.flight import Flight, FlightOptions
+from msnet_d2.damage_map.telemetry.telemetry import Telemetry
 from msnet_d2.errors import InputError
 from msnet_d2.utils.text import natural_key
 from msnet_d2.utils.video_io import VIDEO_SUFFIXES
@@ -93,7 +95,7 @@ def detect(
 def open_video(
     path: Path,
     results: Path,
-    log: Path | None,
+    log: Path | Telemetry | None,
     *,
     order: int,
     info: VideoInfo | None = None,
@@ -104,7 +106,7 @@ def open_video(
     Args:
         path: of the video.
         results: of the detection in it.
-        log: its flight log, or None.
+        log: its flight log, on disk or read, or None.
         order: its place among the videos of the map.
         info: what is known of the video; None: it is opened.
         options: how the log is read.
@@ -130,7 +132,8 @@ def open_video(
         start=info.created,
         options=options or FlightOptions(),
     )
-    notes += [f"{log.name}: {n}" for n in flight.notes]
+    align_flight(flight, path)
+    notes += [f"{flight.telemetry.source}: {n}" for n in flight.notes]
     return MapVideo(path, order, found, flight, tuple(notes))
 
 

@@ -238,4 +238,8 @@ def _telemetry_reasons(observations: Sequence[Observation]) -> list[str]:
     for observation in observations:
         if isinstance(observation, (NadirObservation, PlacedObservation)):
             flags |= observation.flags & _TOLD_FLAGS
-    return [f"flight log: {', '.join(sorted(flags.text.split(', ')))}"] if flags else []
+    reasons = [f"flight log: {', '.join(sorted(flags.text.split(', ')))}"] if flags else []
+    flights = {o.video.flight for o in observations if o.video.flight is not None}
+    if any(flight.doubts for flight in flights):
+        reasons.append("the place of the whole flight is doubtful")
+    return reasons

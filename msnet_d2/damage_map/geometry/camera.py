@@ -80,10 +80,13 @@ class Camera:
 
     @classmethod
     def from_focal_mm(cls, focal_mm: float, width: float, height: float) -> Camera:
-        """A camera by its focal length equivalent on film, whose frame is 36 mm wide."""
+        """A camera by its focal length equivalent on film, whose frame is 36 mm wide.
+
+        The wide side of the film is the long side of the picture, also of one on its end.
+        """
         if not (np.isfinite(focal_mm) and focal_mm > 0):
             raise InputError(f"focal length {focal_mm} mm: expected a positive number")
-        focal = width * focal_mm / FILM_WIDTH_MM
+        focal = max(width, height) * focal_mm / FILM_WIDTH_MM
         return cls(width, height, focal, focal, width / 2, height / 2)
 
     @classmethod
@@ -151,11 +154,15 @@ class Camera:
         file: Path | str | None = None,
     ) -> Camera | None:
         """The camera of a frame, by what is known best: file, given field of view, logged field
-        of view, logged focal length; None if nothing is known."""
+        of view, logged focal length; None if nothing is known.
+
+        A field of view that was given is that of the lens: digital zoom narrows it.
+        """
         if file is not None:
             return cls.from_file(file, width, height)
         if hfov_deg is not None:
-            return cls.from_hfov(hfov_deg, width, height)
+            camera = cls.from_hfov(hfov_deg, width, height)
+            return camera.zoomed(sample.zoom) if sample.zoom > 0 else camera
         if np.isfinite(sample.hfov_deg):
             return cls.from_hfov(sample.hfov_deg, width, height)
         if np.isfinite(sample.focal_mm):

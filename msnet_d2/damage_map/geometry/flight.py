@@ -16,6 +16,10 @@ from msnet_d2.damage_map.geometry.terrain import ElevationGrid, Terrain
 from msnet_d2.damage_map.telemetry.telemetry import Telemetry, TelemetrySample
 from msnet_d2.errors import InputError
 
+# Whether a log's motion is compared with the picture's: and mended where that is sure, said only,
+# or not at all.
+ALIGN = ("auto", "check", "off")
+
 
 @dataclass(frozen=True)
 class FlightOptions:
@@ -35,6 +39,7 @@ class FlightOptions:
         gcp: file of ground control points, see :func:`.gcp.read_gcps`.
         building_height: metres from the ground to the far edge of roofs, first guess.
         roof_height: metres from the ground to damaged parts on roofs.
+        align: one of :data:`ALIGN`.
     """
 
     telemetry_offset: float | None = None
@@ -51,12 +56,15 @@ class FlightOptions:
     gcp: str | Path | None = None
     building_height: float = 4.5
     roof_height: float = 4.0
+    align: str = "auto"
 
     def __post_init__(self):
         for name in ("building_height", "roof_height"):
             value = getattr(self, name)
             if not 0 <= value <= 500:
                 raise InputError(f"`{name}` {value}: expected metres from 0 to 500")
+        if self.align not in ALIGN:
+            raise InputError(f"`align` {self.align!r}: expected one of {', '.join(ALIGN)}")
 
     def files(self) -> list[str | Path]:
         """The files that are read."""
@@ -73,6 +81,9 @@ class Flight:
         size: width and height of the frames.
         options: as given.
         notes: what is wrong, a line each.
+        doubts: why all places of the flight may be wrong, a line each; also among them is what the
+            log leaves open and nothing has confirmed.
+        found_hfov: field of view that the picture's motion told, where nothing else does.
     """
 
     def __init__(
@@ -95,6 +106,8 @@ class Flight:
         self.size = size
         self.options = options
         self.notes = list(telemetry.notes)
+        self.doubts = list(telemetry.guesses.values())
+        self.found_hfov: float | None = None
         self.offsets = PoseOffsets()
         self.terrain = None
         if options.elevation is not None:
@@ -109,7 +122,7 @@ class Flight:
     @classmethod
     def read(
         cls,
-        log: Path,
+        log: Path | Telemetry,
         *,
         duration_s: float,
         size: tuple[float, float],
@@ -117,12 +130,14 @@ class Flight:
         start: datetime | None,
         options: FlightOptions,
     ) -> Flight:
-        """Read the log of a video that began at ``start``.
+        """Read the log of a video that began at ``start``, or take one that was read.
 
         Raises:
             InputError: if it is no log that is known, or of another flight.
         """
-        telemetry = Telemetry.read(log, columns=options.columns, gps_order=options.gps_order)
+        telemetry = log
+        if not isinstance(log, Telemetry):
+            telemetry = Telemetry.read(log, columns=options.columns, gps_order=options.gps_order)
         telemetry = telemetry.for_video(duration_s, start=start, offset_s=options.telemetry_offset)
         telemetry = telemetry.with_angles(pitch=options.pitch, yaw=options.yaw)
         if options.takeoff_altitude is not None:
@@ -149,9 +164,18 @@ class Flight:
         self.offsets = calibration.offsets
         self.notes += calibration.notes
 
+    def lens(self, sample: TelemetrySample, hfov: float | None = None) -> Camera | None:
+        """The camera as log and options have it; ``hfov`` counts where they have none."""
+        options, size = self.options, self.size
+        camera = Camera.for_sample(sample, *size, hfov_deg=options.hfov, file=options.camera)
+        if camera is None and hfov is not None:
+            camera = Camera.for_sample(sample, *size, hfov_deg=hfov)
+        return camera
+
     def _camera(self, sample: TelemetrySample, size: tuple[float, float]) -> Camera | None:
         options = self.options
-        camera = Camera.for_sample(sample, *size, hfov_deg=options.hfov, file=options.camera)
+        hfov = options.hfov or self.found_hfov
+        camera = Camera.for_sample(sample, *size, hfov_deg=hfov, file=options.camera)
         return None if camera is None else self.offsets.apply_camera(camera)
 
     def projector(self, time_s: float, size: tuple[float, float] | None = None) -> GroundProjector:

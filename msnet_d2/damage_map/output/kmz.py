@@ -33,11 +33,15 @@ def write_kmz(
     buildings: Sequence[BuildingRecord],
     parts: Sequence[PartRecord],
     crops: Mapping[str, bytes],
+    doubts: Sequence[str] = (),
 ) -> None:
-    """Write the placed records; ``crops`` has a JPEG for a building's id."""
+    """Write the placed records; ``crops`` has a JPEG for a building's id, ``doubts`` concern all
+    places."""
     kml = ET.Element("kml", xmlns="http://www.opengis.net/kml/2.2")
     document = ET.SubElement(kml, "Document")
-    ET.SubElement(document, "name").text = "Damage map"
+    ET.SubElement(document, "name").text = "Damage map: DOUBTFUL" if doubts else "Damage map"
+    if doubts:
+        ET.SubElement(document, "description").text = "Places may be wrong. " + " ".join(doubts)
     for level in LEVELS:
         _style(document, level)
     placed = [r for r in buildings if r.geometry is not None]

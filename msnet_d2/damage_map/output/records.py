@@ -152,6 +152,7 @@ class VideoRecord:
         flight_log: name of the log, or None.
         weights_sha256: digest of the weights that were used.
         notes: what to know of it, a line each.
+        doubts: why its places may be wrong, a line each.
     """
 
     name: str
@@ -160,6 +161,7 @@ class VideoRecord:
     flight_log: str | None
     weights_sha256: str | None
     notes: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +187,11 @@ class MapContent:
     videos: tuple[VideoRecord, ...]
     flight_lines: tuple[np.ndarray | None, ...]
     problems: tuple[str, ...]
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why places may be wrong, a line each, with the video's name."""
+        return tuple(f"{v.name}: {d}" for v in self.videos for d in v.doubts)
 
 
 def building_id(number: int) -> str:

@@ -75,6 +75,7 @@ def clean_rows(log: FlightLog) -> tuple[dict[str, np.ndarray], list[str]]:
     for name in ("alt", "abs_alt"):
         columns[name][np.abs(columns[name]) > 20_000] = np.nan
     columns["focal_mm"][~((columns["focal_mm"] > 1) & (columns["focal_mm"] < 5000))] = np.nan
+    columns["zoom"][~((columns["zoom"] > 0) & (columns["zoom"] <= 100))] = np.nan
     columns["hfov_deg"][~((columns["hfov_deg"] > 0.1) & (columns["hfov_deg"] < 179))] = np.nan
 
     spikes = _spikes(columns)

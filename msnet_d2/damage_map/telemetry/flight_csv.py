@@ -193,7 +193,7 @@ def _positions(table: _Table, found: dict, values: dict, notes: list[str]) -> in
         return 7
     cells = table.cells(found["lat"])[:2000]
     places = max((decimals(c) for c in cells), default=0)
-    if any(re.search(r"\d\s*(?:°|º|d|:|\s)\s*\d", c) for c in cells[:5]):
+    if any(re.search(r"\d\s*(?:°|º|deg(?:rees?)?|d|:|\s)\s*\d", c) for c in cells[:5]):
         # A second is 1/3600 of a degree: three and a half digits.
         places += 4 if re.search(r"\d\D+\d+\D+\d", cells[0]) else 2
     return places

@@ -132,7 +132,7 @@ class Interpolator:
         }
         values |= {
             name: interpolate_step(self.time, columns[name], times)
-            for name in ("focal_mm", "hfov_deg")
+            for name in ("focal_mm", "hfov_deg", "zoom")
         }
 
         result = []
@@ -164,6 +164,7 @@ class Interpolator:
                     abs_alt=row["abs_alt"],
                     focal_mm=row["focal_mm"],
                     hfov_deg=row["hfov_deg"],
+                    zoom=row["zoom"],
                     speed_mps=float(speed[i]),
                     home=self.home,
                     noise=replace(

@@ -12,6 +12,7 @@ from msnet_d2.errors import InputError
 
 __all__ = ["NUMBER", "decimals", "decode", "parse_clock", "parse_number", "read_text"]
 
+FIRST_YEAR, LAST_YEAR = 1970, 2200
 # An hour at 60 frames a second is about 150 MB in the wordiest dialect.
 MAX_BYTES = 1 << 30
 NUMBER = r"[-+]?\d{1,15}(?:[.,]\d{1,15})?(?![\d.,]*\d)"
@@ -115,7 +116,10 @@ def _zone(text: str | None) -> timezone | None:
 
 def _make(year, month, day, hour, minute, second, fraction, zone) -> datetime | None:
     microsecond = int((fraction or "0")[:6].ljust(6, "0"))
-    numbers = (int(n or 0) for n in (year, month, day, hour, minute, second))
+    numbers = [int(n or 0) for n in (year, month, day, hour, minute, second)]
+    # A receiver without a fix writes the year 0, 1 or 1904; no drone flew then.
+    if not FIRST_YEAR <= numbers[0] <= LAST_YEAR:
+        return None
     try:
         return datetime(*numbers, microsecond, tzinfo=_zone(zone))
     except ValueError:

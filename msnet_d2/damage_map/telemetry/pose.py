@@ -14,7 +14,8 @@ from msnet_d2.damage_map.telemetry.noise import TelemetryNoise
 class TelemetrySample:
     """The drone at one moment. Units as in :mod:`msnet_d2.damage_map`; NaN is unknown.
 
-    ``focal_mm`` is equivalent to a picture 36 mm wide; ``home`` is the take-off point (lat, lon).
+    ``focal_mm`` is equivalent to a picture 36 mm wide; ``zoom`` is digital zoom that is not in it;
+    ``home`` is the take-off point (lat, lon).
     """
 
     time_s: float
@@ -27,6 +28,7 @@ class TelemetrySample:
     roll: float = 0.0
     focal_mm: float = np.nan
     hfov_deg: float = np.nan
+    zoom: float = np.nan
     speed_mps: float = 0.0
     home: tuple[float, float] | None = None
     noise: TelemetryNoise = field(default_factory=TelemetryNoise)

@@ -68,6 +68,7 @@ class Telemetry:
         notes: what is wrong with the log, a line each.
         guesses: see :class:`.FlightLog`.
         sync: where the video begins in the log, once that is known.
+        step_m: how far a logged position may be off by its last digit.
     """
 
     columns: dict[str, np.ndarray]
@@ -81,6 +82,7 @@ class Telemetry:
     notes: tuple[str, ...]
     guesses: Mapping[str, str] = field(default_factory=dict)
     sync: TimeSync | None = None
+    step_m: float = 0.0
 
     @classmethod
     def read(
@@ -162,7 +164,8 @@ class Telemetry:
         if missing == ["yaw"] and np.isfinite(columns["flight_yaw"]).any():
             missing = []
         if missing:
-            notes.append(f"no gimbal {' and '.join(missing)} was recognised in the log")
+            what, options = " and ".join(missing), " and ".join(f"--{m}" for m in missing)
+            notes.append(f"no gimbal {what} was recognised in the log; {options} names it")
         base = noise.DIALECT_NOISE[log.dialect]
         step_m = 111_000 * 10.0**-log.position_decimals
         return cls(
@@ -176,6 +179,7 @@ class Telemetry:
             assumed={},
             notes=tuple(notes),
             guesses=dict(log.guesses),
+            step_m=float(step_m / 12**0.5),
         )
 
     def __len__(self) -> int:

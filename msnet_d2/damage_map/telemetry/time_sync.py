@@ -21,6 +21,7 @@ MAX_ZONE_S = 14.5 * 3600
 # this, and a file's time of creation is cut to whole seconds.
 QUARTER_S = 900.0
 CLOCK_S = 3.0
+CUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,9 @@ def _by_clock(apart: float, span: tuple[float, float], duration_s: float) -> Tim
         "frame"
     )
     notes.append("the video was found in the log by the file's time of creation")
-    windows = ((shift - CLOCK_S, shift + CLOCK_S), (other - CLOCK_S, other + CLOCK_S))
+    # A clip that was cut keeps the time of the whole one, which began up to this much earlier.
+    latest = max(min(end - duration_s, shift + CUT_S), shift + CLOCK_S)
+    windows = ((other - CLOCK_S, latest),)
     return TimeSync(shift, "clock", windows, guess, tuple(notes))
 
 

@@ -136,7 +136,7 @@ def test_repeated_fixes_do_not_make_the_drone_move_in_steps():
     assert telemetry.at(0.3).speed_mps == pytest.approx(10, abs=0.1)
     assert telemetry.notes == (
         "no altitude was recognised in the log",
-        "no gimbal pitch and yaw was recognised in the log",
+        "no gimbal pitch and yaw was recognised in the log; --pitch and --yaw names it",
     )
 
 

@@ -42,6 +42,7 @@ def build_page(content: MapContent, pictures: Pictures) -> str:
         "levels": [asdict(level) for level in LEVELS],
         "videos": [asdict(video) for video in content.videos],
         "problems": list(content.problems),
+        "doubts": list(content.doubts),
         "buildings": _features(content, pictures.crops, to_page, cosine),
         "tracks": [[] if t is None else to_page(_thin(t)) for t in content.flight_lines],
         "origin": origin.round(3).tolist(),

@@ -35,6 +35,7 @@ function headline() {
 
 function head() {
   $("sources").textContent = headline();
+  for (const text of data.doubts) $("warnings").append(el("p", { class: "problem", text: "Places may be wrong. " + text }));
   for (const text of data.problems) $("warnings").append(el("p", { class: "problem", text }));
   if (!hasMap) $("warnings").append(el("p", { text: "No flight log: nothing here has a place, so there is no map. A building that comes into view twice is counted twice." }));
   const notes = data.videos.flatMap(v => v.notes.map(note => `${v.name}: ${note}`));

@@ -31,6 +31,7 @@ function sheets() {
   for (const f of shown) { const name = f.p.grid_cell || "without a place"; areas.set(name, [...(areas.get(name) || []), f]); }
   const filtered = shown.length < data.buildings.length ? ` Filtered: ${shown.length} of ${data.buildings.length}.` : "";
   const pages = [el("section", { class: "sheet" }, el("h1", { text: "Damage report" }), el("p", { text: $("sources").textContent + "." + filtered }), totals(shown), picture(shown),
+    ...data.doubts.map(text => el("p", { text: "Places may be wrong. " + text })),
     ...data.problems.map(text => el("p", { text: "Problem: " + text })),
     el("p", { text: "Only damage that was found is listed; a building that is not was not assessed. FEMA and EMS-98 are indicative." }), el("p", { text: $("footer").textContent }))];
   for (const [name, list] of [...areas].sort((a, b) => a[0].localeCompare(b[0], "en", { numeric: true }))) pages.push(el("section", { class: "sheet" }, el("h1", { text: areas.size > 1 || name === "without a place" ? `Area ${name}` : "Buildings" }),
