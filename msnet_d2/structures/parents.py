@@ -44,16 +44,15 @@ def assign_parents(instances: Instances, parents: Instances) -> None:
         parents: M Instances with ``pred_boxes`` and ``scores``.
     """
     boxes = instances.pred_boxes.tensor
-    if len(instances) == 0 or len(parents) == 0:
-        instances.pred_parent_boxes = Boxes(torch.zeros_like(boxes))
-        instances.parent_scores = boxes.new_zeros(len(boxes))
-        return
+    # One more parent, without area, for instances that lie in none, also where there are none: a
+    # traced model cannot branch.
+    parent_boxes = torch.cat([parents.pred_boxes.tensor.to(boxes.dtype), boxes.new_zeros(1, 4)])
+    parent_scores = torch.cat([parents.scores.to(boxes.dtype), boxes.new_zeros(1)])
     # The instance's own area is the same for all parents, so the largest intersection decides.
-    overlap = pairwise_intersection(instances.pred_boxes, parents.pred_boxes)  # (N, M)
+    overlap = pairwise_intersection(instances.pred_boxes, Boxes(parent_boxes))  # (N, M + 1)
     largest = overlap.amax(dim=1, keepdim=True)
-    scores = parents.scores.to(boxes.dtype)
-    candidates = torch.where(overlap == largest, scores, scores.new_tensor(-1.0))
+    candidates = torch.where(overlap == largest, parent_scores, parent_scores.new_tensor(-1.0))
     score, index = candidates.max(dim=1)
     inside = largest[:, 0] > 0
-    instances.pred_parent_boxes = Boxes(parents.pred_boxes.tensor[index] * inside[:, None])
+    instances.pred_parent_boxes = Boxes(parent_boxes[index] * inside[:, None])
     instances.parent_scores = score * inside

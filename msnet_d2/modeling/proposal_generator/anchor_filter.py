@@ -30,6 +30,8 @@ _BLOCK_ELEMENTS_CUDA = 1 << 24
 # rest is tried on those that did not pass. Tuned with benchmarks/anchors.py.
 _CHUNK = 4096
 _FIRST = 16
+# Proposals at a time in a traced model, in which anchors are not parted.
+_TRACED_PROPOSALS = 16
 
 
 def canonical_metric(metric: str) -> str:
@@ -79,6 +81,9 @@ def anchor_scores(
     metric = canonical_metric(metric)
     anchors = box_tensor(anchors)
     proposals = box_tensor(proposals)
+    if torch.jit.is_tracing():
+        proposals = _without_invalid(proposals)
+        return _scores_in_a_trace(anchors, proposals, metric == "iou", _TRACED_PROPOSALS)
     scores = anchors.new_zeros(len(anchors))
     # No selection by a mask here: it would make the host wait for the device. What must not count
     # is made empty.
@@ -103,6 +108,29 @@ def anchor_scores(
         # a positive number keeps the order, rounding included.
         scores.div_(anchor_areas)
     return torch.where(anchor_areas > 0, scores, torch.zeros_like(scores))
+
+
+@torch.jit.script_if_tracing
+def _scores_in_a_trace(
+    anchors: torch.Tensor, proposals: torch.Tensor, iou: bool, block: int
+) -> torch.Tensor:
+    """The same scores in blocks of proposals, with a loop that a trace keeps as a loop."""
+    areas = (anchors[:, 2] - anchors[:, 0]).clamp(min=0) * (anchors[:, 3] - anchors[:, 1]).clamp(
+        min=0
+    )
+    best = torch.zeros_like(areas)
+    for start in range(0, proposals.shape[0], block):
+        part = proposals[start : start + block]
+        low = torch.maximum(anchors[:, None, :2], part[None, :, :2])
+        high = torch.minimum(anchors[:, None, 2:], part[None, :, 2:])
+        overlap = (high - low).clamp(min=0).prod(dim=2)
+        if iou:
+            parts = (part[:, 2] - part[:, 0]) * (part[:, 3] - part[:, 1])
+            overlap = overlap / (areas[:, None] + parts - overlap)
+        best = torch.maximum(best, overlap.amax(dim=1))
+    if not iou:
+        best = best / areas
+    return torch.where(areas > 0, best, torch.zeros_like(best)).nan_to_num(0.0)
 
 
 def filter_anchors(
@@ -132,7 +160,7 @@ def filter_anchors(
     anchors = box_tensor(anchors)
     if threshold < 0:
         return torch.ones(len(anchors), dtype=torch.bool, device=anchors.device)
-    if anchors.is_cuda:
+    if anchors.is_cuda or torch.jit.is_tracing():
         # Choosing proposals by chunk, as below, makes the host wait for the device.
         return anchor_scores(anchors, proposals, metric) > threshold
     anchors, proposals = _without_invalid(anchors), _without_invalid(box_tensor(proposals))

@@ -224,6 +224,13 @@ class HierarchicalRPN(RPN):
         proposals = self._predict_kept(anchors, logits, deltas, kept, images.image_sizes)
         return proposals, parents, losses
 
+    def __prepare_scriptable__(self):
+        """Say so when scripting begins: torch would name a line of this file."""
+        raise ConfigError(
+            "HierarchicalRPN cannot be scripted, since each image keeps its own anchors; trace the "
+            "model (detectron2.export.TracingAdapter), or set MODEL.PROPOSAL_GENERATOR.NAME RPN"
+        )
+
     @torch.no_grad()
     def _keep_anchors(
         self, anchors: list[Boxes], parents: list[Instances]
@@ -236,6 +243,14 @@ class HierarchicalRPN(RPN):
         """
         if self.threshold < 0:
             return None
+        if torch.jit.is_tracing():
+            # Counts of anchors would be those of the traced picture for ever, so none is asked for.
+            settings = (self.metric, self.threshold)
+            parent_boxes = [self._filtering_parents(p) for p in parents]
+            return [
+                [filter_anchors(level, boxes, *settings).nonzero()[:, 0] for level in anchors]
+                for boxes in parent_boxes
+            ]
         level_sizes = [len(level) for level in anchors]
         together = Boxes.cat(anchors)
         masks = torch.stack(
