@@ -1,7 +1,7 @@
 """Decoding a video file, and knowing which of its frames came out whole.
 
 FFmpeg conceals errors: a broken packet yields a picture, made up from its neighbours, and so do all
-frames predicted from it. Here a frame is sound if its packet, and all packets since the last key
+frames predicted from it. Here a frame is intact if its packet, and all packets since the last key
 frame in decoding order, decoded without a complaint under the strictest checks. H.264, MPEG-4 and
 JPEG notice nearly all damage. HEVC, VP8 and VP9 read almost any bits as some picture and cannot
 tell; for these only what is missing or unreadable is found.
@@ -22,7 +22,7 @@ import numpy as np
 
 from msnet_d2.errors import VideoError
 from msnet_d2.utils.video_io import import_av, open_video
-from msnet_d2.video.integrity import MAX_REORDERING, FrameClock, FrameTracker
+from msnet_d2.video.integrity import MAX_REORDERING, FrameClock, IntegrityChecker
 from msnet_d2.video.mp4_tables import check_mp4
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 
@@ -169,7 +169,7 @@ class FileDecoder:
         """
         codec = self._stream.codec_context.name
         matched = not self._decoding_times and codec not in _HIDDEN_FRAMES
-        tracker = FrameTracker(
+        checker = IntegrityChecker(
             matched,
             self.report,
             keep_stamps=self._decoding_times,
@@ -182,10 +182,10 @@ class FileDecoder:
         for packet in self._packets():
             if packet is not None and not packet.is_discard:
                 packets += 1
-            for picture in self._settled(packet, tracker, held):
+            for picture in self._settled(packet, checker, held):
                 reorders = bool(self._stream.codec_context.has_b_frames)
-                lost, damaged = tracker.received(picture, reorders)
-                stamp = tracker.first_sent() if self._decoding_times else picture.pts
+                lost, damaged = checker.received(picture, reorders)
+                stamp = checker.first_sent() if self._decoding_times else picture.pts
                 self.report.frames_lost += lost
                 if damaged and not self._keep_damaged:
                     self.report.frames_lost += 1
@@ -217,8 +217,8 @@ class FileDecoder:
                     key=bool(picture.key_frame),
                     damaged=damaged,
                 )
-        self.report.frames_lost += tracker.rest()
-        self._check_end(packets, tracker)
+        self.report.frames_lost += checker.rest()
+        self._check_end(packets, checker)
         self.report.variable_frame_rate = clock.varies
         if self.report.frames_read == 0:
             raise VideoError(
@@ -257,43 +257,43 @@ class FileDecoder:
             self.report.truncated = True
         yield None
 
-    def _settled(self, packet: Any, tracker: FrameTracker, held: deque[Any]) -> Iterator[Any]:
+    def _settled(self, packet: Any, checker: IntegrityChecker, held: deque[Any]) -> Iterator[Any]:
         """The pictures of which it is known after a packet (None: the last) what they build on."""
-        for picture in self._decode(packet, tracker):
-            tracker.arrived(picture)
+        for picture in self._decode(packet, checker):
+            checker.arrived(picture)
             held.append(picture)
-        while held and (packet is None or len(held) > MAX_REORDERING or tracker.is_ready(held[0])):
+        while held and (packet is None or len(held) > MAX_REORDERING or checker.is_ready(held[0])):
             yield held.popleft()
 
-    def _decode(self, packet: Any, tracker: FrameTracker) -> list[Any]:
+    def _decode(self, packet: Any, checker: IntegrityChecker) -> list[Any]:
         """The pictures that the decoder gives after a packet (None: the last ones)."""
         if packet is not None:
-            tracker.sent(packet)
+            checker.sent(packet)
         try:
             return self._stream.codec_context.decode(packet)
         except self._av.FFmpegError:
             self.report.decode_errors += 1
             if packet is not None:
-                tracker.failed(packet)
+                checker.failed(packet)
             return []
 
-    def _check_end(self, packets: int, tracker: FrameTracker) -> None:
+    def _check_end(self, packets: int, checker: IntegrityChecker) -> None:
         """Compare what there was with what the header announces."""
-        announced = self._stream.frames - tracker.discarded
+        announced = self._stream.frames - checker.discarded
         # What an edit list or a time table leaves out has not been looked at.
         self.report.frames_hidden = max(
-            tracker.discarded, (self._stored or 0) - max(packets, announced)
+            checker.discarded, (self._stored or 0) - max(packets, announced)
         )
         self.report.frames_lost += self.report.frames_hidden
-        if self._decoding_times and tracker.last_pts is not None:
+        if self._decoding_times and checker.last_pts is not None:
             # AVI counts empty packets too, which stand for "as before".
-            packets = max(packets, tracker.last_pts - self._origin() + 1)
+            packets = max(packets, checker.last_pts - self._origin() + 1)
         if announced > packets:
             self.report.truncated = True
             self.report.frames_lost += announced - packets
-        elif not self._stream.frames and self.info.duration_s and tracker.last_pts is not None:
+        elif not self._stream.frames and self.info.duration_s and checker.last_pts is not None:
             # No count (mkv, webm, ts): the announced duration, give or take a few frames.
-            end = (tracker.last_pts - self._origin()) * self.info.time_base + 1 / self.info.fps
+            end = (checker.last_pts - self._origin()) * self.info.time_base + 1 / self.info.fps
             missing = self.info.duration_s - float(end)
             if missing > max(0.5, 3 / float(self.info.fps)) and self._only_stream():
                 self.report.truncated = True

@@ -1,4 +1,4 @@
-"""Which decoded pictures are sound, which are missing, and when each is shown."""
+"""Which decoded pictures are intact, which are missing, and when each is shown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from msnet_d2.video.stream import ReadReport, VideoInfo
 
-__all__ = ["MAX_REORDERING", "FrameClock", "FrameTracker"]
+__all__ = ["MAX_REORDERING", "FrameClock", "IntegrityChecker"]
 
 # No codec shows more pictures than this between two that follow one another in decoding order.
 MAX_REORDERING = 16
@@ -20,8 +20,8 @@ _EVEN = 3
 _MAX_DELAY = 64
 
 
-class FrameTracker:
-    """Follows packets in decoding order and pictures in presentation order, to know what is sound.
+class IntegrityChecker:
+    """Follows packets in decoding order and pictures in presentation order, to know what is intact.
 
     Packets and pictures are matched by their time stamps. Where these do not tell what is missing
     (hidden frames, fields in packets of their own, stamps missing or out of order), each error of
@@ -35,7 +35,7 @@ class FrameTracker:
             matched: match packets and pictures by their time stamps.
             report: errors of the decoder are counted there.
             keep_stamps: keep the stamps also where they are not matched.
-            lossy: packets may vanish without a trace but the hole that they leave in an even rate.
+            lossy: whether packets may vanish (transport streams); a hole in an even rate tells.
         """
         self.discarded = 0
         self.last_pts: int | None = None
@@ -45,7 +45,7 @@ class FrameTracker:
         # Time stamps sent to the decoder and not yet come out, a heap; those of them whose
         # packets, or packets they build on, were corrupt.
         self._waiting: list[int] = []
-        self._unsound: set[int] = set()
+        self._damaged_stamps: set[int] = set()
         # Whether packets now sent build on a corrupt one, and below which time stamp those after
         # the next key frame still do (leading frames of an open group of pictures).
         self._tainted = False
@@ -64,7 +64,7 @@ class FrameTracker:
         self._step = 0
         self._even = 0
         self._vanished = 0
-        # Whether pictures without a place are unsound until the next key frame.
+        # Whether pictures without a place are damaged until the next key frame.
         self._tainted_pictures = False
         # Where not matched: packets that failed, to be counted as lost with the next picture.
         self._failed: set[int | None] = set()
@@ -92,7 +92,7 @@ class FrameTracker:
             self._places[pts] = self._packets, self._group, self._key
             self._coming.add(pts)
         if self._tainted or (self._leading is not None and pts < self._leading):
-            self._unsound.add(pts)
+            self._damaged_stamps.add(pts)
 
     def _follows_hole(self, dts: int | None) -> bool:
         """Whether packets are missing before this one."""
@@ -112,10 +112,10 @@ class FrameTracker:
         return False
 
     def failed(self, packet: Any) -> None:
-        """Note that a packet could not be decoded: what builds on it cannot be sound."""
+        """Note that a packet could not be decoded: what builds on it cannot be intact."""
         self._tainted = True
         if packet.pts is not None:
-            self._unsound.add(packet.pts)
+            self._damaged_stamps.add(packet.pts)
             self._coming.discard(packet.pts)
         if not self._matched:
             self._failed.add(packet.pts)
@@ -140,7 +140,7 @@ class FrameTracker:
         for stamp, (other, its_group, key) in self._places.items():
             leading = its_group == group + 1 and key is not None and stamp < key
             if (its_group == group and other >= place) or leading:
-                self._unsound.add(stamp)
+                self._damaged_stamps.add(stamp)
         if group == self._group:
             self._tainted = True
         elif group == self._group - 1:
@@ -183,7 +183,7 @@ class FrameTracker:
             lost += self._missing_before(pts)
             while self._waiting and self._waiting[0] < pts:
                 missing = heapq.heappop(self._waiting)
-                self._unsound.discard(missing)
+                self._damaged_stamps.discard(missing)
                 lost += missing != self.last_pts
                 self.last_pts = missing
             if self._waiting and self._waiting[0] == pts:
@@ -194,9 +194,9 @@ class FrameTracker:
             self._tainted_pictures = True
         elif picture.key_frame:
             self._tainted_pictures = False
-        damaged = picture.is_corrupt or self._tainted_pictures or pts in self._unsound
+        damaged = picture.is_corrupt or self._tainted_pictures or pts in self._damaged_stamps
         self._forget(pts)
-        self._unsound.discard(pts)
+        self._damaged_stamps.discard(pts)
         return lost, damaged
 
     def _missing_before(self, pts: int) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from msnet_d2.errors import VideoError
 from msnet_d2.utils.text import natural_key
-from msnet_d2.video.integrity import FrameTracker
+from msnet_d2.video.integrity import IntegrityChecker
 from msnet_d2.video.reader import VideoReader
 from msnet_d2.video.stream import ReadReport
 
@@ -208,7 +208,7 @@ def test_what_builds_on_a_corrupt_picture_is_damaged_whenever_it_is_shown(corrup
             is_corrupt=stamp == corrupt,
         )
 
-    tracker = FrameTracker(True, ReadReport(), keep_stamps=False)
+    tracker = IntegrityChecker(True, ReadReport(), keep_stamps=False)
     for stamp in (0, 3, 1, 2, 6):
         tracker.sent(packet(stamp))
     ready = {}

@@ -140,14 +140,14 @@ class GroundProjector:
             return ProjectionFailure.NONE
         if not np.isfinite(self.sample.alt):
             return ProjectionFailure.NO_ALTITUDE
-        ground = self._ground_at_foot()
+        ground = self._ground_at_nadir()
         if not np.isfinite(ground):
             return ProjectionFailure.OUTSIDE_TERRAIN
         return (
             ProjectionFailure.NONE if self.sample.alt > ground else ProjectionFailure.BELOW_GROUND
         )
 
-    def _ground_at_foot(self) -> float:
+    def _ground_at_nadir(self) -> float:
         """Height of the ground under the drone above take-off; NaN where unknown."""
         if self.terrain is None:
             return self.ground_m
@@ -194,7 +194,7 @@ class GroundProjector:
 
         ok = np.flatnonzero(failure == ProjectionFailure.NONE)
         cot = sideways[ok] / -rays[ok, 2]
-        distance, slope = self._meet(azimuth[ok], cot, sample.alt - height_m)
+        distance, slope = self._intersect(azimuth[ok], cot, sample.alt - height_m)
         miss = ~np.isfinite(distance)
         failure[ok[miss]] = (
             ProjectionFailure.NEAR_HORIZON
@@ -202,10 +202,10 @@ class GroundProjector:
             else ProjectionFailure.OUTSIDE_TERRAIN
         )
         ok, cot, distance, slope = ok[~miss], cot[~miss], distance[~miss], slope[~miss]
-        # How far below the camera the ground is; straight down the distance does not tell.
-        foot = sample.alt - height_m - self._ground_at_foot()
-        drop = np.where(cot > 1e-6, distance / np.maximum(cot, 1e-12), foot)
-        radius = circle_radius(self._covariance(pixels[ok], rays[ok], drop, distance, slope))
+        # Height of the camera over the ground there; straight down the distance does not tell.
+        at_nadir = sample.alt - height_m - self._ground_at_nadir()
+        height = np.where(cot > 1e-6, distance / np.maximum(cot, 1e-12), at_nadir)
+        radius = circle_radius(self._covariance(pixels[ok], rays[ok], height, distance, slope))
         vague = ~np.isfinite(radius)
         failure[ok[vague]] = ProjectionFailure.NEAR_HORIZON
         ok, distance, radius = ok[~vague], distance[~vague], radius[~vague]
@@ -239,7 +239,7 @@ class GroundProjector:
         s = self.sample
         return camera_to_world(s.yaw + yaw, s.pitch + pitch, s.roll + roll)
 
-    def _meet(
+    def _intersect(
         self, azimuth: np.ndarray, cot: np.ndarray, height: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Distance (N,) at which rays meet the ground, and its slope there (N, 2)."""
@@ -257,7 +257,7 @@ class GroundProjector:
         self,
         pixels: np.ndarray,
         rays: np.ndarray,
-        drop: np.ndarray,
+        height: np.ndarray,
         distance: np.ndarray,
         slope: np.ndarray,
     ) -> np.ndarray:
@@ -268,19 +268,19 @@ class GroundProjector:
         longer, which a derivative would miss.
         """
         noise, camera = self.sample.noise, self.camera
-        # The camera's height over the touching plane, measured at the camera's foot.
+        # The camera's height over the tangent plane, measured at its nadir.
         bearing = np.arctan2(rays[:, 0], rays[:, 1])
-        foot = np.stack([np.sin(bearing), np.cos(bearing)], axis=1) * distance[:, None]
-        height = drop + (slope * foot).sum(axis=1)
+        offset = np.stack([np.sin(bearing), np.cos(bearing)], axis=1) * distance[:, None]
+        height = height + (slope * offset).sum(axis=1)
 
-        def land(directions: np.ndarray, extra: float = 0.0) -> np.ndarray:
-            # foot + t * direction meets the plane: height - t * (-up) = slope . t * sideways
-            sink = -directions[:, 2] + (slope * directions[:, :2]).sum(axis=1)
+        def intersect(directions: np.ndarray, extra: float = 0.0) -> np.ndarray:
+            # nadir + t * direction lies on the plane: height - t * (-up) = slope . t * sideways
+            descent = -directions[:, 2] + (slope * directions[:, :2]).sum(axis=1)
             with np.errstate(divide="ignore", invalid="ignore"):
-                reach = np.where(sink > 1e-6, (height + extra) / sink, np.nan)
+                reach = np.where(descent > 1e-6, (height + extra) / descent, np.nan)
             return directions[:, :2] * reach[:, None]
 
-        centre = land(rays)
+        center = intersect(rays)
         turned = camera.rays(pixels)
         moves = []
         for name, sigma in (
@@ -289,7 +289,10 @@ class GroundProjector:
             ("roll", noise.roll_deg),
         ):
             moves.append(
-                [land(turned @ self._rotation(**{name: s * _SIGMAS * sigma}).T) for s in (1, -1)]
+                [
+                    intersect(turned @ self._rotation(**{name: s * _SIGMAS * sigma}).T)
+                    for s in (1, -1)
+                ]
             )
         rotation = self._rotation().T
         # Straight down, roll turns the picture about its centre and no angle tilts it sideways,
@@ -299,19 +302,21 @@ class GroundProjector:
             np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
             for a in (tilt, -tilt)
         ]
-        moves.append([land(turned @ turn.T @ rotation) for turn in sideways])
+        moves.append([intersect(turned @ turn.T @ rotation) for turn in sideways])
         zoom = min(_SIGMAS * noise.focal_share, 0.5)
-        moves.append([land(camera.zoomed(1 + s * zoom).rays(pixels) @ rotation) for s in (1, -1)])
+        moves.append(
+            [intersect(camera.zoomed(1 + s * zoom).rays(pixels) @ rotation) for s in (1, -1)]
+        )
         for axis in ((1.0, 0.0), (0.0, 1.0)):
             step = np.array(axis) * _SIGMAS * self.pixel_noise
-            moves.append([land(camera.rays(pixels + s * step) @ rotation) for s in (1, -1)])
+            moves.append([intersect(camera.rays(pixels + s * step) @ rotation) for s in (1, -1)])
         vertical = float(np.hypot(noise.altitude_m, noise.ground_m)) * _SIGMAS
-        moves.append([land(rays, s * vertical) for s in (1, -1)])
+        moves.append([intersect(rays, s * vertical) for s in (1, -1)])
 
         covariance = np.zeros((len(pixels), 2, 2))
         covariance[:, [0, 1], [0, 1]] = noise.horizontal_m**2
         for pair in moves:
-            there, back = ((p - centre) / _SIGMAS for p in pair)
+            there, back = ((p - center) / _SIGMAS for p in pair)
             longer = np.linalg.norm(there, axis=1) >= np.linalg.norm(back, axis=1)
             step = np.where(longer[:, None], there, back)
             step[~np.isfinite(there + back).all(axis=1)] = np.nan
@@ -319,9 +324,9 @@ class GroundProjector:
         return covariance
 
     def _point_error(self, pixels: np.ndarray) -> np.ndarray:
-        """Radius (N,) about the drone's foot in which the pixel's place lies."""
+        """Radius (N,) about the drone's nadir in which the pixel's place lies."""
         sample = self.sample
         height = sample.alt if np.isfinite(sample.alt) else UNKNOWN_HEIGHT_M
-        height -= np.nan_to_num(self._ground_at_foot())
+        height -= np.nan_to_num(self._ground_at_nadir())
         base = np.hypot(UNKNOWN_REACH * max(height, 1.0), 2.15 * sample.noise.horizontal_m)
         return np.full(len(pixels), float(base))
