@@ -1,4 +1,4 @@
-"""The evaluator: collects a model's outputs, checks that none is missing, and scores them."""
+"""An evaluator of parts and their parents, by ISBDA's protocol and by COCO's."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 
 import torch
-from detectron2.data import MetadataCatalog
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from pycocotools.coco import COCO
 
 from msnet_d2.errors import DatasetError, InputError, WeightsError
 from msnet_d2.evaluation.coco_backends import BACKENDS, default_backend
@@ -31,10 +29,10 @@ from msnet_d2.utils.file_io import write_json
 __all__ = ["ISBDAEvaluator"]
 
 
-class ISBDAEvaluator(COCOEvaluator):
+class ISBDAEvaluator(DatasetEvaluator):
     """Evaluate damaged parts, and the buildings they lie in, by ISBDA's protocol and by COCO's.
 
-    Figures are percentages. ``bbox`` and ``segm`` are COCO's; ``isbda_bbox`` and ``isbda_segm`` the
+    Metrics are percentages. ``bbox`` and ``segm`` are COCO's; ``isbda_bbox`` and ``isbda_segm`` the
     paper's (section 5.1); ``isbda_parent`` compares the model's buildings with the labelled ones,
     each once; ``isbda_part_parent`` the building box of every part, under the part's level and
     score, as the paper's authors do. A model that predicts no buildings, such as a stock Mask
@@ -71,8 +69,6 @@ class ISBDAEvaluator(COCOEvaluator):
         Raises:
             InputError: for an unknown task or backend.
         """
-        # The parent's constructor is left out on purpose: it reads the JSON that this class does
-        # without. What its remaining methods use is set here.
         unknown = [name for name in tasks or () if name not in TASKS]
         if unknown:
             raise InputError(f"task {unknown[0]!r} is unknown; there are: {', '.join(TASKS)}")
@@ -80,15 +76,12 @@ class ISBDAEvaluator(COCOEvaluator):
             raise InputError(f"backend {backend!r} is unknown; there are: {', '.join(BACKENDS)}")
         self._logger = logging.getLogger(__name__)
         self._dataset_name = dataset_name
-        self._metadata = MetadataCatalog.get(dataset_name)
         self._truth = load_ground_truth(dataset_name)
         self._tasks = tasks
         self._distributed = distributed
         self._output_dir = output_dir
         self._max_detections = max_dets_per_image or MAX_DETECTIONS
         self._backend = backend or default_backend()
-        self._do_evaluation = self._truth.annotated
-        self._cpu_device = torch.device("cpu")
         self._predictions: list[dict] = []
 
     def reset(self) -> None:
@@ -100,30 +93,30 @@ class ISBDAEvaluator(COCOEvaluator):
 
         Args:
             inputs: the model's inputs, with ``image_id`` and, for messages, ``file_name``.
-            outputs: the model's outputs, with ``instances`` and optionally ``parents``, or with
-                ``proposals``.
+            outputs: the model's outputs, with ``instances`` and optionally ``parents``.
 
         Raises:
+            InputError: if an output has no instances.
             WeightsError: if a score or a box is not a number.
         """
         for source, output in zip(inputs, outputs):
             image_id = source["image_id"]
-            record: dict = {"image_id": image_id, "gives": set()}
-            if "instances" in output:
-                instances = output["instances"].to(self._cpu_device)
-                _check_finite(instances, source)
-                record["instances"] = instances_to_results(
-                    instances, image_id, self._truth.category_ids
+            if "instances" not in output:
+                raise InputError(
+                    f"the model gives {', '.join(output) or 'nothing'}, no instances; evaluate "
+                    "proposals with Detectron2's COCOEvaluator"
                 )
-                record["gives"] = {
-                    field for field in ("pred_masks", "pred_parent_boxes") if instances.has(field)
-                }
+            instances = output["instances"].to("cpu")
+            _check_finite(instances, source)
+            record: dict = {
+                "image_id": image_id,
+                "instances": instances_to_results(instances, image_id, self._truth.category_ids),
+                "fields": set(instances.get_fields()),
+            }
             if "parents" in output:
-                parents = output["parents"].to(self._cpu_device)
+                parents = output["parents"].to("cpu")
                 _check_finite(parents, source)
                 record["parents"] = parents_to_results(parents, image_id)
-            if "proposals" in output:
-                record["proposals"] = output["proposals"].to(self._cpu_device)
             self._predictions.append(record)
 
     def evaluate(self, img_ids: Sequence[int] | None = None) -> OrderedDict:
@@ -133,7 +126,7 @@ class ISBDAEvaluator(COCOEvaluator):
             img_ids: the images to evaluate on; None: the whole data set.
 
         Returns:
-            Task -> figure -> percent on the main process, ``{}`` on the others, and for a data set
+            Task -> metric -> percent on the main process, ``{}`` on the others, and for a data set
             without annotations.
 
         Raises:
@@ -148,52 +141,46 @@ class ISBDAEvaluator(COCOEvaluator):
             records = list(itertools.chain(*gathered))
         _check_images(records, self._truth, img_ids)
 
-        self._results = OrderedDict()
-        if any("proposals" in record for record in records):
-            self._coco_api = _boxes_as_coco(self._truth)
-            self._eval_box_proposals(records)
-        if any("instances" in record for record in records):
-            self._evaluate_instances(records, img_ids)
-        return OrderedDict((task, dict(row)) for task, row in self._results.items())
+        results = [entry for record in records for entry in record["instances"]]
+        parents = None
+        if any("parents" in record for record in records):
+            parents = [entry for record in records for entry in record.get("parents", ())]
+        self._write(results, parents)
+        if not self._truth.annotated:
+            self._logger.info("%s has no annotations to compare with", self._dataset_name)
+            return OrderedDict()
+        if not results:
+            self._logger.warning("The model found nothing in %d images", len(records))
+        fields = set().union(*(record["fields"] for record in records))
+        tasks = self._tasks or applicable_tasks(
+            self._truth,
+            masks="pred_masks" in fields,
+            parents=parents is not None,
+            part_parents="pred_parent_boxes" in fields,
+        )
+        self._logger.info(
+            "Comparing with %s by %s ...", self._dataset_name or "ground truth", self._backend
+        )
+        metrics = score_results(
+            self._truth,
+            results,
+            parents,
+            tasks=tasks,
+            max_detections=self._max_detections,
+            backend=self._backend,
+            image_ids=img_ids,
+        )
+        self._logger.info("Percent on %s:\n%s", self._dataset_name, results_table(metrics))
+        return OrderedDict((task, dict(row)) for task, row in metrics.items())
 
-    def _evaluate_instances(self, records: list[dict], img_ids: Sequence[int] | None) -> None:
-        results = [entry for record in records for entry in record.get("instances", ())]
-        with_parents = any("parents" in record for record in records)
-        parents = [entry for record in records for entry in record.get("parents", ())]
+    def _write(self, results: list[dict], parents: list[dict] | None) -> None:
+        """Write the predictions to ``output_dir``, before they are scored."""
         if self._output_dir:
             path = os.path.join(self._output_dir, RESULTS_FILE)
             write_json(path, results)
             self._logger.info("%d predictions written to %s", len(results), path)
-            if with_parents:
+            if parents is not None:
                 write_json(os.path.join(self._output_dir, PARENTS_FILE), parents)
-        if not self._do_evaluation:
-            self._logger.info("%s has no annotations to compare with", self._dataset_name)
-            return
-
-        gives = set().union(*(record["gives"] for record in records))
-        tasks = self._tasks or applicable_tasks(
-            self._truth,
-            masks="pred_masks" in gives,
-            parents=with_parents,
-            part_parents="pred_parent_boxes" in gives,
-        )
-        if not results:
-            self._logger.warning("The model found nothing in %d images", len(records))
-        self._logger.info(
-            "Comparing with %s by %s ...", self._dataset_name or "ground truth", self._backend
-        )
-        self._results.update(
-            score_results(
-                self._truth,
-                results,
-                parents,
-                tasks=tasks,
-                max_detections=self._max_detections,
-                backend=self._backend,
-                image_ids=img_ids,
-            )
-        )
-        self._logger.info("Percent on %s:\n%s", self._dataset_name, results_table(self._results))
 
 
 def _check_finite(instances, source: dict) -> None:
@@ -226,15 +213,3 @@ def _check_images(
             f"predictions for {truth.name} must hold each of its {len(expected)} images once, but "
             f"{'; '.join(problems)}; evaluate the whole data set, or pass img_ids"
         )
-
-
-def _boxes_as_coco(truth: GroundTruth) -> COCO:
-    """Index of the parts for Detectron2's own recall of proposals."""
-    coco = COCO()
-    coco.dataset = {
-        "images": [{"id": image_id} for image_id in truth.image_sizes],
-        "categories": [{"id": index} for index in range(len(truth.category_ids))],
-        "annotations": [{**part, "id": n} for n, part in enumerate(truth.parts, start=1)],
-    }
-    coco.createIndex()
-    return coco

@@ -23,7 +23,7 @@ __all__ = [
     "union_of_thresholds",
 ]
 
-# Name in the figures -> area in pixels, both ends included (COCO).
+# Name in the metrics -> area in pixels, both ends included (COCO).
 AREA_RANGES = {
     "": (0.0, 1e5**2),
     "s": (0.0, 32.0**2),
@@ -42,7 +42,7 @@ class EvalProtocol:
     Attributes:
         name: for people.
         iou_thresholds: ascending.
-        singled_out: figure -> threshold, such as ``{"AP50": 0.5}``; every threshold is one of
+        singled_out: metric -> threshold, such as ``{"AP50": 0.5}``; every threshold is one of
             ``iou_thresholds``.
     """
 
@@ -76,7 +76,7 @@ def summarize(
     protocol: EvalProtocol,
     class_names: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Figures of one task, in percent.
+    """Metrics of one task, in percent.
 
     Args:
         precision: table (T, R, K, A), see the module.
@@ -85,8 +85,8 @@ def summarize(
         class_names: K names; with more than one, each gets its own ``AP-name``.
 
     Returns:
-        ``AP``, the protocol's singled out figures, ``APs``, ``APm``, ``APl``, ``AP-…``, in this
-        order. A figure is NaN where there is no ground truth it could be taken over, 0 where there
+        ``AP``, the protocol's singled out metrics, ``APs``, ``APm``, ``APl``, ``AP-…``, in this
+        order. A metric is NaN where there is no ground truth it could be taken over, 0 where there
         is some and none of it was found.
 
     Raises:
@@ -97,15 +97,15 @@ def summarize(
     areas = list(AREA_RANGES)
     everything = precision[rows][..., areas.index("")]
 
-    figures = {"AP": _mean(everything)}
+    metrics = {"AP": _mean(everything)}
     for name, threshold in protocol.singled_out.items():
-        figures[name] = _mean(precision[columns.index(threshold), ..., areas.index("")])
+        metrics[name] = _mean(precision[columns.index(threshold), ..., areas.index("")])
     for name in ("s", "m", "l"):
-        figures[f"AP{name}"] = _mean(precision[rows][..., areas.index(name)])
+        metrics[f"AP{name}"] = _mean(precision[rows][..., areas.index(name)])
     if len(class_names) > 1:
         for index, name in enumerate(class_names):
-            figures[f"AP-{name}"] = _mean(everything[:, :, index])
-    return figures
+            metrics[f"AP-{name}"] = _mean(everything[:, :, index])
+    return metrics
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""From predictions and ground truth to figures, task by task."""
+"""From predictions and ground truth to metrics, task by task."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """One row of figures: what is compared, and by which protocol.
+    """One row of metrics: what is compared, and by which protocol.
 
-    ``subject`` is ``"bbox"`` or ``"segm"`` (the damaged parts), ``"parent"`` (the buildings, each
+    ``target`` is ``"bbox"`` or ``"segm"`` (the damaged parts), ``"parent"`` (the buildings, each
     once, by the model's own building detections) or ``"part_parent"`` (the building box that each
     part is given, under the part's category and score, as the paper's authors evaluate it).
     """
 
-    subject: str
+    target: str
     protocol: EvalProtocol
 
 
@@ -91,7 +91,7 @@ def applicable_tasks(
         there.add("parent")
     if part_parents and truth.part_parents:
         there.add("part_parent")
-    return [name for name, task in TASKS.items() if task.subject in there]
+    return [name for name, task in TASKS.items() if task.target in there]
 
 
 def score_results(
@@ -116,7 +116,7 @@ def score_results(
         image_ids: the images to compare on; None: all.
 
     Returns:
-        Task -> figure -> percent; see :func:`msnet_d2.evaluation.protocol.summarise`.
+        Task -> metric -> percent; see :func:`msnet_d2.evaluation.protocol.summarize`.
 
     Raises:
         InputError: for an unknown task.
@@ -136,26 +136,26 @@ def score_results(
     sizes = {number: truth.image_sizes[image_id] for image_id, number in numbers.items()}
     _warn_about_crowded_images(truth, max_detections)
 
-    figures = {}
-    for subject in dict.fromkeys(TASKS[name].subject for name in tasks):
-        names = [name for name in tasks if TASKS[name].subject == subject]
+    metrics = {}
+    for target in dict.fromkeys(TASKS[name].target for name in tasks):
+        names = [name for name in tasks if TASKS[name].target == target]
         start = time.perf_counter()
-        wanted, found, class_names = _sides(subject, truth, results, parents or [])
+        wanted, found, class_names = _pairs(target, truth, results, parents or [])
         thresholds = union_of_thresholds([TASKS[name].protocol for name in names])
         table = precision_table(
             sizes,
             list(range(1, len(class_names) + 1)),
             _numbered(wanted, numbers),
             _numbered(found, numbers),
-            iou_type="segm" if subject == "segm" else "bbox",
+            iou_type="segm" if target == "segm" else "bbox",
             iou_thresholds=thresholds,
             max_detections=max_detections,
             backend=backend,
         )
         for name in names:
-            figures[name] = summarize(table, thresholds, TASKS[name].protocol, class_names)
-        logger.debug("%s: %.2f s with %s", subject, time.perf_counter() - start, backend)
-    return OrderedDict((name, figures[name]) for name in tasks)
+            metrics[name] = summarize(table, thresholds, TASKS[name].protocol, class_names)
+        logger.debug("%s: %.2f s with %s", target, time.perf_counter() - start, backend)
+    return OrderedDict((name, metrics[name]) for name in tasks)
 
 
 def score_file(
@@ -218,33 +218,33 @@ def read_metrics(folder: str | Path) -> dict:
     raise InputError(f"{folder} holds no {METRICS_FILE}; evaluate the model first")
 
 
-def undefined_as_none(figures: Mapping) -> dict:
-    """Copy of nested figures with None for NaN, which JSON does not know."""
+def undefined_as_none(metrics: Mapping) -> dict:
+    """Copy of nested metrics with None for NaN, which JSON does not know."""
     return {
         key: undefined_as_none(value)
         if isinstance(value, Mapping)
         else (None if math.isnan(value) else float(value))
-        for key, value in figures.items()
+        for key, value in metrics.items()
     }
 
 
-def _sides(
-    subject: str, truth: GroundTruth, results: list[dict], parents: list[dict]
+def _pairs(
+    target: str, truth: GroundTruth, results: list[dict], parents: list[dict]
 ) -> tuple[list[dict], list[dict], list[str]]:
     """Ground truth and detections with contiguous categories, and the names of these."""
     contiguous = {own: index for index, own in enumerate(truth.category_ids)}
     classes = truth.class_names or [str(own) for own in truth.category_ids]
-    if subject == "parent":
+    if target == "parent":
         found = [_detection(entry, 0, entry["bbox"]) for entry in parents]
         return truth.parents, found, ["parent"]
-    if subject == "part_parent":
+    if target == "part_parent":
         found = [
             _detection(entry, contiguous[entry["category_id"]], entry["parent_bbox"])
             for entry in results
             if entry.get("parent_bbox") is not None
         ]
         return truth.part_parents, found, classes
-    if subject == "bbox":
+    if target == "bbox":
         found = [
             _detection(entry, contiguous[entry["category_id"]], entry["bbox"]) for entry in results
         ]

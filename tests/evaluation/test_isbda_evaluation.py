@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator
 
 import msnet_d2.evaluation.isbda_evaluation as module
 from msnet_d2.errors import DatasetError, InputError, WeightsError
@@ -31,7 +31,7 @@ def run(evaluator, outputs, img_ids=None):
 
 def test_perfect_predictions_get_100_everywhere(dataset, perfect):
     evaluator = ISBDAEvaluator(dataset)
-    assert isinstance(evaluator, COCOEvaluator)
+    assert isinstance(evaluator, DatasetEvaluator)
     results = run(evaluator, perfect)
     assert list(results) == list(TASKS)
     for task in ("bbox", "segm", "isbda_bbox", "isbda_segm", "isbda_part_parent"):
@@ -260,15 +260,10 @@ def test_more_objects_than_detections_count_is_warned_of(dataset, perfect, caplo
     assert "1 images (the first: 10) have more than 1 parts" in caplog.text
 
 
-def test_proposals_are_measured_by_detectron2s_recall(dataset, perfect):
-    outputs = {}
-    for image_id, output in perfect.items():
-        proposals = output["instances"]
-        proposals.proposal_boxes = proposals.pred_boxes
-        proposals.objectness_logits = proposals.scores
-        outputs[image_id] = {"proposals": proposals}
-    results = run(ISBDAEvaluator(dataset), outputs)
-    assert results["box_proposals"]["AR@100"] == pytest.approx(100)
+def test_outputs_without_instances_are_refused(dataset, perfect):
+    outputs = {image_id: {"proposals": out["instances"]} for image_id, out in perfect.items()}
+    with pytest.raises(InputError, match=r"gives proposals, no instances.*COCOEvaluator"):
+        run(ISBDAEvaluator(dataset), outputs)
 
 
 @pytest.mark.parametrize(
