@@ -238,7 +238,7 @@ class Demo:
     def _map_clip(self) -> None:
         from msnet_d2.damage_map.pipeline import make_map
 
-        summary = make_map([self.clip], [self.out / "clip.json"], self.out / "map")
+        summary = make_map([self.clip], self.out / "map", results=[self.out / "clip.json"])
         if summary.problems:
             raise InputError(f"{self.clip} could not be mapped: {'; '.join(summary.problems)}")
 
