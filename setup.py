@@ -22,11 +22,15 @@ EXTRAS = {
         "scipy",
         "shapely>=2",
     ],  # flight logs, maps
+    "panoptic": ["hotcoco>=1.3"],  # panoptic quality
+    # HOTA, MOTSA, IDF1, AP of tracks. It brings opencv-python, in the place of the headless
+    # build: better installed alone, by pip install --no-deps trackeval.
+    "tracking": ["trackeval>=1.3"],
     "ray": ["ray>=2.9"],  # msnet map --ray-address; 200 MB
     "docs": ["sphinx", "myst-parser", "furo", "sphinx-argparse"],
     "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff", "selenium>=4.15"],
 }
-EXTRAS["all"] = sorted(set().union(*EXTRAS.values()))
+EXTRAS["all"] = sorted(set().union(*EXTRAS.values()) - set(EXTRAS["tracking"]))
 
 setup(
     name="msnet_d2",

@@ -49,6 +49,8 @@ _OPTIONAL = (
     ("rasterio", "map", "elevation as GeoTIFF"),
     ("scipy", "map", "following buildings over frames"),
     ("ray", "ray", "detection on several machines"),
+    ("hotcoco", "panoptic", "panoptic quality"),
+    ("trackeval", "tracking", "figures of tracks"),
 )
 
 

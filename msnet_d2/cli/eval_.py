@@ -77,8 +77,10 @@ def _evaluate_model(args: argparse.Namespace) -> int:
 
 def _evaluate_file(args: argparse.Namespace) -> int:
     from msnet_d2.data import resolve_dataset
-    from msnet_d2.errors import DatasetError
+    from msnet_d2.data.kinds import kind_of
+    from msnet_d2.errors import DatasetError, InputError
     from msnet_d2.evaluation import load_ground_truth, results_table, score_file, undefined_as_none
+    from msnet_d2.evaluation.kinds import score_kind_file
     from msnet_d2.utils.file_io import write_json
 
     names = resolve_dataset(args.dataset, args.image_root)
@@ -87,8 +89,14 @@ def _evaluate_file(args: argparse.Namespace) -> int:
             f"{args.dataset} is {len(names)} data sets ({', '.join(names)}); name one, such as "
             f"{args.dataset}:val"
         )
-    truth = load_ground_truth(names[0])
-    figures = score_file(truth, args.predictions, args.parents, tasks=args.tasks)
+    if kind_of(names[0]) is None:
+        truth = load_ground_truth(names[0])
+        figures = score_file(truth, args.predictions, args.parents, tasks=args.tasks)
+    else:
+        for option, value in (("--parents", args.parents), ("--tasks", args.tasks)):
+            if value is not None:
+                raise InputError(f"{option} is for parts of buildings, not for {args.dataset}")
+        figures = score_kind_file(names[0], args.predictions)
     print(results_table(figures))
     if args.json_file:
         write_json(args.json_file, undefined_as_none(figures))

@@ -3,6 +3,7 @@
 from msnet_d2.evaluation.build import EVALUATOR_REGISTRY
 from msnet_d2.evaluation.ground_truth import GroundTruth, build_ground_truth, load_ground_truth
 from msnet_d2.evaluation.isbda_evaluation import ISBDAEvaluator
+from msnet_d2.evaluation.kinds import score_kind_file
 from msnet_d2.evaluation.protocol import COCO_PROTOCOL, ISBDA_PROTOCOL, EvalProtocol, summarize
 from msnet_d2.evaluation.refining import RefiningEvaluator
 from msnet_d2.evaluation.results import read_parents, read_results
@@ -35,6 +36,7 @@ __all__ = [
     "read_results",
     "results_table",
     "score_file",
+    "score_kind_file",
     "score_results",
     "summarize",
     "undefined_as_none",

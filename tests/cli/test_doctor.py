@@ -73,13 +73,16 @@ def test_operators_that_are_there_but_cannot_be_loaded_are_told_from_absent_ones
     assert "rebuild Detectron2" in found.remedy
 
 
+EXTRAS = {"fast", "timm", "quick", "video", "map", "ray", "panoptic", "tracking"}
+
+
 def test_every_package_of_the_extras_that_commands_use_has_a_line():
     findings = {f.name for f in diagnose()}
     wanted = set()
     for requirement in importlib.metadata.requires("msnet_d2"):
         package, _, marker = requirement.partition(";")
         extras = re.findall(r"extra == ['\"](\w+)['\"]", marker)
-        if not extras or set(extras) & {"fast", "timm", "quick", "video", "map", "ray"}:
+        if not extras or set(extras) & EXTRAS:
             wanted.add(re.match(r"[\w-]+", package)[0].replace("-", "_"))
     # Pillow and the like come with Detectron2 or say themselves what they need.
     assert wanted - {"opencv_python_headless", "pillow", "tabulate", "tqdm", "shtab"} <= findings
