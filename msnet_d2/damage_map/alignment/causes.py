@@ -145,7 +145,7 @@ def _text(name: str, c: Corrections, telemetry: Telemetry, model: MotionModel) -
     shift = (telemetry.sync.shift_s if telemetry.sync else 0.0) + c.shift_s
     if name == "offset":
         return (
-            f"the video begins at {shift:.1f} s of the log (--telemetry-offset {shift:.1f}; a clip "
+            f"the video begins at {shift:.1f} s of the log (`telemetry_offset` {shift:.1f}; a clip "
             "that was cut, or a clock)"
         )
     if name == "rate":
@@ -164,6 +164,6 @@ def _text(name: str, c: Corrections, telemetry: Telemetry, model: MotionModel) -
         return (
             f"the camera is {height * np.exp(c.height):.0f} m above the ground in view, and not "
             f"{height:.0f} m (a height in another unit, or ground that is not at take-off height: "
-            "--elevation)"
+            "`elevation`)"
         )
-    return f"the picture is zoomed by {np.exp(c.zoom):.2f} against the log's focal length (--hfov)"
+    return f"the picture is zoomed by {np.exp(c.zoom):.2f} against the log's focal length (`hfov`)"

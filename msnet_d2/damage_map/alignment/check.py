@@ -296,7 +296,7 @@ def _settle(telemetry: Telemetry, best: _Reading, mend: bool) -> Verdict:
         )
         verdict.notes.append(f"by the picture's motion {said}")
         if not mend:
-            verdict.doubts.append(f"{said}, by the picture's motion; --align auto uses it")
+            verdict.doubts.append(f"{said}, by the picture's motion; `align` auto uses it")
     kept = {n: getattr(c, n) for n in variant.open_to if n in _KNOWN}
     verdict.corrections = Corrections(**kept)
     verdict.sigma = {n: best.sigma[n] * _SPREAD * variant.loose**2 for n in kept}
@@ -323,7 +323,7 @@ def _settle_time(verdict: Verdict, telemetry: Telemetry, best: _Reading, guesses
         guesses.setdefault(
             "time",
             f"{best.moment_spread:.0f} s of the log fit the picture's motion alike: "
-            "--telemetry-offset names the log's time at the first frame",
+            "`telemetry_offset` names the log's time at the first frame",
         )
         return
     guesses.pop("time", None)

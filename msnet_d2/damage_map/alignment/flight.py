@@ -18,7 +18,7 @@ from msnet_d2.damage_map.geometry.gcp import PoseOffsets
 UNSEEN_GROUND_M = 4.0
 NO_CAMERA = (
     "no focal length or field of view was recognised in the log, hence buildings are placed under "
-    "the drone; --hfov names it"
+    "the drone; `hfov` names it"
 )
 # Factors of the height that are units.
 _UNITS = (np.log(0.3048), -np.log(0.3048))
@@ -38,7 +38,7 @@ def align_flight(flight: Flight, video: Path, pairs: Sequence[PairMotion] | None
     options = flight.options
     if flight.terrain is None:
         flight.notes.append(
-            "flat ground at take-off height was assumed; --elevation takes a raster of heights"
+            "flat ground at take-off height was assumed; `elevation` takes a raster of heights"
         )
     if options.align == "off" or options.gcp is not None:
         if flight.terrain is None and options.gcp is None:

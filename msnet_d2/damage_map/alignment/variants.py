@@ -83,13 +83,13 @@ def _altitudes(variant: Variant, open_height: bool) -> list[Variant]:
         guess = np.where(np.isfinite(above_sea), above_sea - middle, 0.0) + USUAL_HEIGHT_M
         text = "the camera is {height} m above the ground in view"
         read = _more(variant, columns={"alt": guess}, open_to={"height": 1.0}, text=text)
-        notes = tuple(n for n in telemetry.notes if "--takeoff-altitude" not in n)
+        notes = tuple(n for n in telemetry.notes if "`takeoff_altitude`" not in n)
         return [replace(read, telemetry=replace(read.telemetry, notes=notes))]
     if not np.isfinite(above_sea).any() or float(np.nanmedian(above_sea)) > 500:
         return [variant]
     text = "the log's only altitude is above take-off"
     read = _more(variant, columns={"alt": above_sea}, text=text)
-    notes = tuple(n for n in telemetry.notes if n != NO_HEIGHT and "--takeoff-altitude 0" not in n)
+    notes = tuple(n for n in telemetry.notes if n != NO_HEIGHT and "`takeoff_altitude` 0" not in n)
     return [replace(read, telemetry=replace(read.telemetry, notes=notes))]
 
 

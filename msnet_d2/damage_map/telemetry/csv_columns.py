@@ -153,7 +153,7 @@ def find_columns(header: list[str], mapping: Mapping[str, str], source: str) -> 
         missing.append("time")
     if missing:
         raise InputError(
-            f"{source}: no column was recognised as {', '.join(missing)}; name it by --columns "
+            f"{source}: no column was recognised as {', '.join(missing)}; name it by `columns` "
             f"{missing[0]}=HEADER, where HEADER is one of: " + titles_text(header)
         )
     return found

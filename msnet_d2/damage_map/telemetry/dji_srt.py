@@ -201,7 +201,7 @@ def _place_order(places: list[list[str]], given: str | None, notes: list[str]) -
         return "lat,lon"  # only the Matrice 300's lineage writes the altitude as 0.0M
     notes.append(
         "GPS(a, b) does not say which is the latitude; the first was read as the longitude, as "
-        "most drones write it (--gps-order lat,lon reads the other way)"
+        "most drones write it (`gps_order` latlon reads the other way)"
     )
     return "lon,lat"
 

@@ -14,7 +14,7 @@ _NEAR_ZERO_M = 5.0
 _RISEN_M = 15.0
 
 ALTITUDE_GUESS = (
-    "the only altitude in the log, {}, is taken as above take-off; --takeoff-altitude says what "
+    "the only altitude in the log, {}, is taken as above take-off; `takeoff_altitude` says what "
     "it shows on the ground if it is above sea level"
 )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msnet_d2.damage_map.telemetry.values import decimals, parse_number
 from msnet_d2.errors import InputError
+from msnet_d2.utils.file_io import read_regular_file
 
 __all__ = ["NUMBER", "decimals", "decode", "parse_clock", "parse_number", "read_text"]
 
@@ -67,14 +68,8 @@ def read_text(path: Path | str) -> str:
     Raises:
         InputError: if the file is missing, too large, or not text.
     """
-    path = Path(path)
     try:
-        if not path.is_file():
-            what = "does not exist" if not path.exists() else "is not a regular file"
-            raise InputError(f"{path}: the flight log cannot be read (it {what})")
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: {path.stat().st_size} bytes is too large for a flight log")
-        raw = path.read_bytes()
+        raw = read_regular_file(path, MAX_BYTES)
     except OSError as error:
         raise InputError(f"{path}: the flight log cannot be read ({error.strerror})") from error
     return decode(raw, str(path))

@@ -35,7 +35,7 @@ class TelemetryNoise:
     time_s: float = 0.1
 
 
-# Angles that a person gave by --pitch and --yaw hold for the flight on average at best.
+# Angles that a person gave by `pitch` and `yaw` hold for the flight on average at best.
 ASSUMED_PITCH_DEG = 3.0
 ASSUMED_YAW_DEG = 5.0
 ASSUMED_ROLL_DEG = 1.0

@@ -70,7 +70,7 @@ def _check_gimbal(log: FlightLog) -> None:
         for name in ("yaw", "pitch", "roll"):
             columns[name] = np.full_like(columns[name], np.nan)
         log.notes.append(
-            "the gimbal's angles are all zero, hence unknown; --pitch and --yaw name them"
+            "the gimbal's angles are all zero, hence unknown; `pitch` and `yaw` name them"
         )
         return
     pitch = columns["pitch"][np.isfinite(columns["pitch"])]

@@ -40,12 +40,12 @@ from msnet_d2.errors import InputError
 from msnet_d2.utils.file_io import leads_out
 
 NO_HEIGHT = (
-    "no height above take-off in the log, only above sea level; --takeoff-altitude says what the "
+    "no height above take-off in the log, only above sea level; `takeoff_altitude` says what the "
     "log would show on the ground"
 )
 # Some drones write their height above take-off under a name that stands for one above sea level.
 LOW_ALTITUDE = (
-    "the log's only altitude, {:.0f} m, may be above take-off: if it is, give --takeoff-altitude "
+    "the log's only altitude, {:.0f} m, may be above take-off: if it is, give `takeoff_altitude` "
     "0; else what the log would show on the ground"
 )
 SUFFIXES = (".srt", ".gpx", ".csv", ".tsv", ".txt", ".kml", ".geojson")
@@ -164,8 +164,8 @@ class Telemetry:
         if missing == ["yaw"] and np.isfinite(columns["flight_yaw"]).any():
             missing = []
         if missing:
-            what, options = " and ".join(missing), " and ".join(f"--{m}" for m in missing)
-            notes.append(f"no gimbal {what} was recognised in the log; {options} names it")
+            what, options = " and ".join(missing), " and ".join(f"`{m}`" for m in missing)
+            notes.append(f"no gimbal {what} was recognised in the log; give {options}")
         base = noise.DIALECT_NOISE[log.dialect]
         step_m = 111_000 * 10.0**-log.position_decimals
         return cls(
@@ -250,11 +250,11 @@ class Telemetry:
                 continue
             if not np.isfinite(value) or abs(value) > (90 if name == "pitch" else 360):
                 limit = 90 if name == "pitch" else 360
-                raise InputError(f"--{name} {value}: expected degrees from -{limit} to {limit}")
+                raise InputError(f"`{name}` {value}: expected degrees from -{limit} to {limit}")
             assumed[name] = float(value)
             have = np.isfinite(self.columns[name]).mean()
             if have:
-                notes.append(f"--{name} is used only where the log has none ({1 - have:.0%})")
+                notes.append(f"`{name}` is used only where the log has none ({1 - have:.0%})")
         return replace(self, assumed=assumed, notes=tuple(notes))
 
     def with_takeoff_altitude(self, abs_alt_m: float) -> Telemetry:
@@ -268,7 +268,7 @@ class Telemetry:
             InputError: if it is not a number.
         """
         if not (np.isfinite(abs_alt_m) and abs(abs_alt_m) < 10_000):
-            raise InputError(f"--takeoff-altitude {abs_alt_m}: expected metres above sea level")
+            raise InputError(f"`takeoff_altitude` {abs_alt_m}: expected metres above sea level")
         alt, abs_alt = self.columns["alt"], self.columns["abs_alt"]
         if "altitude" in self.guesses:
             # What was guessed to be above take-off is above sea level after all.

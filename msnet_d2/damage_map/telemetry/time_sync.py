@@ -81,14 +81,14 @@ def video_start_in_log(
     else:
         raise InputError(
             f"{telemetry.source}: nothing says where the video ({duration_s:.0f} s) begins in this "
-            f"log ({end - begin:.0f} s); give --telemetry-offset, the log's time in seconds at the "
+            f"log ({end - begin:.0f} s); give `telemetry_offset`, the log's time in seconds at the "
             "video's first frame"
         )
     if sync.shift_s > end or sync.shift_s + duration_s < begin:
         raise InputError(
             f"{telemetry.source}: the log of another flight? The video lies at {sync.shift_s:.0f} "
             f"to {sync.shift_s + duration_s:.0f} s of the log, which has positions from "
-            f"{begin:.0f} to {end:.0f} s; if a clock was wrong, give --telemetry-offset"
+            f"{begin:.0f} to {end:.0f} s; if a clock was wrong, give `telemetry_offset`"
         )
     return sync
 
@@ -110,13 +110,13 @@ def _with_extra_length(sync: TimeSync, telemetry: Telemetry, duration_s: float) 
     if extra and not late and not missing:
         guess = (
             f"the log is {end - duration_s:.1f} s longer than the video: of a clip that was cut, "
-            "nothing says which part it is; --telemetry-offset names the log's time at the first "
+            "nothing says which part it is; `telemetry_offset` names the log's time at the first "
             "frame"
         )
     else:
         guess = (
             f"the log covers {begin:.1f} to {end:.1f} s of a video of {duration_s:.1f} s: a clip "
-            "that was slowed, or another offset? --telemetry-offset names the log's time at the "
+            "that was slowed, or another offset? `telemetry_offset` names the log's time at the "
             "first frame"
         )
     return replace(sync, windows=windows, guess=guess)
@@ -147,7 +147,7 @@ def _by_clock(apart: float, span: tuple[float, float], duration_s: float) -> Tim
     other = shift - duration_s
     guess = (
         "when recording began rests on the file's time of creation alone, which some programs set "
-        "at its end or when it is copied; --telemetry-offset names the log's time at the first "
+        "at its end or when it is copied; `telemetry_offset` names the log's time at the first "
         "frame"
     )
     notes.append("the video was found in the log by the file's time of creation")
@@ -163,7 +163,7 @@ def _compare_clocks(telemetry: Telemetry, apart: float) -> list[str]:
         raise InputError(
             f"{telemetry.source}: the log of another flight? It was written "
             f"{abs(apart) / 3600:.0f} hours {'before' if apart > 0 else 'after'} the video; if a "
-            "clock was wrong, give --telemetry-offset 0"
+            "clock was wrong, give `telemetry_offset` 0"
         )
     # Subtitles are in local time, videos in UTC: they differ by quarters of an hour.
     rest = abs((apart + QUARTER_S / 2) % QUARTER_S - QUARTER_S / 2)

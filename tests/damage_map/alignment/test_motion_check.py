@@ -142,7 +142,7 @@ def test_a_constant_fault_is_found_and_mended(pairs, changes, name, value):
 def test_ground_above_take_off_is_found_and_the_remedy_named():
     found = verdict(log(), measured(np.random.default_rng(1), ground=25.0))
     assert found.corrections.height == pytest.approx(np.log(38 / 63), abs=0.05)
-    assert any("--elevation" in note for note in found.notes)
+    assert any("`elevation`" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("shift", [-3.0, 2.0])
@@ -196,7 +196,7 @@ def test_where_many_moments_fit_alike_the_time_is_doubtful():
         seen.append(PairMotion(t0, t0 + 0.5, pixels, end))
     found = verdict(telemetry, seen)
     assert len(found.doubts) == 1
-    assert "--telemetry-offset" in found.doubts[0]
+    assert "`telemetry_offset`" in found.doubts[0]
     # 20 s of the log fit: at 9 m/s the place is off by tens of metres, and the error says so.
     assert found.time_s > 5
 

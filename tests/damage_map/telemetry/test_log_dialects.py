@@ -156,7 +156,7 @@ def test_an_altitude_that_nobody_flies_is_above_the_sea():
     assert np.isnan(telemetry.columns["alt"]).all()
     assert telemetry.columns["abs_alt"] == pytest.approx(ALT + 1400)
     assert any("no drone flies 1450 m high" in note for note in telemetry.notes)
-    assert any("--takeoff-altitude" in note for note in telemetry.notes)
+    assert any("`takeoff_altitude`" in note for note in telemetry.notes)
 
 
 def test_an_altitude_alone_is_a_guess_unless_it_begins_on_the_ground():
@@ -267,7 +267,7 @@ def test_autel_writes_hemispheres_as_letters():
     assert telemetry.home == (47.5, -8.25)
     # Whether 50.09 m are above take-off or the sea is not said.
     assert sample.abs_alt == pytest.approx(50.09)
-    assert any("--takeoff-altitude 0" in note for note in telemetry.notes)
+    assert any("`takeoff_altitude` 0" in note for note in telemetry.notes)
 
 
 def test_phantom_3_writes_its_height_as_hb():

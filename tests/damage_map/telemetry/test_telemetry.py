@@ -102,7 +102,7 @@ def test_gimbal_yaw_goes_before_flight_yaw_and_hand_given_angles_fill_gaps():
     sample = logged.with_angles(pitch=-45).at(1.0)
     assert (sample.yaw, sample.pitch) == (80.0, -30.0)
     assert not sample.flags & (TelemetryFlag.ASSUMED_ANGLES | TelemetryFlag.FLIGHT_YAW)
-    with pytest.raises(InputError, match="--pitch -95: expected degrees from -90 to 90"):
+    with pytest.raises(InputError, match="`pitch` -95: expected degrees from -90 to 90"):
         telemetry.with_angles(pitch=-95)
 
 
@@ -116,7 +116,7 @@ def test_heights_above_sea_level_need_the_take_off_s():
     assert mended.at(1.0).alt == 61.0
     assert mended.noise.altitude_m > telemetry.noise.altitude_m
     assert not any("only above sea level" in note for note in mended.notes)
-    with pytest.raises(InputError, match="--takeoff-altitude nan"):
+    with pytest.raises(InputError, match="`takeoff_altitude` nan"):
         telemetry.with_takeoff_altitude(float("nan"))
 
 
@@ -136,7 +136,7 @@ def test_repeated_fixes_do_not_make_the_drone_move_in_steps():
     assert telemetry.at(0.3).speed_mps == pytest.approx(10, abs=0.1)
     assert telemetry.notes == (
         "no altitude was recognised in the log",
-        "no gimbal pitch and yaw was recognised in the log; --pitch and --yaw names it",
+        "no gimbal pitch and yaw was recognised in the log; give `pitch` and `yaw`",
     )
 
 
@@ -242,7 +242,7 @@ def test_log_by_the_clock_is_placed_on_the_video():
         ({"offset_s": -100.0}, False, "log of another flight"),
         # Subtitles written a day before the video.
         ({"start": NOON.replace(day=4)}, True, "log of another flight.*48 hours before"),
-        ({}, False, "nothing says where the video .60 s. begins.*--telemetry-offset"),
+        ({}, False, "nothing says where the video .60 s. begins.*`telemetry_offset`"),
     ],
 )
 def test_log_of_another_flight_is_an_error(kwargs, video, match):
