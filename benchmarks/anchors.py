@@ -16,7 +16,7 @@ from alternation import alternate, print_table, spread, use_threads
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.structures import Boxes
 from detectron2.structures.boxes import pairwise_intersection, pairwise_iou
-from memory import peak_mib
+from msnet_benchmark.memory import peak_mib
 
 from msnet_d2.modeling.proposal_generator.anchor_filter import anchor_scores, filter_anchors
 

@@ -15,6 +15,7 @@ import time
 import cv2
 import numpy as np
 import torch
+from alternation import spread
 from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.video_visualizer import VideoVisualizer
@@ -95,12 +96,6 @@ def main() -> None:
                 f"| {width}×{height} | {count} | {spread(theirs)} | {spread(ours)} | "
                 f"{np.median(theirs) / np.median(ours):.0f}× |"
             )
-
-
-def spread(times: list[float]) -> str:
-    """Median (10th to 90th percentile)."""
-    low, middle, high = np.percentile(times, [10, 50, 90])
-    return f"{middle:.1f} ({low:.1f}–{high:.1f})"
 
 
 if __name__ == "__main__":

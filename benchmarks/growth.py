@@ -23,7 +23,7 @@ import torch
 from alternation import print_table, use_threads
 from anchors import make_anchors, make_proposals
 from drawing import make_frame, our_way
-from memory import peak_mib, resident_mib
+from msnet_benchmark.memory import peak_mib, resident_mib
 from msnet_benchmark.plots import COLORS, drawing, tidy
 from msnet_benchmark.speed_models import InferenceSide, make_pictures
 from video_memory import FPS, HEIGHT, WIDTH, StandIn

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from msnet_benchmark.provenance import describe_run, provenance_lines
 from synthetic_flights.config import Appearance, SceneConfig, scene_rng
 from synthetic_flights.simulation import MapScore, score_map, simulate, truth_in_view
 from tabulate import tabulate
@@ -115,19 +114,7 @@ def main() -> None:
     else:
         rows, notes = detected(args.demo, args.results)
     print(tabulate(rows, HEAD, tablefmt="github"))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    for note in [*notes, f"commit {commit}, Python {platform.python_version()}, {_processor()}"]:
-        print(note)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    print("\n" + "\n".join([*notes, *provenance_lines(describe_run())]))
 
 
 if __name__ == "__main__":

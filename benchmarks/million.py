@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from alternation import print_table, use_threads
-from memory import resident_mib
+from msnet_benchmark.memory import resident_mib
 
 from msnet_d2.data import load_isbda_json, register_isbda_instances
 from msnet_d2.evaluation.ground_truth import load_ground_truth

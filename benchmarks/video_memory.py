@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from memory import resident_mib
+from msnet_benchmark.memory import resident_mib
 
 from msnet_d2.video.detections import StreamDetector
 from msnet_d2.video.pipeline import process_video

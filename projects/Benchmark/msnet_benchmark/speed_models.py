@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
-from pathlib import Path
+from contextlib import nullcontext
 
 import cv2
 import numpy as np
@@ -18,6 +16,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, PolygonMasks
 from torch import nn
 
+from msnet_benchmark.memory import peak_mib
 from msnet_benchmark.stages import REFINEMENT, REST, StageClock, staged
 from msnet_d2.config.refinement import detector_name
 from msnet_d2.engine.optimizer import build_optimizer
@@ -169,15 +168,10 @@ def measure_peak(side: InferenceSide | TrainingSide, action: Callable[[], object
         torch.cuda.synchronize(device)
         rise = torch.cuda.max_memory_allocated(device) - before
         return (rise + side.resident_bytes) / 2**20
-    _give_back_freed_memory()
     try:
-        Path("/proc/self/clear_refs").write_text("5")
-        before = _status("VmRSS")
-        action()
-        rise = _status("VmHWM") - before
-    except (OSError, StopIteration):
+        return peak_mib(action) + side.resident_bytes / 2**20
+    except OSError:
         return None
-    return (max(rise, 0) + side.resident_bytes) / 2**20
 
 
 def read_pictures(files: Sequence[str]) -> list[np.ndarray]:
@@ -296,15 +290,3 @@ def _bytes(model: nn.Module) -> int:
 def _synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _give_back_freed_memory() -> None:
-    """Let the C library return what is free, so that the next rise is seen; glibc alone can."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def _status(field: str) -> int:
-    """Bytes, from /proc/self/status."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])

@@ -12,8 +12,13 @@ __all__ = ["peak_mib", "resident_mib"]
 
 
 def peak_mib(action: Callable[[], object]) -> float:
-    """MiB by which the process's memory rises at most while ``action`` runs."""
+    """MiB by which the process's memory rises at most while ``action`` runs.
+
+    Raises:
+        OSError: where the system does not count it.
+    """
     gc.collect()
+    # What is free goes back first, so that the rise is seen; glibc alone can.
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
