@@ -17,6 +17,7 @@ from msnet_d2.data.loading.build import build_mapper
 from msnet_d2.engine import MSNetTrainer, evaluate, train
 from msnet_d2.errors import ConfigError
 from msnet_d2.evaluation import EVALUATOR_REGISTRY
+from msnet_d2.inference import Predictor
 from msnet_d2.projects import installed_projects
 
 CONFIG = """
@@ -320,3 +321,32 @@ def imported_names(node):
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "near"),
+    [
+        ("MODEL.META_ARCHITECTURE", "MSNett", "MSNet"),
+        ("MODEL.BACKBONE.NAME", "build_resnet_fpn_backbon", "build_resnet_fpn_backbone"),
+        ("MODEL.PROPOSAL_GENERATOR.NAME", "HierarchicalRPM", "HierarchicalRPN"),
+        ("MODEL.ROI_HEADS.NAME", "StandardROIHead", "StandardROIHeads"),
+    ],
+)
+def test_a_part_of_the_model_that_nobody_registered_is_refused(key, value, near, tiny_cfg):
+    tiny_cfg.merge_from_list([key, value])
+    for build in (
+        MSNetTrainer.build_model,
+        lambda cfg: Predictor(cfg, allow_random_weights=True),
+    ):
+        with pytest.raises(ConfigError, match=f"{key} is '{value}'; did you mean {near}"):
+            build(tiny_cfg)
+
+
+def test_a_data_set_of_a_project_goes_by_its_name(add_project, forget_registered, tiny_data):
+    register = f"""
+from msnet_d2.data import register_isbda_instances
+root = {str(tiny_data)!r}
+register_isbda_instances("floods_val", root + "/annotations/instances_val.json", root + "/val")
+"""
+    add_project("Floods", brings='components=("floods.data",)', data=register)
+    assert main(["stats", "floods_val"]) == 0

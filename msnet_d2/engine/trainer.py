@@ -23,6 +23,7 @@ from msnet_d2.checkpoint import checkpoint_to_resume
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
 from msnet_d2.checkpoint.classes import ModelClasses, with_classes_of_weights
 from msnet_d2.config.refinement import detector_name, trains_embedding_alone
+from msnet_d2.config.registered import check_registered
 from msnet_d2.data.class_names import with_matched_datasets, with_training_data
 from msnet_d2.data.loading.build import build_test_loader, build_train_loader
 from msnet_d2.engine.hooks import FiniteWeights, SeededSteps, check_gradients
@@ -206,6 +207,7 @@ class MSNetTrainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """The model; its size is logged, its hundreds of layers only for those who debug."""
+        check_registered(cfg)
         model = build_model(cfg)
         _check_proposal_generator(cfg, model)
         size = sum(parameter.numel() for parameter in model.parameters())

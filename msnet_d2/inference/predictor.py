@@ -16,6 +16,7 @@ from msnet_d2.checkpoint.classes import with_classes_of_weights
 from msnet_d2.checkpoint.load_weights import load_trained_weights
 from msnet_d2.config.classes import num_classes
 from msnet_d2.config.ranges import check_ranges
+from msnet_d2.config.registered import check_registered
 from msnet_d2.data.isbda.categories import ISBDA_CATEGORIES
 from msnet_d2.data.loading.resizing import QuickResizeShortestEdge
 from msnet_d2.errors import ConfigError, InputError
@@ -66,6 +67,7 @@ class Predictor:
         if cfg.INPUT.FORMAT not in ("BGR", "RGB"):
             raise ConfigError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}; there are: BGR, RGB")
         check_ranges(cfg)
+        check_registered(cfg)
         self.cfg = cfg.clone()
         self.model = build_model(self.cfg)
         self.model.eval()

@@ -20,6 +20,7 @@ from msnet_d2.data.isbda.layouts import image_folder, split_name, splits_of
 from msnet_d2.data.isbda.reading import DEFAULT_OPTIONS
 from msnet_d2.data.kinds.registry import resolve_kind
 from msnet_d2.errors import DatasetError
+from msnet_d2.projects import register
 
 __all__ = ["dataset_files", "register_builtin_datasets", "resolve_dataset", "resolve_datasets"]
 
@@ -65,6 +66,8 @@ def resolve_dataset(
     names = resolve_kind(text, image_root)
     if names is not None:
         return names
+    if text not in DatasetCatalog and not os.path.exists(text):
+        register()  # it may be a project's
     if text in DatasetCatalog:
         if image_root is not None:
             raise DatasetError(f"{text!r} is registered with its own image folder")
