@@ -133,10 +133,10 @@ def test_mapper_loaders_and_evaluator_come_with_a_project(
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("INPUT.MAPPER", "ISBDAMapper", "did you mean ISBDADatasetMapper? There are: ISBDA"),
+        ("INPUT.MAPPER", "ISBDAMapper", "did you mean ISBDADatasetMapper? There are: "),
         ("DATALOADER.TRAIN_LOADER", "pairs", "there are: ImageTrainLoader, JointTrainLoader, Trip"),
         ("DATALOADER.TEST_LOADER", "pairs", "there are: ImageTestLoader, VideoTestLoader"),
-        ("TEST.EVALUATORS", ("tracks",), "there are: coco, isbda"),
+        ("TEST.EVALUATORS", ("nobody",), "there are: "),
     ],
 )
 def test_an_unknown_name_is_refused_with_those_that_there_are(key, value, message, train_cfg):
