@@ -16,6 +16,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import nullcontext, redirect_stdout
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +25,7 @@ from msnet_d2.cli.help_format import HelpFormatter
 from msnet_d2.cli.parameters import in_options
 from msnet_d2.errors import MSNetError, explain_os_error
 from msnet_d2.projects import broken_projects, project_commands
+from msnet_d2.utils.text import printable
 from msnet_d2.utils.third_party_warnings import silence_third_party_warnings
 
 # In the order of a user's first day. A module name that is a Python keyword or builtin gets a
@@ -95,6 +97,10 @@ def _command_modules() -> Iterator[tuple[str, ModuleType]]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ``argv`` (``sys.argv[1:]`` if None) and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names may hold what a terminal's encoding has not: written out, not an error.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     args = _parse(argv)
     silence_third_party_warnings()
     logging.basicConfig(
@@ -102,14 +108,19 @@ def main(argv: list[str] | None = None) -> int:
         format="%(message)s",
         stream=sys.stderr,
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_log_printable)
+    # Training sets up its own logging, with colors.
+    plain = args.command not in ("train", "eval", "demo", "bench")
     try:
-        code = args.run(args) or EXIT_OK
-        sys.stdout.flush()
+        with redirect_stdout(_PrintableStream(sys.stdout)) if plain else nullcontext():
+            code = args.run(args) or EXIT_OK
+            sys.stdout.flush()
         return code
     except (MSNetError, ImportError) as error:
         if args.verbose:
             traceback.print_exc()
-        print(f"msnet {args.command}: error: {in_options(str(error))}", file=sys.stderr)
+        print(f"msnet {args.command}: error: {printable(in_options(str(error)))}", file=sys.stderr)
         return getattr(error, "exit_code", EXIT_USER_ERROR)
     except KeyboardInterrupt:
         print(f"msnet {args.command}: interrupted", file=sys.stderr)
@@ -125,10 +136,30 @@ def main(argv: list[str] | None = None) -> int:
             return _report_defect(args.command)
         if args.verbose:
             traceback.print_exc()
-        print(f"msnet {args.command}: error: {line}", file=sys.stderr)
+        print(f"msnet {args.command}: error: {printable(line)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except Exception:
         return _report_defect(args.command)
+
+
+class _PrintableStream:
+    """A text stream without commands to a terminal, such as a file's name may hold."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write ``text``, with control characters written out."""
+        self._stream.write(printable(text))
+        return len(text)
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+
+def _log_printable(record: logging.LogRecord) -> bool:
+    record.msg, record.args = printable(record.getMessage()), ()
+    return True
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:

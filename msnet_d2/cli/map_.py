@@ -262,6 +262,7 @@ def _tell(summary) -> int:
     import sys
 
     from msnet_d2.cli import EXIT_OK, EXIT_PROBLEMS
+    from msnet_d2.utils.text import printable
 
     found = ", ".join(f"{name} {count}" for name, count in summary.buildings.items())
     print(f"{summary.total} damaged buildings ({found}), {summary.parts} damaged parts")
@@ -272,6 +273,6 @@ def _tell(summary) -> int:
     for line in summary.doubts:
         print(f"DOUBTFUL: {in_options(line)}", file=sys.stderr)
     for line in summary.problems:
-        print(f"Problem: {in_options(line)}", file=sys.stderr)
+        print(f"Problem: {printable(in_options(line))}", file=sys.stderr)
     print(f"Open {summary.out / 'index.html'}")
     return EXIT_PROBLEMS if summary.problems or summary.doubts else EXIT_OK

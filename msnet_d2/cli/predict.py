@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from msnet_d2.errors import InputError
     from msnet_d2.inference.images import find_images, predict_images
     from msnet_d2.inference.predictor import Predictor
+    from msnet_d2.utils.text import printable
 
     if not 0 <= args.min_score <= 1:
         raise InputError(f"--min-score is a probability from 0 to 1, got {args.min_score}")
@@ -70,9 +71,11 @@ def run(args: argparse.Namespace) -> int:
     found = sum(len(image["instances"]) for image in summary["images"])
     print(f"{found} damaged parts in {len(summary['images'])} pictures: {Path(args.out)}")
     for problem in summary["unreadable"]:
-        print(f"not read: {problem['file']}: {problem['reason']}", file=sys.stderr)
+        line = printable(f"not read: {problem['file']}: {problem['reason']}")
+        print(line, file=sys.stderr)
     for name in summary["damaged"]:
-        print(f"damaged: {name}: nothing is found in its missing parts", file=sys.stderr)
+        line = printable(f"damaged: {name}: nothing is found in its missing parts")
+        print(line, file=sys.stderr)
     for problem in summary["shrunk"]:
         print(
             f"too large: {problem['file']}: the network sees its objects at "

@@ -137,6 +137,7 @@ def _tell(args: argparse.Namespace, reader, summary) -> int:
     import sys
 
     from msnet_d2.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_PROBLEMS
+    from msnet_d2.utils.text import printable
 
     count = summary.frames_processed
     rate = count / summary.seconds if summary.seconds else 0.0
@@ -147,7 +148,7 @@ def _tell(args: argparse.Namespace, reader, summary) -> int:
     for line in summary.report.notes():
         print(f"Note: {line}")
     for line in summary.report.problems():
-        print(f"Incomplete: {line}", file=sys.stderr)
+        print(f"Incomplete: {printable(line)}", file=sys.stderr)
     if summary.status == "interrupted":
         print("Interrupted: what was done so far is written", file=sys.stderr)
         return EXIT_INTERRUPTED

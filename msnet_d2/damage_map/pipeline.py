@@ -40,9 +40,17 @@ from msnet_d2.damage_map.output.table import write_csv, write_geojson
 from msnet_d2.damage_map.telemetry.embedded import read_embedded
 from msnet_d2.damage_map.telemetry.telemetry import find_telemetry
 from msnet_d2.damage_map.videos import Detector, detect, open_video
-from msnet_d2.errors import InputError, VideoError
+from msnet_d2.errors import (
+    ConfigError,
+    DependencyError,
+    InputError,
+    MSNetError,
+    OutputError,
+    WeightsError,
+)
 from msnet_d2.utils.file_io import write_json, write_text
 from msnet_d2.utils.redact import redact_paths
+from msnet_d2.utils.text import printable
 
 __all__ = ["MapSummary", "make_map"]
 
@@ -146,11 +154,16 @@ def make_map(
                     log = find_telemetry(path) or read_embedded(path)
                 video = open_video(path, found, log, order=len(seen), info=info, options=options)
                 seen[video] = observations_of(video, min_score=min_score)
-            except (InputError, VideoError) as error:
+            except (ConfigError, DependencyError, OutputError, WeightsError):
+                raise  # of all videos
+            except Exception as error:
                 if len(paths) == 1:
                     raise
-                logger.warning("%s is left out: %s", path.name, error)
-                problems.append(f"{path.name} is left out: {redact_paths(str(error), path)}")
+                known = isinstance(error, MSNetError)
+                logger.warning("%s is left out: %s", path.name, error, exc_info=not known)
+                reason = str(error) if known else f"a defect of msnet_d2 ({type(error).__name__})"
+                reason = redact_paths(reason, path)
+                problems.append(printable(f"{path.name} is left out: {reason}"))
         if not seen:
             raise InputError(f"none of the {len(paths)} videos can be used; {problems[0]}")
         clock.lap("reading")

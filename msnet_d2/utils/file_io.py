@@ -136,8 +136,12 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text``; whatever happens meanwhile, ``path`` is as it was or complete."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write ``text``; whatever happens meanwhile, ``path`` is as it was or complete.
+
+    Lone surrogates, as names that are not UTF-8 have, are written out as ``\\udcff``, which JSON
+    reads as what it was.
+    """
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from msnet_d2.errors import VideoError
+from msnet_d2.utils.text import printable
 from msnet_d2.utils.video_io import import_av, open_video
 from msnet_d2.video.integrity import MAX_REORDERING, FrameClock, IntegrityChecker
 from msnet_d2.video.mp4_tables import check_mp4
@@ -140,7 +141,7 @@ class FileDecoder:
         elif self._container.duration is not None:
             duration = self._container.duration / 1e6
         return VideoInfo(
-            name=self._path.name,
+            name=printable(self._path.name),
             kind="file",
             width=context.width,
             height=context.height,

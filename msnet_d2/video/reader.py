@@ -10,7 +10,7 @@ from pathlib import Path
 from msnet_d2.errors import VideoError
 from msnet_d2.utils.file_io import leads_out
 from msnet_d2.utils.image_io import IMAGE_SUFFIXES, Limits, decodes_strictly, read_bgr
-from msnet_d2.utils.text import natural_key
+from msnet_d2.utils.text import natural_key, printable
 from msnet_d2.video.decode import FileDecoder
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 
@@ -148,7 +148,7 @@ class FolderReader:
         self.report = ReadReport()
         size = self._size()
         self.info = VideoInfo(
-            name=path.resolve().name,
+            name=printable(path.resolve().name),
             kind="folder",
             width=size[0],
             height=size[1],

@@ -18,6 +18,7 @@ from msnet_d2.damage_map.geometry.flight import Flight
 from msnet_d2.damage_map.telemetry.cleaning import TelemetryFlag
 from msnet_d2.data.isbda.categories import read_categories
 from msnet_d2.errors import InputError
+from msnet_d2.utils.text import printable
 from msnet_d2.video.results import PartDetection, VideoResults
 
 # Building boxes of one frame that overlap by this IoU are one building.
@@ -47,7 +48,7 @@ class MapVideo:
     @property
     def name(self) -> str:
         """Name of the file, without folders."""
-        return self.path.name
+        return printable(self.path.name)
 
     @property
     def weights_sha256(self) -> str | None:

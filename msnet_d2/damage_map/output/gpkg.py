@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from msnet_d2.damage_map.output.records import BuildingRecord, PartRecord, Record
-from msnet_d2.errors import DependencyError
+from msnet_d2.errors import DependencyError, OutputError
 
 # Type of a column: what stands where a value is missing, and the type in the layer.
 _IN_LAYERS = {
@@ -35,12 +35,30 @@ def import_pyogrio():
     return pyogrio.raw
 
 
+def import_pyogrio_errors() -> tuple[type[Exception], ...]:
+    """What pyogrio raises if a file cannot be written."""
+    from pyogrio import errors
+
+    return errors.DataSourceError, errors.DataLayerError, errors.FeatureError, errors.GeometryError
+
+
 def write_gpkg(
     path: Path, buildings: Sequence[BuildingRecord], parts: Sequence[PartRecord]
 ) -> None:
-    """Write the layers ``buildings`` and ``damaged_parts``, both in WGS 84; either may be empty."""
-    _write_layer(path, "buildings", BuildingRecord, buildings, append=False)
-    _write_layer(path, "damaged_parts", PartRecord, parts, append=True)
+    """Write the layers ``buildings`` and ``damaged_parts``, both in WGS 84; either may be empty.
+
+    Raises:
+        OutputError: if it cannot be written, such as to a full disk.
+    """
+    errors = import_pyogrio_errors()
+    try:
+        _write_layer(path, "buildings", BuildingRecord, buildings, append=False)
+        _write_layer(path, "damaged_parts", PartRecord, parts, append=True)
+    except errors as error:
+        reason = " ".join(str(error).split())[:200]
+        raise OutputError(
+            f"cannot write {path}: {reason}. Free some space or choose another place"
+        ) from error
 
 
 def _write_layer(

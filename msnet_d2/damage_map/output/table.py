@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import numpy as np
 
 from msnet_d2.damage_map.output.records import BuildingRecord, PartRecord
 from msnet_d2.utils.file_io import write_text
+from msnet_d2.utils.text import printable
 
-# A spreadsheet takes a cell that begins with one of these for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet takes a cell that begins with one of these signs for a formula, full-width ones too.
+# Which character ends a cell depends on the country that it is set to.
+_FORMULA = re.compile(r"""((?:^|[,;\t|\r\n])[\s"']*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])""")
 
 
 def write_csv(path: Path, buildings: Sequence[BuildingRecord]) -> None:
@@ -34,8 +37,8 @@ def _cell(value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
     # Names of videos are the user's, and a table may be opened by others.
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return "'" + value
+    if isinstance(value, str):
+        return printable(_FORMULA.sub(r"\1'", value))
     return value
 
 

@@ -4,7 +4,7 @@ const $ = id => document.getElementById(id);
 // Everything that comes from files is set as text, never as markup.
 function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) if (name === "text") node.textContent = value; else node.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) if (name === "text") node.textContent = value; else if (name === "style") node.style.cssText = value; else node.setAttribute(name, value);
   node.append(...children.filter(c => c !== null && c !== undefined));
   return node;
 }
