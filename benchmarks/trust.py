@@ -71,6 +71,21 @@ FAULTS = {
         "damaged images": r"image_issues|damaged_picture|ends_early",
         "images of 16 bits, and turned ones with their boxes": r"sixteen_bits_and|turned_picture",
     },
+    "output folders": {
+        "kill -9 at each stage of a run": r"killed_at_any|outlive_a_kill|killed_run_left",
+        "two runs into one place": r"second_run|killed_run_is|every_command_refuses|begin_at_once",
+        "files of others in a folder, inputs in it, names": r"test_output_folders::",
+    },
+    "what cannot be seen": {
+        "configs that blind a model, numbers that YAML misreads": r"blinds|refuses_it|device|yaml",
+        "weights of other numbers, forms and sizes": r"test_blind_models::",
+        "frames that an mp4 hides": r"hides_are_lost|leaves_out_are_lost|plain_clip",
+    },
+    "files and names": {
+        "pipes, devices and folders, by reader": r"pipes_devices",
+        "files that state more than they hold": r"test_hostile_files::",
+        "names and texts of others, one bad video of many": r"test_hostile_names::",
+    },
     "training": {
         "NaN and infinity injected into training": r"no_checkpoint_is_not_finite|large_gradients",
         "models that overflow, NaN pixels": r"broken_models",
