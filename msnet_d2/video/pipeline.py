@@ -13,14 +13,8 @@ from msnet_d2.errors import InputError, VideoError, WeightsError
 from msnet_d2.utils.stop_signals import stop_signals
 from msnet_d2.video.detections import Detections, FrameDetector
 from msnet_d2.video.reader import VideoReader
-from msnet_d2.video.results import (
-    Category,
-    ModelInfo,
-    ResultsHeader,
-    ResultsSummary,
-    ResultsWriter,
-    frame_results,
-)
+from msnet_d2.video.results import Category, ModelInfo, ResultsHeader, ResultsSummary
+from msnet_d2.video.results_writer import ResultsWriter, frame_results
 from msnet_d2.video.stages import Prefetch, Worker
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 from msnet_d2.video.writer import VideoWriter

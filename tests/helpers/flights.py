@@ -22,8 +22,8 @@ from msnet_d2.video.results import (
     ResultsHeader,
     ResultsSummary,
     SourceInfo,
-    write_results,
 )
+from msnet_d2.video.results_writer import write_results
 
 HOME = (48.0, 11.0)
 SIZE = (320, 180)

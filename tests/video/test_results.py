@@ -26,11 +26,10 @@ from msnet_d2.video.results import (
     ResultsHeader,
     ResultsSummary,
     VideoResults,
-    frame_results,
     read_results,
     results_schema,
-    write_results,
 )
+from msnet_d2.video.results_writer import frame_results, write_results
 from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 
 INFO = VideoInfo("v.mp4", "file", 100, 80, Fraction(30000, 1001), Fraction(1, 1000), 3, 0.1, "h264")

@@ -20,7 +20,7 @@ def test_prefetch_is_at_most_its_size_ahead():
             made.append(i)
             yield i
 
-    source = Prefetch(items(), 4)
+    source = Prefetch(items(), 4, "ahead")
     iterator = iter(source)
     assert next(iterator) == 0
     deadline = time.monotonic() + 5
@@ -30,7 +30,7 @@ def test_prefetch_is_at_most_its_size_ahead():
     # One taken, four in the queue, one in the hand of the thread.
     assert len(made) == 6
     source.close()
-    assert not source._thread.is_alive()
+    assert not [t for t in threading.enumerate() if t.name.startswith("ahead")]
 
 
 def test_prefetch_raises_what_its_source_raised_after_the_items_before():

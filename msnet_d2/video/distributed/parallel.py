@@ -23,7 +23,8 @@ from msnet_d2.utils.file_io import write_bytes
 from msnet_d2.utils.locks import hold
 from msnet_d2.video.detector import DetectorSettings, VideoDetector
 from msnet_d2.video.distributed.chunks import Chunk, detect_chunk, join_chunks, plan_chunks
-from msnet_d2.video.results import decode_results, write_results
+from msnet_d2.video.results import decode_results
+from msnet_d2.video.results_writer import write_results
 
 __all__ = ["RETRIES", "Backend", "ChunkFunction", "ParallelDetection", "Task"]
 

@@ -26,8 +26,8 @@ from msnet_d2.video.results import (
     ResultsSummary,
     SourceInfo,
     decode_results,
-    write_results,
 )
+from msnet_d2.video.results_writer import write_results
 
 pytest.importorskip("av")
 
