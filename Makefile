@@ -10,7 +10,7 @@ help:
 	@echo "make demo     synthesise drone flights, train MSNet on them, evaluate it, draw what it finds (output/demo)"
 	@echo "make test     run the tests"
 	@echo "make fuzz     try every fault of SECURITY.md at length, and count (benchmarks/trust.md)"
-	@echo "make lint     check style with ruff"
+	@echo "make lint     check style with ruff, and types with mypy"
 	@echo "make docs     build the documentation (output/docs/index.html)"
 	@echo "make format   apply ruff's format"
 	@echo "make setup    make the environment .venv (the others do it when needed)"
@@ -35,6 +35,7 @@ fuzz: $(READY)
 lint: $(READY)
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/python -m mypy
 
 docs: $(READY)
 	@$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs output/docs

@@ -28,7 +28,7 @@ EXTRAS = {
     "tracking": ["trackeval>=1.3"],
     "ray": ["ray>=2.9"],  # msnet map --ray-address; 200 MB
     "docs": ["sphinx", "myst-parser", "furo", "sphinx-argparse"],
-    "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "ruff", "selenium>=4.15"],
+    "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "mypy", "ruff", "selenium>=4.15"],
 }
 EXTRAS["all"] = sorted(set().union(*EXTRAS.values()) - set(EXTRAS["tracking"]))
 
@@ -43,6 +43,7 @@ setup(
     packages=[*find_packages(include=["msnet_d2", "msnet_d2.*"]), "msnet_d2.configs"],
     package_dir={"msnet_d2.configs": "configs"},
     package_data={
+        "msnet_d2": ["py.typed"],
         "msnet_d2.configs": ["*.yaml", "*/*.yaml", "*.py"],
         "msnet_d2.damage_map.output": ["page/*"],
         "msnet_d2.video": ["results.schema.json"],

@@ -106,7 +106,7 @@ class MSNetCheckpointer(DetectionCheckpointer):
         logger.info("Saving checkpoint to %s", path)
         with replacing(path) as file:
             keeper = _ErrorKeeper(file)
-            torch.save(content, keeper)
+            torch.save(content, keeper)  # type: ignore[arg-type]
             keeper.raise_error()
         if "best" not in name:
             self.tag_last_checkpoint(path.name)
@@ -230,13 +230,12 @@ class MSNetCheckpointer(DetectionCheckpointer):
 
         check_number_types(own, state, self._path)
         self.report = compare(self._path, own, state, initialized)
-        self._refuse_if_unrelated()
+        self._refuse_if_unrelated(self.report)
         return super()._load_model(checkpoint)
 
-    def _refuse_if_unrelated(self) -> None:
-        report = self.report
+    def _refuse_if_unrelated(self, report: LoadReport) -> None:
         if self._resuming:
-            self._refuse_to_resume_another()
+            self._refuse_to_resume_another(report)
         if self.allow_partial or report.share >= _LEAST_SHARE:
             return
         problems = "; ".join(f"{d.name} {d.what}" for d in report.suspicious[:3])
@@ -247,11 +246,9 @@ class MSNetCheckpointer(DetectionCheckpointer):
             "`allow_partial_weights` (allow_partial=True) to begin with what fits"
         )
 
-    def _refuse_to_resume_another(self) -> None:
+    def _refuse_to_resume_another(self, report: LoadReport) -> None:
         """The optimizer's state belongs to exactly the parameters that were saved with it."""
-        differences = [
-            d for d in (*self.report.expected, *self.report.suspicious) if d.what != "unused"
-        ]
+        differences = [d for d in (*report.expected, *report.suspicious) if d.what != "unused"]
         if not differences:
             return
         number = any(d.name.endswith("cls_score.weight") for d in differences)
@@ -263,14 +260,16 @@ class MSNetCheckpointer(DetectionCheckpointer):
 
     def _log_incompatible_keys(self, incompatible) -> None:
         """Log the report instead of Detectron2's messages."""
-        logger.info("%s\n%s", self.report.summary(), self.report.table())
-        if self.report.suspicious:
+        report = self.report
+        assert report is not None, "the base class logs after it has loaded"
+        logger.info("%s\n%s", report.summary(), report.table())
+        if report.suspicious:
             logger.warning(
                 "%d tensors of %s do not fit the model, for no reason that is known; they keep "
                 "their initial values or are not used: %s",
-                len(self.report.suspicious),
+                len(report.suspicious),
                 self._path,
-                ", ".join(sorted({module_of(d.name) for d in self.report.suspicious})),
+                ", ".join(sorted({module_of(d.name) for d in report.suspicious})),
             )
 
 

@@ -47,15 +47,14 @@ class ModelClasses:
         """
         if value is None:
             return cls()
-        names = value.get("names") if isinstance(value, dict) else None
-        colors = value.get("colors", []) if isinstance(value, dict) else None
-        sound = (
+        found: dict = value if isinstance(value, dict) else {}
+        names, colors = found.get("names"), found.get("colors", [])
+        if not (
             isinstance(names, list)
             and len(names) <= _MOST
             and all(isinstance(name, str) for name in names)
             and is_colors(colors, len(names))
-        )
-        if not sound:
+        ):
             raise WeightsError(
                 f"the weights {path} hold no names of classes under the key 'classes', but "
                 "something else; they come from another tool"

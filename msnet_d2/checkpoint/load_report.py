@@ -151,7 +151,7 @@ def compare(
         elif tensor.shape != given[name].shape:
             there, here = tuple(given[name].shape), tuple(tensor.shape)
             by_classes = _differs_by_classes(there, here, classes)
-            if by_classes:
+            if classes and by_classes:
                 why = f"{classes[0]} classes in the checkpoint, {classes[1]} here"
             else:
                 why = f"{there} in the checkpoint, {here} here"

@@ -55,6 +55,7 @@ def load_trained_weights(
     checkpointer = MSNetCheckpointer(model, allow_partial=allow_partial)
     checkpointer.load(path, checkpointables=[])
     report = checkpointer.report
+    assert report is not None, "a path was given"
     lacking = [
         difference
         for difference in (*report.suspicious, *report.expected)

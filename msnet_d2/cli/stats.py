@@ -76,5 +76,7 @@ def _describe(names: list[str]) -> int:
     for name in names:
         report = read_kind(name)
         raise_fatal(report)
-        print(f"{name}\n\n{kind_of(name).describe(report)}\n")
+        kind = kind_of(name)
+        assert kind is not None, "it was read"
+        print(f"{name}\n\n{kind.describe(report)}\n")
     return 0

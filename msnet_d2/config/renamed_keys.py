@@ -118,11 +118,13 @@ def apply_srn_switch(cfg: CfgNode) -> None:
 def _renamed(key: Any, value: Any) -> Iterator[tuple[Any, Any]]:
     """The pairs of a key and a value that stand for this one."""
     new = RENAMED_KEYS.get(key) if isinstance(key, str) else None
+    new_keys: tuple[Any, ...]
+    values: Sequence[Any]
     if new is None:
-        new_keys, values = (key,), (value,)
+        new_keys, values = (key,), [value]
     elif isinstance(new, str):
         _warn_once(f"The config key {key} is now {new}")
-        new_keys, values = (new,), (value,)
+        new_keys, values = (new,), [value]
     else:
         _warn_once(f"The config key {key} is now {', '.join(new)}")
         new_keys, values = new, _items(key, value, new)

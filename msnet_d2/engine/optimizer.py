@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver import build_optimizer as build_sgd
@@ -13,7 +15,9 @@ from msnet_d2.errors import ConfigError
 
 __all__ = ["OPTIMIZERS", "build_optimizer"]
 
-OPTIMIZERS = {"SGD": None, "ADAM": torch.optim.Adam, "ADAMW": torch.optim.AdamW}
+# SGD is built by Detectron2.
+_ADAMS: dict[str, Any] = {"ADAM": torch.optim.Adam, "ADAMW": torch.optim.AdamW}
+OPTIMIZERS = ("SGD", *_ADAMS)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -43,5 +47,5 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
     )
-    optimizer = OPTIMIZERS[name](parameters, lr=cfg.SOLVER.BASE_LR)
+    optimizer = _ADAMS[name](parameters, lr=cfg.SOLVER.BASE_LR)
     return maybe_add_gradient_clipping(cfg, optimizer)

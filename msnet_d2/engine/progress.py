@@ -39,6 +39,7 @@ class ProgressBar(HookBase):
 
     def after_step(self) -> None:
         """Move the bar on."""
+        assert self._bar is not None
         latest = self.trainer.storage.latest()
         shown = {
             short: f"{latest[name][0]:.3g}"
@@ -63,7 +64,7 @@ class ProgressLoader:
         self._visible = visible and on_terminal()
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return len(self._loader)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator:
         bar = tqdm(

@@ -37,7 +37,7 @@ class RememberLastBatch:
             raise error_of_worker(error) or error from None
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return len(self.loader)  # type: ignore[arg-type]
 
     def __getattr__(self, name: str):
         # Only what is not found here; without the test, unpickling would look for `loader` forever.

@@ -172,7 +172,9 @@ class MSNetTrainer(DefaultTrainer):
     def after_train(self) -> None:
         """End the hooks; after a failure without evaluating, which could only hide the failure."""
         if self._failed:
-            self._hooks = [hook for hook in self._hooks if not isinstance(hook, hooks.EvalHook)]
+            self._hooks: list = [
+                hook for hook in self._hooks if not isinstance(hook, hooks.EvalHook)
+            ]
         super().after_train()
 
     def build_hooks(self) -> list[hooks.HookBase]:

@@ -181,7 +181,7 @@ def _image_id(value: Any, truth: GroundTruth) -> int | str | None:
 def _boxes(content: list, truth: GroundTruth) -> Iterator[tuple[list[float], tuple[int, int]]]:
     """The well-formed boxes of entries, with height and width of their images."""
     for entry in content:
-        box = entry.get("bbox") if isinstance(entry, dict) else None
+        box: Any = entry.get("bbox") if isinstance(entry, dict) else None
         image_id = entry.get("image_id") if isinstance(entry, dict) else None
         if is_box(box) and isinstance(image_id, (int, str)):
             found = _image_id(image_id, truth)

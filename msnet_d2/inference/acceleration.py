@@ -154,13 +154,13 @@ def _parts(model: nn.Module) -> Iterator[_Part]:
 
 
 def _convert(part: nn.Module, dtype: torch.dtype, channels_last: bool) -> None:
-    layout = {"memory_format": torch.channels_last} if channels_last else {}
+    layout: dict[str, Any] = {"memory_format": torch.channels_last} if channels_last else {}
     for module in part.modules():
         # Statistics stay exact: normalisation takes other types of input as they are.
         kept = isinstance(module, _NORMS) or type(module).__name__ == "FrozenBatchNorm2d"
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             if tensor.is_floating_point() and not kept:
-                own = layout if tensor.dim() == 4 else {}
+                own: dict[str, Any] = layout if tensor.dim() == 4 else {}
                 tensor.data = tensor.data.to(dtype, **own)
 
 
@@ -205,7 +205,7 @@ def _contiguous_float(x: torch.Tensor) -> torch.Tensor:
     else:
         out = x.to(torch.float32, memory_format=torch.contiguous_format)
     if not out.is_inference():  # whether such tensors were changed is not known
-        out.msnet_before_cast = x, out._version
+        out.msnet_before_cast = x, out._version  # type: ignore[attr-defined]
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 from detectron2.layers import FrozenBatchNorm2d
@@ -32,17 +33,18 @@ def fuse_bn(model: nn.Module) -> int:
         How many were fused.
     """
     fused = 0
+    module: Any
     for module in list(model.modules()):
         # Detectron2's Conv2d: convolution, norm, activation.
         if isinstance(module, nn.Conv2d) and _is_fixed_norm(getattr(module, "norm", None)):
             _fuse(module, module.norm)
-            module.norm = None
+            module.norm = None  # type: ignore[assignment]
             fused += 1
-    bodies = [m.body for m in model.modules() if type(m).__name__ == "TimmBackbone"]
+    bodies: list[Any] = [m.body for m in model.modules() if type(m).__name__ == "TimmBackbone"]
     return fused + sum(map(_fuse_traced, bodies))
 
 
-def _is_fixed_norm(norm: nn.Module | None) -> bool:
+def _is_fixed_norm(norm: Any) -> bool:
     if isinstance(norm, FrozenBatchNorm2d):
         return True
     # timm's frozen variants are classes of their own, with the same attributes.
@@ -55,13 +57,13 @@ def _is_fixed_norm(norm: nn.Module | None) -> bool:
 
 
 @torch.no_grad()
-def _fuse(conv: nn.Conv2d, norm: nn.Module) -> None:
+def _fuse(conv: nn.Conv2d, norm: Any) -> None:
     """Change ``conv`` to what conv and norm are together, computed in float64."""
     dtype = conv.weight.dtype
-    tensors = (conv.weight, conv.bias, norm.running_mean, norm.running_var)
-    weight, bias, mean, var, gamma, beta = (
-        None if x is None else x.double() for x in (*tensors, norm.weight, norm.bias)
-    )
+    tensors: list[Any] = [conv.weight, conv.bias, norm.running_mean, norm.running_var]
+    tensors += [norm.weight, norm.bias]
+    doubles: list[Any] = [None if x is None else x.double() for x in tensors]
+    weight, bias, mean, var, gamma, beta = doubles
     weight, bias = fuse_conv_bn_weights(weight, bias, mean, var, norm.eps, gamma, beta)
     conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
     conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)

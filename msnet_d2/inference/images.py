@@ -261,7 +261,7 @@ def _drawn_before(folder: Path) -> set[str]:
 
 def _at_least(output: dict[str, Any], min_score: float) -> dict[str, Any]:
     """The model's output on the CPU without what scores lower, best first."""
-    kept = {}
+    kept: dict[str, Any] = {}
     for key in ("instances", "parents"):
         if key in output:
             found = output[key].to("cpu")

@@ -15,7 +15,7 @@ __all__ = ["annotation_mask"]
 
 
 def annotation_mask(
-    segmentation: Any, scale: Sequence[float], size: tuple[int, int]
+    segmentation: Any, scale: Sequence[float] | np.ndarray, size: tuple[int, int]
 ) -> MaskCrop | None:
     """The mask of an annotation, cropped to what it covers.
 

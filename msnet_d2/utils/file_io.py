@@ -207,8 +207,9 @@ class PendingFile:
             self._close()
 
     def _close(self) -> None:
-        os.close(self._handle)
-        self._handle = None
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
 
 
 @contextmanager

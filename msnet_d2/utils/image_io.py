@@ -166,14 +166,14 @@ def keep_stored_colors(image: Image.Image) -> bool:
         Whether Pillow would have divided them.
     """
     found = False
-    for index, tile in enumerate(image.tile if image.format == "TIFF" else ()):
+    for index, tile in enumerate(image.tile if image.format == "TIFF" else ()):  # type: ignore[attr-defined]
         arguments = tile[3]
         if isinstance(arguments, tuple) and str(arguments[0]).startswith("RGBa"):
             found = True
             stored = ("RGBA" + arguments[0][4:], *arguments[1:])
             # A named tuple from Pillow 11.1 on.
             named = hasattr(tile, "_replace")
-            image.tile[index] = tile._replace(args=stored) if named else (*tile[:3], stored)
+            image.tile[index] = tile._replace(args=stored) if named else (*tile[:3], stored)  # type: ignore[attr-defined]
     return found
 
 

@@ -74,9 +74,9 @@ class Layout:
 def layout_of(image: Image.Image) -> Layout:
     """Layout of an opened picture whose pixels have not been read yet."""
     if image.format == "TIFF":
-        return _tiff_layout(image.tag_v2)
+        return _tiff_layout(image.tag_v2)  # type: ignore[attr-defined]
     # Pillow names what it reads from a PNG: "RGB;16B" for colors of 16 bits.
-    rawmode = str(image.tile[0][3]) if image.tile else ""
+    rawmode = str(image.tile[0][3]) if image.tile else ""  # type: ignore[attr-defined]
     deep = "16B" in rawmode or image.mode.startswith("I;16")
     return Layout(16 if deep else 8, bands=len(image.getbands()))
 
@@ -118,9 +118,10 @@ def read_deep(image: Image.Image, layout: Layout, path: str | Path) -> np.ndarra
         if image.format == "TIFF" and turn > 4:  # OpenCV fails on these
             raise ValueError(f"it has {layout} and lies on its side (orientation {turn}); turn it")
         data = np.fromfile(path, dtype=np.uint8)
-        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-        if pixels is None:
+        decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        if decoded is None:
             raise ValueError(f"it has {layout}, and its data cannot be decoded")
+        pixels = decoded
     if pixels.ndim == 3:
         pixels = pixels[:, :, :3] if pixels.shape[2] >= 3 else pixels[:, :, 0]
     return pixels if image.format == "TIFF" else _turned(pixels, turn)

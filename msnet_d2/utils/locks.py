@@ -19,7 +19,7 @@ from msnet_d2.utils.text import brief
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["hidden_name", "hold", "is_unowned", "own"]
 

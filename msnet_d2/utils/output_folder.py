@@ -178,7 +178,7 @@ def _folders_of(listed: dict[str, str]) -> set[str]:
     return {str(parent) for name in listed for parent in Path(name).parents}
 
 
-def _written(folder: Path) -> dict[str, str]:
+def _written(folder: Path) -> dict:
     """What :func:`_state` says of each entry of a folder that is ours alone; all is on the disk."""
     found = {name: _state(folder / name, sync=True) for name in sorted(_entries(folder))}
     found.pop(MANIFEST, None)

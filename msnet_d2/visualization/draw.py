@@ -120,7 +120,7 @@ def draw_instance_predictions(
     masks = MaskCropper(getattr(instances, "pred_masks", None), len(scores), canvas.shape[:2])
     names = _names(metadata, classes)
     height, width = canvas.shape[:2]
-    crops = [masks.crop(i, boxes[i]) for i in kept]
+    crops = [masks.crop(int(i), boxes[i]) for i in kept]
     distinct = distinct_objects(boxes[kept], classes[kept], crops, max_overlap)
     kept, crops = kept[distinct], [crops[i] for i in distinct]
     items = []
@@ -287,7 +287,7 @@ def contact_sheet(
 def _draw(
     canvas: np.ndarray,
     items: list[_Item],
-    parent_boxes: Sequence[np.ndarray],
+    parent_boxes: Sequence[np.ndarray] | np.ndarray,
     metadata: Any,
     legend: bool,
     caption: str,
@@ -316,16 +316,16 @@ def _draw(
     if caption:
         _draw_caption(canvas, caption, layout)
     for item in items:
-        box = item.box
-        if box[2] <= box[0] or box[3] <= box[1]:
+        x0, y0, x1, y1 = item.box
+        if x1 <= x0 or y1 <= y0:
             continue
         color = colors[item.level]
         sprite = text_sprite(item.text, layout.text, color, item.arrow)
-        place, free = layout.place(box, sprite.shape[1], sprite.shape[0])
+        place, free = layout.place(item.box, sprite.shape[1], sprite.shape[0])
         if not free:
             # A crowd: the score alone, in the level's colour, takes half the room.
             sprite = text_sprite(item.short_text, layout.text, color, item.arrow)
-            place, _ = layout.place(box, sprite.shape[1], sprite.shape[0], steps=6)
+            place, _ = layout.place(item.box, sprite.shape[1], sprite.shape[0], steps=6)
         paste(canvas, sprite, *place)
         layout.occupy(*place, sprite.shape[1], sprite.shape[0])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from msnet_d2.utils.text import brief
 
@@ -14,7 +15,7 @@ MAX_CATEGORIES = 2000
 
 # Colours are RGB. Green, amber and red are told apart by their lightness too, for those who cannot
 # tell the hues.
-ISBDA_CATEGORIES = [
+ISBDA_CATEGORIES: list[dict[str, Any]] = [
     {"id": 1, "name": "Slight", "color": [90, 200, 90]},
     {"id": 2, "name": "Severe", "color": [255, 176, 0]},
     {"id": 3, "name": "Debris", "color": [214, 32, 39]},

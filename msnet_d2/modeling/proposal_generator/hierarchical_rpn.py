@@ -204,7 +204,7 @@ class HierarchicalRPN(RPN):
             FloatingPointError: in training, if a logit or a box is not finite. In inference those
             are left out.
         """
-        gt_parents = self._parent_ground_truth(gt_instances) if self.training else None
+        gt_parents = self._parent_ground_truth(gt_instances) if self.training else []
 
         parent_outputs = _predict(self.parent_rpn, features)
         parents = self.parent_rpn.predict_proposals(*parent_outputs, images.image_sizes)
@@ -290,13 +290,13 @@ class HierarchicalRPN(RPN):
         self,
         anchors: list[Boxes],
         kept: list[list[torch.Tensor]] | None,
-        gt_instances: list[Instances],
+        gt_instances: list[Instances] | None,
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """As :meth:`label_and_sample_anchors`, the dropped anchors labelled -1 (ignored)."""
         if kept is None:
             return self.label_and_sample_anchors(anchors, gt_instances)
         labels, matched = [], []
-        for levels, gt in zip(kept, gt_instances):
+        for levels, gt in zip(kept, gt_instances or []):
             subset = [level[index] for level, index in zip(anchors, levels)]
             (kept_labels,), (kept_matched,) = self.label_and_sample_anchors(subset, [gt])
             index = _index_over_levels(levels, anchors)
