@@ -65,8 +65,10 @@ def test_a_shared_option_has_one_form():
             form = (type(action).__name__, action.type, action.nargs, action.metavar)
             forms.setdefault(option, set()).add(form)
             says = action.help == OPTIONS[option]["help"]
-            # What is at work, and what a weight or device is of, depends on the command.
+            # What is at work, and what a weight or device is of, depends on the command. Check runs
+            # no model: a config says what is to be judged.
             free = option == "--num-workers" or command.startswith("bench ")
+            free = free or (command, option) == ("check", "--config-file")
             assert says or free, (command, option)
     assert {option for option, found in forms.items() if len(found) > 1} == set()
 
