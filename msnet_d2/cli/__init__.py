@@ -32,6 +32,7 @@ from msnet_d2.utils.third_party_warnings import silence_third_party_warnings
 # trailing underscore.
 COMMANDS = {
     "doctor": "msnet_d2.cli.doctor",
+    "import": "msnet_d2.cli.import_",
     "check": "msnet_d2.cli.check",
     "stats": "msnet_d2.cli.stats",
     "split": "msnet_d2.cli.split",
