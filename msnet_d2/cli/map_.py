@@ -61,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help='a building below this is "not assessed" (default: %(default)s)',
     )
+    add(
+        "--reviews",
+        metavar="FILE",
+        help="what the page of an earlier map exported (JSON or CSV): who checked which building, "
+        "and the notes",
+    )
     add_options(found, "--batch-size", "--stride", "--no-progress")
     many = parser.add_argument_group("many videos")
     add = many.add_argument
@@ -145,6 +151,7 @@ def run(args: argparse.Namespace) -> int:
     from msnet_d2.damage_map.geometry.flight import FlightOptions
     from msnet_d2.damage_map.output.folder import check_folder
     from msnet_d2.damage_map.pipeline import make_map
+    from msnet_d2.damage_map.reviews import read_reviews
     from msnet_d2.damage_map.telemetry.flight_csv import parse_columns
     from msnet_d2.damage_map.videos import find_videos
     from msnet_d2.errors import InputError
@@ -176,7 +183,8 @@ def run(args: argparse.Namespace) -> int:
             "--num-workers is for processes of this machine, and a Ray cluster has the workers it "
             "has; give one"
         )
-    check_folder(Path(args.out), [p for p in (args.config_file, args.weights) if p])
+    check_folder(Path(args.out), [p for p in (args.config_file, args.weights, args.reviews) if p])
+    reviews = () if args.reviews is None else read_reviews(args.reviews)
     videos = find_videos(args.videos)
     if len(videos) == 1 and not videos[0].exists():
         raise InputError(f"the video {videos[0]} does not exist")
@@ -208,6 +216,7 @@ def run(args: argparse.Namespace) -> int:
             options=options,
             rules=Rules(min_confidence=args.min_confidence),
             min_score=args.min_score,
+            reviews=reviews,
             progress=not args.no_progress,
         )
     return _tell(summary)

@@ -22,6 +22,7 @@ from msnet_d2.damage_map.buildings.observations import (
     observations_of,
 )
 from msnet_d2.damage_map.buildings.placement import place
+from msnet_d2.damage_map.buildings.urgency import rank_by_urgency
 from msnet_d2.damage_map.geometry.flight import Flight, FlightOptions
 from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.output.folder import FORMAT, MARKER, check_folder, whole_folder
@@ -37,6 +38,7 @@ from msnet_d2.damage_map.output.records import (
     part_records,
 )
 from msnet_d2.damage_map.output.table import write_csv, write_geojson
+from msnet_d2.damage_map.reviews import Review, apply_reviews
 from msnet_d2.damage_map.telemetry.embedded import read_embedded
 from msnet_d2.damage_map.telemetry.telemetry import find_telemetry
 from msnet_d2.damage_map.videos import Detector, detect, open_video
@@ -102,6 +104,7 @@ def make_map(
     options: FlightOptions | None = None,
     rules: Rules | None = None,
     min_score: float = 0.3,
+    reviews: Sequence[Review] = (),
     progress: bool = False,
 ) -> MapSummary:
     """Map the damaged buildings of one or more videos.
@@ -116,6 +119,8 @@ def make_map(
         options: how logs are read.
         rules: what it takes for a building to be assessed.
         min_score: detections that score less are left out.
+        reviews: what people said of an earlier map of the place; those that fit no building are
+            among the problems.
         progress: show a progress bar of the detection.
 
     Returns:
@@ -168,9 +173,11 @@ def make_map(
             raise InputError(f"none of the {len(paths)} videos can be used; {problems[0]}")
         clock.lap("reading")
         content = _find(seen, rules, clock)
+        records, lost = apply_reviews(content.records, reviews, content.enu)
+        problems += lost
         pictures = take_pictures(list(seen), content.buildings, content.enu)
         problems += [*pictures.problems, *_nothing_placed(content)]
-        content = replace(content, problems=tuple(problems))
+        content = replace(content, records=records, problems=tuple(problems))
         clock.lap("pictures")
         _write(folder, content, pictures)
         summary = _summary(out, content, clock)
@@ -222,7 +229,8 @@ def _find(
     clock.lap("linking")
     buildings = find_buildings(tracks, enu, rules)
     grid = MapGrid([b.point for b in buildings if b.point is not None])
-    records = tuple(building_record(b, enu, grid) for b in buildings)
+    ranks = rank_by_urgency(buildings)
+    records = tuple(building_record(b, enu, grid, ranks[b.number]) for b in buildings)
     parts = tuple(p for b in buildings for p in part_records(b, enu))
     clock.lap("merging")
     return MapContent(
@@ -268,6 +276,7 @@ def _video_record(video: MapVideo, notes: Sequence[str]) -> VideoRecord:
         frames=len(video.results.frames),
         flight_log=None if video.flight is None else video.flight.telemetry.source,
         weights_sha256=video.weights_sha256,
+        start=None if video.start is None else video.start.isoformat(timespec="seconds"),
         notes=tuple(notes),
         doubts=() if video.flight is None else tuple(video.flight.doubts),
     )

@@ -123,7 +123,7 @@ def open_video(
     notes = [f"incomplete: {p}" for p in found.summary.problems]
     if log is None:
         notes.append("no flight log: its buildings have no place")
-        return MapVideo(path, order, found, None, tuple(notes))
+        return MapVideo(path, order, found, None, tuple(notes), info.created)
     flight = Flight.read(
         log,
         duration_s=info.duration_s or found.duration_s,
@@ -134,7 +134,7 @@ def open_video(
     )
     align_flight(flight, path)
     notes += [f"{flight.telemetry.source}: {n}" for n in flight.notes]
-    return MapVideo(path, order, found, flight, tuple(notes))
+    return MapVideo(path, order, found, flight, tuple(notes), info.created)
 
 
 def _check_same(found: VideoResults, source: Path, video: Path, info: VideoInfo) -> None:

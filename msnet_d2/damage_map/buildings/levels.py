@@ -3,14 +3,15 @@
 A model that was trained on ISBDA knows its three levels and nothing finer. What other scales call
 them is indicative: FEMA and EMS-98 are assigned by people who stand in front of the building. There
 is no level "none": what was not found damaged was not assessed.
+
+The colors are the map's own: they get darker with the damage, so that grey keeps their order, stay
+apart for color-blind readers, and none is green, which reads as safe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-from msnet_d2.data.isbda.categories import ISBDA_CATEGORIES
 
 NOT_ASSESSED = 0
 
@@ -36,24 +37,18 @@ class Level:
     color: str
 
 
-def _color(name: str) -> str:
-    return next(
-        "#{:02x}{:02x}{:02x}".format(*c["color"]) for c in ISBDA_CATEGORIES if c["name"] == name
-    )
-
-
 LEVELS = (
-    Level(NOT_ASSESSED, "not assessed", "too little evidence for a level", "", "", "#8a8f98"),
+    Level(NOT_ASSESSED, "not assessed", "too little evidence for a level", "", "", "#ffffff"),
     Level(
         1,
         "Slight",
         "cracks, missing shingles, damaged appearance",
         "affected or minor",
         "1-2",
-        _color("Slight"),
+        "#ffcc33",
     ),
-    Level(2, "Severe", "part of a wall or roof has collapsed", "major", "3-4", _color("Severe")),
-    Level(3, "Debris", "completely collapsed", "destroyed", "5", _color("Debris")),
+    Level(2, "Severe", "part of a wall or roof has collapsed", "major", "3-4", "#e8601c"),
+    Level(3, "Debris", "completely collapsed", "destroyed", "5", "#6a0a5c"),
 )
 
 

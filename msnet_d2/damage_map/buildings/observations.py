@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class MapVideo:
         results: what was found in it.
         flight: its log; None: nothing in it gets a place.
         notes: what to know of it, a line each.
+        created: when recording began, as the file says; None if it does not.
     """
 
     path: Path
@@ -44,11 +46,19 @@ class MapVideo:
     results: VideoResults
     flight: Flight | None = None
     notes: tuple[str, ...] = ()
+    created: datetime | None = None
 
     @property
     def name(self) -> str:
         """Name of the file, without folders."""
         return printable(self.path.name)
+
+    @property
+    def start(self) -> datetime | None:
+        """When the video begins: by the log's clock, else as the file says; aware of its zone only
+        where the source is."""
+        clock = None if self.flight is None else self.flight.telemetry.clock_start
+        return clock or self.created
 
     @property
     def weights_sha256(self) -> str | None:

@@ -6,6 +6,9 @@ import numpy as np
 
 from msnet_d2.utils.geodesy import import_pyproj
 
+# Metres of web maps from the prime meridian to the antimeridian.
+HALF_WORLD_M = np.pi * 6378137.0
+
 
 class EnuFrame:
     """Metres east and north of an origin, by the azimuthal equidistant projection about it."""
@@ -31,6 +34,13 @@ class EnuFrame:
         return np.stack([lat, lon], axis=1)
 
     def to_mercator(self, xy: np.ndarray) -> np.ndarray:
-        """The same places (N, 2) in metres of web maps (EPSG:3857)."""
+        """The same places (N, 2) in metres of web maps (EPSG:3857).
+
+        The antimeridian makes no jump: what lies beyond it, as seen from the origin, is beyond
+        :data:`HALF_WORLD_M`.
+        """
         lat_lon = self.to_lat_lon(xy)
-        return np.stack(self._mercator.transform(lat_lon[:, 1], lat_lon[:, 0]), axis=1)
+        east, north = self._mercator.transform(lat_lon[:, 1], lat_lon[:, 0])
+        origin = np.radians(self.origin[1]) / np.pi * HALF_WORLD_M
+        east = origin + (east - origin + HALF_WORLD_M) % (2 * HALF_WORLD_M) - HALF_WORLD_M
+        return np.stack([east, north], axis=1)

@@ -72,6 +72,8 @@ class BuildingRecord(Record):
         ce90_m: radius in metres that holds the true place with a probability of 90%.
         grid_cell: cell of :class:`MapGrid`.
         needs_review, review_reasons: whether and why a person should look.
+        urgency: place in the order of :func:`.urgency.rank_by_urgency`, from 1.
+        checked, checked_by, checked_at, note: what a person said of it, see :mod:`.reviews`.
         observations: number of frames that show it.
         passes: how many times it came into view.
         vote_slight, vote_severe, vote_debris: sum of confidences for each level.
@@ -98,6 +100,7 @@ class BuildingRecord(Record):
     grid_cell: str | None
     needs_review: bool
     review_reasons: str | None
+    urgency: int
     observations: int
     passes: int
     vote_slight: float
@@ -111,6 +114,10 @@ class BuildingRecord(Record):
     best_frame: int
     best_time_s: float
     weights_sha256: str | None
+    checked: bool = False
+    checked_by: str | None = None
+    checked_at: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +158,8 @@ class VideoRecord:
         frames: number of frames that were looked at.
         flight_log: name of the log, or None.
         weights_sha256: digest of the weights that were used.
+        start: date and time of the first frame (ISO 8601), with a zone only where it is known; or
+            None.
         notes: what to know of it, a line each.
         doubts: why its places may be wrong, a line each.
     """
@@ -160,6 +169,7 @@ class VideoRecord:
     frames: int
     flight_log: str | None
     weights_sha256: str | None
+    start: str | None
     notes: tuple[str, ...]
     doubts: tuple[str, ...] = ()
 
@@ -199,13 +209,16 @@ def building_id(number: int) -> str:
     return f"B{number:04d}"
 
 
-def building_record(building: Building, enu: EnuFrame | None, grid: MapGrid) -> BuildingRecord:
+def building_record(
+    building: Building, enu: EnuFrame | None, grid: MapGrid, urgency: int
+) -> BuildingRecord:
     """The record of a building.
 
     Args:
         building: with its observations.
         enu: plane of its place; None if nothing on the map has one.
         grid: over all buildings of the map.
+        urgency: see :class:`BuildingRecord`.
     """
     first, last, best = building.observations[0], building.observations[-1], building.best
     vote, level, share = building.vote, building.level, building.damaged_share
@@ -231,6 +244,7 @@ def building_record(building: Building, enu: EnuFrame | None, grid: MapGrid) -> 
         grid_cell=None if place is None else grid.name(building.point),
         needs_review=building.needs_review,
         review_reasons="; ".join(building.review_reasons) or None,
+        urgency=urgency,
         observations=len(building.observations),
         passes=building.passes,
         vote_slight=round(vote.weights[0], 3),

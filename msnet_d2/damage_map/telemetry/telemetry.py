@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -229,7 +229,10 @@ class Telemetry:
         own: its rate is 0.5.
         """
         columns = {**self.columns, "time_s": (self.columns["time_s"] - shift_s) / rate}
-        return replace(self, columns=columns, time_is_video=True)
+        clock = self.clock_start
+        if clock is not None:
+            clock += timedelta(seconds=shift_s)
+        return replace(self, columns=columns, time_is_video=True, clock_start=clock)
 
     def with_angles(
         self,
