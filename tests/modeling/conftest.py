@@ -1,4 +1,4 @@
-"""Fixtures of this folder: feature maps, models, and the factories of :mod:`helpers.batches`."""
+"""Fixtures of this folder: feature maps and models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from detectron2.modeling import build_model
 from detectron2.modeling.proposal_generator import build_proposal_generator
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
-from helpers.batches import SIZE, make_batch, make_gt, two_parts_one_parent
+from helpers.batches import SIZE
 
 from msnet_d2.modeling.proposal_generator.hierarchical_rpn import HierarchicalRPN
 
@@ -52,16 +52,6 @@ def storage():
     """The event storage that Detectron2's losses write to."""
     with EventStorage() as storage:
         yield storage
-
-
-@pytest.fixture
-def factories():
-    """The functions above; a test folder without __init__.py cannot import them."""
-    from types import SimpleNamespace
-
-    return SimpleNamespace(
-        make_gt=make_gt, two_parts_one_parent=two_parts_one_parent, make_batch=make_batch, size=SIZE
-    )
 
 
 @pytest.fixture

@@ -10,31 +10,32 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
 from detectron2.structures import BitMasks
+from helpers.batches import SIZE, make_batch, make_gt, two_parts_one_parent
 
 from msnet_d2.modeling.meta_arch.msnet import MSNet
 
 RPN_LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_rpn_parent_cls", "loss_rpn_parent_loc"}
 
 
-def test_test_time_augmentation(tiny_cfg, tiny_model, factories):
+def test_test_time_augmentation(tiny_cfg, tiny_model):
     tiny_cfg.TEST.AUG.MIN_SIZES = (64, 96)
     tiny_cfg.TEST.AUG.MAX_SIZE = 160
     tta = GeneralizedRCNNWithTTA(tiny_cfg, tiny_model.eval())
     with torch.no_grad():
-        output = tta(factories.make_batch(None))[0]
+        output = tta(make_batch(None))[0]
     assert len(output["instances"]) > 0
-    assert output["instances"].pred_masks.shape[1:] == factories.size
+    assert output["instances"].pred_masks.shape[1:] == SIZE
 
 
-def test_mixed_precision(tiny_model, factories, storage):
+def test_mixed_precision(tiny_model, storage):
     """bfloat16: losses and outputs are finite, boxes and scores come in full precision."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = tiny_model(factories.make_batch(factories.two_parts_one_parent()))
+        losses = tiny_model(make_batch(two_parts_one_parent()))
         sum(losses.values()).backward()
     assert all(torch.isfinite(v) for v in losses.values())
     tiny_model.eval()
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        output = tiny_model(factories.make_batch(None))[0]
+        output = tiny_model(make_batch(None))[0]
     assert len(output["instances"]) > 0
     assert len(output["parents"]) > 0
     assert output["parents"].scores.dtype == torch.float32
@@ -43,10 +44,10 @@ def test_mixed_precision(tiny_model, factories, storage):
 
 
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_copies_give_the_same(tiny_model, factories, how):
+def test_copies_give_the_same(tiny_model, how):
     """Deep copies (weight averaging) and pickles (spawned workers)."""
     tiny_model.eval()
-    batch = factories.make_batch(None)
+    batch = make_batch(None)
     with torch.no_grad():
         a, b = tiny_model(batch)[0], how(tiny_model)(batch)[0]
     assert torch.equal(
@@ -81,35 +82,35 @@ def point_rend(cfg):
 
 
 @pytest.mark.parametrize("heads", [cascade, point_rend])
-def test_other_roi_heads(tiny_cfg, factories, storage, heads):
+def test_other_roi_heads(tiny_cfg, storage, heads):
     tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     tiny_cfg.TEST.DETECTIONS_PER_IMAGE = 5
     model = build_model(heads(tiny_cfg))
-    batch = factories.make_batch(factories.two_parts_one_parent(), factories.make_gt())
+    batch = make_batch(two_parts_one_parent(), make_gt())
     if heads is point_rend:  # it takes masks as bitmaps alone
         for item in batch:
             polygons = item["instances"].gt_masks
-            item["instances"].gt_masks = BitMasks.from_polygon_masks(polygons, *factories.size)
+            item["instances"].gt_masks = BitMasks.from_polygon_masks(polygons, *SIZE)
     losses = model(batch)
     assert set(losses) > RPN_LOSSES
     sum(losses.values()).backward()
     model.eval()
     with torch.no_grad():
-        output = model(factories.make_batch(None))[0]
+        output = model(make_batch(None))[0]
     assert len(output["instances"]) == 5
-    assert output["instances"].pred_masks.shape == (5, *factories.size)
+    assert output["instances"].pred_masks.shape == (5, *SIZE)
     assert output["instances"].has("pred_parent_boxes")
 
 
-def test_proposal_network(tiny_cfg, factories, storage):
+def test_proposal_network(tiny_cfg, storage):
     """HierarchicalRPN under another meta-architecture."""
     tiny_cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"
     model = build_model(tiny_cfg)
-    losses = model(factories.make_batch(factories.two_parts_one_parent()))
+    losses = model(make_batch(two_parts_one_parent()))
     assert set(losses) == RPN_LOSSES
     model.eval()
     with torch.no_grad():
-        assert len(model(factories.make_batch(None))[0]["proposals"]) > 0
+        assert len(model(make_batch(None))[0]["proposals"]) > 0
 
 
 def resnext(cfg):
@@ -177,20 +178,20 @@ def with_backbone(cfg, backbone):
 
 
 @pytest.mark.parametrize("build", [resnext, swin, vitdet])
-def test_other_backbones(tiny_cfg, factories, storage, build):
+def test_other_backbones(tiny_cfg, storage, build):
     model = build(tiny_cfg)
-    losses = model(factories.make_batch(factories.two_parts_one_parent()))
+    losses = model(make_batch(two_parts_one_parent()))
     sum(losses.values()).backward()
     assert all(torch.isfinite(v) for v in losses.values())
     model.eval()
     with torch.no_grad():
-        assert set(model(factories.make_batch(None))[0]) == {"instances", "parents"}
+        assert set(model(make_batch(None))[0]) == {"instances", "parents"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_cuda_detects_what_cpu_detects(tiny_model, factories):
+def test_cuda_detects_what_cpu_detects(tiny_model):
     tiny_model.eval()
-    batch = factories.make_batch(None)
+    batch = make_batch(None)
     with torch.no_grad():
         cpu = tiny_model(batch)[0]
         cuda = tiny_model.to("cuda")(batch)[0]

@@ -10,6 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model, build_roi_heads
 from detectron2.structures import Boxes, BoxMode, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
+from helpers.batches import SIZE, make_batch, make_gt
 
 from msnet_d2.errors import ConfigError
 from msnet_d2.evaluation import ISBDAEvaluator
@@ -141,14 +142,14 @@ def test_without_masks_the_loss_is_zero_with_gradients(heads_of, make_inputs, st
     assert all(g is not None and not g.any() for g in gradients)
 
 
-def test_training_on_a_mixed_batch(cfg, factories):
+def test_training_on_a_mixed_batch(cfg):
     """Houses alone without masks, parts and a house, nothing at all: all in one batch."""
-    houses = Instances(factories.size)
+    houses = Instances(SIZE)
     houses.gt_boxes = Boxes(torch.tensor([[20.0, 20, 80, 70]]))
     houses.gt_classes = torch.tensor([HOUSE])
-    parts = factories.make_gt(parts=[[30, 30, 50, 46], [24, 24, 76, 70]], with_parents=False)
+    parts = make_gt(parts=[[30, 30, 50, 46], [24, 24, 76, 70]], with_parents=False)
     parts.gt_classes = torch.tensor([1, HOUSE])
-    empty = factories.make_gt(with_parents=False)
+    empty = make_gt(with_parents=False)
     model = build_model(cfg).train()
     seen = []
     losses_of = model.roi_heads.box_predictor.losses
@@ -157,7 +158,7 @@ def test_training_on_a_mixed_batch(cfg, factories):
         or losses_of(predictions, proposals)
     )
     with EventStorage():
-        losses = model(factories.make_batch(houses, parts, empty))
+        losses = model(make_batch(houses, parts, empty))
     assert {"loss_mask", "loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc"} == set(losses)
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert losses["loss_mask"] > 0
@@ -218,8 +219,8 @@ def detecting(cfg):
     return model
 
 
-def test_parents_are_returned_apart(detecting, factories):
-    batch = factories.make_batch(None, output_size=(192, 256))  # twice the input's 96 x 128
+def test_parents_are_returned_apart(detecting):
+    batch = make_batch(None, output_size=(192, 256))  # twice the input's 96 x 128
     with torch.no_grad():
         (output,) = detecting(batch)
     instances, parents = output["instances"], output["parents"]
@@ -234,25 +235,25 @@ def test_parents_are_returned_apart(detecting, factories):
     assert instances.parent_scores.tolist() == pytest.approx([0.9])
 
 
-def test_without_post_processing_there_are_no_parents(detecting, factories):
+def test_without_post_processing_there_are_no_parents(detecting):
     with torch.no_grad():
-        (instances,) = detecting.inference(factories.make_batch(None), do_postprocess=False)
+        (instances,) = detecting.inference(make_batch(None), do_postprocess=False)
     assert instances.pred_classes.tolist() == [1]
 
 
-def test_given_boxes_come_back_all(cfg, factories):
+def test_given_boxes_come_back_all(cfg):
     model = build_model(cfg).eval()
-    given = Instances(factories.size)
+    given = Instances(SIZE)
     given.pred_boxes = Boxes(torch.tensor([[20.0, 20, 60, 60], [30, 30, 40, 40]]))
     given.pred_classes = torch.tensor([HOUSE, 1])
     with torch.no_grad():
-        (output,) = model.inference(factories.make_batch(None), [given])
+        (output,) = model.inference(make_batch(None), [given])
     assert list(output) == ["instances"]
     assert output["instances"].pred_classes.tolist() == [HOUSE, 1]
-    assert output["instances"].pred_masks.shape == (2, *factories.size)
+    assert output["instances"].pred_masks.shape == (2, *SIZE)
 
 
-def test_evaluated_on_damage_and_on_houses(detecting, factories):
+def test_evaluated_on_damage_and_on_houses(detecting):
     """Against a ground truth that the stubbed model finds completely."""
     name = "test_roi_heads_evaluation"
     mode = BoxMode.XYXY_ABS
@@ -263,7 +264,7 @@ def test_evaluated_on_damage_and_on_houses(detecting, factories):
     MetadataCatalog.get(name).set(thing_classes=["Slight", "Severe", "Debris"])
     try:
         evaluator = ISBDAEvaluator(name, distributed=False)
-        batch = factories.make_batch(None)
+        batch = make_batch(None)
         batch[0]["image_id"] = 5
         with torch.no_grad():
             evaluator.process(batch, detecting(batch))
@@ -277,12 +278,12 @@ def test_evaluated_on_damage_and_on_houses(detecting, factories):
 
 
 @pytest.mark.parametrize("mask_on", [True, False])
-def test_half_empty_batch_and_noise_in_inference(cfg, factories, mask_on):
+def test_half_empty_batch_and_noise_in_inference(cfg, mask_on):
     cfg.MODEL.MASK_ON = mask_on
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     model = build_model(cfg).eval()
     with torch.no_grad():
-        outputs = model(factories.make_batch(None, None, output_size=(60, 80)))
+        outputs = model(make_batch(None, None, output_size=(60, 80)))
     for output in outputs:
         classes = output["instances"].pred_classes
         assert len(classes) + len(output["parents"]) > 0
@@ -292,13 +293,13 @@ def test_half_empty_batch_and_noise_in_inference(cfg, factories, mask_on):
             assert output["instances"].pred_masks.shape[1:] == (60, 80)
 
 
-def test_test_time_augmentation_returns_parts_alone(cfg, factories):
+def test_test_time_augmentation_returns_parts_alone(cfg):
     from detectron2.modeling import GeneralizedRCNNWithTTA
 
     cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     cfg.TEST.AUG.MIN_SIZES = (96,)
     model = GeneralizedRCNNWithTTA(cfg, build_model(cfg).eval())
     with torch.no_grad():
-        (output,) = model(factories.make_batch(None))
+        (output,) = model(make_batch(None))
     assert len(output["instances"]) > 0
     assert HOUSE not in output["instances"].pred_classes

@@ -6,6 +6,7 @@ import pytest
 import torch
 from detectron2.modeling.matcher import Matcher
 from detectron2.structures import Boxes, pairwise_iou
+from helpers.batches import make_gt, two_parts_one_parent
 
 from msnet_d2.modeling.proposal_generator.anchor_filter import anchor_scores
 from msnet_d2.modeling.proposal_generator.hierarchical_rpn import OverlapMatcher
@@ -17,7 +18,7 @@ LOSSES = {"loss_rpn_cls", "loss_rpn_loc", "loss_rpn_parent_cls", "loss_rpn_paren
 
 
 def test_labels_are_sampled_after_the_filter(
-    make_hrpn, make_inputs, storage, factories, fix_parents, record_labels
+    make_hrpn, make_inputs, storage, fix_parents, record_labels
 ):
     """All of the 64 labels of an image are spent on kept anchors, though these are few."""
     hrpn = make_hrpn(THRESHOLD=0.5)
@@ -25,7 +26,7 @@ def test_labels_are_sampled_after_the_filter(
     fix_parents(hrpn, [[parent]])
     seen = record_labels(hrpn)
     images, features = make_inputs(1)
-    hrpn(images, features, [factories.two_parts_one_parent()])
+    hrpn(images, features, [two_parts_one_parent()])
     labeled = seen["labels"][0] >= 0
     kept = anchor_scores(seen["anchors"], torch.tensor([parent])) > 0.5
     assert 64 < kept.sum() < 0.3 * len(kept)
@@ -35,7 +36,7 @@ def test_labels_are_sampled_after_the_filter(
 
 
 def test_every_ground_truth_keeps_its_best_kept_anchor(
-    make_hrpn, make_inputs, storage, factories, fix_parents, record_labels
+    make_hrpn, make_inputs, storage, fix_parents, record_labels
 ):
     """A long thin part, of which no anchor reaches IoU 0.7: the best kept ones are positive."""
     hrpn = make_hrpn(THRESHOLD=0.95)
@@ -44,7 +45,7 @@ def test_every_ground_truth_keeps_its_best_kept_anchor(
     seen = record_labels(hrpn)
     images, features = make_inputs(1)
     part = [30, 40, 90, 48]
-    hrpn(images, features, [factories.make_gt([part], [parent])])
+    hrpn(images, features, [make_gt([part], [parent])])
     anchors, labels = seen["anchors"], seen["labels"][0]
     quality = pairwise_iou(Boxes(torch.tensor([part]).float()), Boxes(anchors))[0]
     kept = anchor_scores(anchors, torch.tensor([parent])) > 0.95
@@ -60,14 +61,14 @@ def test_every_ground_truth_keeps_its_best_kept_anchor(
 
 
 def test_ground_truth_outside_all_parents_claims_nothing(
-    make_hrpn, make_inputs, storage, factories, fix_parents, record_labels
+    make_hrpn, make_inputs, storage, fix_parents, record_labels
 ):
     """Its best IoU is 0, that of all kept anchors: with a plain matcher all would be positive."""
     hrpn = make_hrpn(THRESHOLD=0.9)
     fix_parents(hrpn, [[[0, 0, 30, 30]]])
     seen = record_labels(hrpn)
     images, features = make_inputs(1)
-    hrpn(images, features, [factories.make_gt([[90, 70, 110, 90]], [[80, 60, 120, 94]])])
+    hrpn(images, features, [make_gt([[90, 70, 110, 90]], [[80, 60, 120, 94]])])
     labels = seen["labels"][0]
     assert (labels == 1).sum() == 0
     assert (labels == 0).sum() > 0
@@ -91,7 +92,7 @@ def test_overlap_matcher():
 
 
 def test_a_parent_of_several_parts_is_one_ground_truth(
-    make_hrpn, make_inputs, storage, factories, monkeypatch
+    make_hrpn, make_inputs, storage, monkeypatch
 ):
     """Distinct rows, and no row without area or with NaN: such a part has no known parent."""
     hrpn = make_hrpn()
@@ -114,28 +115,28 @@ def test_a_parent_of_several_parts_is_one_ground_truth(
         [nan, 0, 10, 10],
         [24, 24, 76, 70],
     ]
-    hrpn(images, features, [factories.make_gt(parts, parents)])
+    hrpn(images, features, [make_gt(parts, parents)])
     assert len(seen) == 1
     assert sorted(seen[0].gt_boxes.tensor.tolist()) == [[24, 24, 76, 70], [60, 20, 90, 70]]
 
 
 @pytest.mark.parametrize("threshold", [-1.0, 0.1])
-def test_weight_of_the_parent_losses(make_hrpn, make_inputs, storage, factories, threshold):
+def test_weight_of_the_parent_losses(make_hrpn, make_inputs, storage, threshold):
     images, features = make_inputs(1)
     results = []
     for weight in (1.0, 0.25):
         hrpn = make_hrpn(THRESHOLD=threshold, PARENT_LOSS_WEIGHT=weight)
         torch.manual_seed(5)
-        results.append(hrpn(images, features, [factories.two_parts_one_parent()])[1])
+        results.append(hrpn(images, features, [two_parts_one_parent()])[1])
     for name in LOSSES:
         factor = 0.25 if "parent" in name else 1.0
         torch.testing.assert_close(results[1][name], results[0][name] * factor)
 
 
-def test_scalars(make_hrpn, make_inputs, storage, factories):
+def test_scalars(make_hrpn, make_inputs, storage):
     """Stock names for the part RPN, names of their own for the parent RPN."""
     images, features = make_inputs(1)
-    make_hrpn()(images, features, [factories.two_parts_one_parent()])
+    make_hrpn()(images, features, [two_parts_one_parent()])
     assert set(storage.latest()) == {
         "hrpn/kept_anchors",
         "rpn/num_pos_anchors",
@@ -149,14 +150,12 @@ def test_scalars(make_hrpn, make_inputs, storage, factories):
 
 
 @pytest.mark.parametrize("empty", ["all", "one"])
-def test_images_without_parent_proposals(
-    make_hrpn, make_inputs, storage, factories, fix_parents, empty
-):
+def test_images_without_parent_proposals(make_hrpn, make_inputs, storage, fix_parents, empty):
     """No part proposals there, all losses present, and backward reaches every parameter."""
     hrpn = make_hrpn(THRESHOLD=0.1)
     fix_parents(hrpn, [[], [] if empty == "all" else [[20, 20, 80, 80]]])
     images, features = make_inputs(2)
-    gts = [factories.two_parts_one_parent(), factories.two_parts_one_parent()]
+    gts = [two_parts_one_parent(), two_parts_one_parent()]
     proposals, losses = hrpn(images, features, gts)
     assert [len(p) > 0 for p in proposals] == [False, empty == "one"]
     assert proposals[0].proposal_boxes.tensor.shape == (0, 4)
@@ -176,10 +175,10 @@ def test_images_without_parent_proposals(
 
 
 @pytest.mark.parametrize("threshold", [-1.0, 0.1])
-def test_no_ground_truth(make_hrpn, make_inputs, storage, factories, threshold):
+def test_no_ground_truth(make_hrpn, make_inputs, storage, threshold):
     """Beside an image with some, and alone: objectness is trained, boxes are not."""
     hrpn = make_hrpn(THRESHOLD=threshold)
-    for gts in ([factories.make_gt(), factories.two_parts_one_parent()], [factories.make_gt()]):
+    for gts in ([make_gt(), two_parts_one_parent()], [make_gt()]):
         images, features = make_inputs(len(gts))
         _, losses = hrpn(images, features, gts)
         assert set(losses) == LOSSES
@@ -191,9 +190,9 @@ def test_no_ground_truth(make_hrpn, make_inputs, storage, factories, threshold):
     sum(losses.values()).backward()
 
 
-def test_parts_without_known_parents(make_hrpn, make_inputs, storage, factories):
+def test_parts_without_known_parents(make_hrpn, make_inputs, storage):
     images, features = make_inputs(1)
-    gt = factories.make_gt([[30, 30, 50, 46]], [[0, 0, 0, 0]])
+    gt = make_gt([[30, 30, 50, 46]], [[0, 0, 0, 0]])
     _, losses = make_hrpn()(images, features, [gt])
     assert losses["loss_rpn_parent_loc"] == 0
 
@@ -203,12 +202,12 @@ def test_parts_without_known_parents(make_hrpn, make_inputs, storage, factories)
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("threshold", [-1.0, 0.1])
-def test_not_finite_features(make_hrpn, make_inputs, storage, factories, value, threshold):
+def test_not_finite_features(make_hrpn, make_inputs, storage, value, threshold):
     """In training an error, in inference left out, as in Detectron2."""
     hrpn = make_hrpn(THRESHOLD=threshold)
     images, features = make_inputs(2)
     features["p2"][0, :, 3:6, 3:6] = value
-    gts = [factories.two_parts_one_parent(), factories.two_parts_one_parent()]
+    gts = [two_parts_one_parent(), two_parts_one_parent()]
     with pytest.raises(FloatingPointError, match="diverged"):
         hrpn(images, features, gts)
     hrpn.eval()
@@ -227,15 +226,13 @@ def test_not_finite_features(make_hrpn, make_inputs, storage, factories, value, 
 
 
 @pytest.mark.parametrize("which", ["part", "parent"])
-def test_each_loss_reaches_its_own_head_and_the_features(
-    make_hrpn, make_inputs, storage, factories, which
-):
+def test_each_loss_reaches_its_own_head_and_the_features(make_hrpn, make_inputs, storage, which):
     """Nothing flows from the part RPN's loss through the parent proposals."""
     hrpn = make_hrpn()
     images, features = make_inputs(1)
     features = {name: level.requires_grad_() for name, level in features.items()}
     proposals, parents, losses = hrpn.forward_with_parents(
-        images, features, [factories.two_parts_one_parent()]
+        images, features, [two_parts_one_parent()]
     )
     sum(v for k, v in losses.items() if ("parent" in k) == (which == "parent")).backward()
     own, other = hrpn.rpn_head, hrpn.parent_rpn.rpn_head

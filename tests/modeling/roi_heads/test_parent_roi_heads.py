@@ -6,6 +6,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
+from helpers.batches import make_batch, make_gt, two_parts_one_parent
 
 from msnet_d2.checkpoint.checkpointer import MSNetCheckpointer
 from msnet_d2.modeling.roi_heads.parent_heads import detect_parents, parent_roi_sources
@@ -52,9 +53,9 @@ def test_it_has_one_class_and_no_masks(make_model):
     assert model.roi_heads.mask_on
 
 
-def test_losses_train_it_and_are_no_others(make_model, factories, storage):
+def test_losses_train_it_and_are_no_others(make_model, storage):
     model = make_model()
-    batch = factories.make_batch(factories.two_parts_one_parent(), factories.two_parts_one_parent())
+    batch = make_batch(two_parts_one_parent(), two_parts_one_parent())
     losses = losses_of(model, batch)
     assert set(losses) >= LOSSES
     sum(losses[name] for name in LOSSES).backward()
@@ -70,16 +71,16 @@ def test_losses_train_it_and_are_no_others(make_model, factories, storage):
     assert scalars["parent/roi_head/num_fg_samples"][0] > 0
 
 
-def test_the_weight_is_a_factor(make_model, factories, storage):
-    batch = factories.make_batch(factories.two_parts_one_parent())
+def test_the_weight_is_a_factor(make_model, storage):
+    batch = make_batch(two_parts_one_parent())
     once = losses_of(make_model(), batch)
     thrice = losses_of(make_model(MODEL__HRPN__PARENT_ROI_LOSS_WEIGHT=3.0), batch)
     for name, loss in once.items():
         torch.testing.assert_close(thrice[name], loss * (3 if name in LOSSES else 1))
 
 
-def test_the_rpns_losses_are_those_without_it(make_model, factories, storage):
-    batch = factories.make_batch(factories.two_parts_one_parent())
+def test_the_rpns_losses_are_those_without_it(make_model, storage):
+    batch = make_batch(two_parts_one_parent())
     with_it = make_model()
     without = make_model(MODEL__HRPN__PARENT_ROI_HEADS="")
     without.load_state_dict(
@@ -91,22 +92,22 @@ def test_the_rpns_losses_are_those_without_it(make_model, factories, storage):
         assert torch.equal(one[name], other[name]), name
 
 
-def test_an_image_without_parents_gives_finite_losses(make_model, factories, storage):
+def test_an_image_without_parents_gives_finite_losses(make_model, storage):
     model = make_model()
-    losses = losses_of(model, factories.make_batch(factories.make_gt()))
+    losses = losses_of(model, make_batch(make_gt()))
     assert all(torch.isfinite(loss) for loss in losses.values())
     assert losses["loss_parent_box_reg"] == 0
     sum(losses.values()).backward()
 
 
-def test_parents_are_what_it_detects(make_model, factories):
+def test_parents_are_what_it_detects(make_model):
     """Its predictor is set so that every proposal scores sigmoid(2 · 1) = 0.88, unmoved."""
     model = make_model(MODEL__HRPN__PARENT_NMS_THRESH_TEST=1.0).eval()
     predictor = model.proposal_generator.parent_roi_heads.box_predictor
     for tensor in predictor.parameters():
         tensor.data.zero_()
     predictor.cls_score.bias.data = torch.tensor([1.0, -1.0])
-    batch = factories.make_batch(None)
+    batch = make_batch(None)
     with torch.no_grad():
         output = model(batch)[0]
         images = model.preprocess_image(batch)
@@ -136,8 +137,8 @@ def test_detections_are_sorted_and_carry_no_classes():
     assert set(parents.get_fields()) == {"pred_boxes", "scores"}
 
 
-def test_thresholds_are_the_parents_own(make_model, factories):
-    batch = factories.make_batch(None)
+def test_thresholds_are_the_parents_own(make_model):
+    batch = make_batch(None)
 
     def parents(**keys):
         with torch.no_grad():

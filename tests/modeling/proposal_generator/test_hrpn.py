@@ -7,6 +7,7 @@ import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.structures import Boxes
+from helpers.batches import make_gt, two_parts_one_parent
 
 from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.modeling.proposal_generator.anchor_filter import anchor_scores
@@ -35,13 +36,13 @@ def stock_twin(cfg, input_shape, hrpn) -> RPN:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_negative_threshold_equals_stock_rpn(
-    tiny_cfg, input_shape, make_hrpn, make_inputs, storage, factories, training
+    tiny_cfg, input_shape, make_hrpn, make_inputs, storage, training
 ):
     """Bit for bit: proposals, losses, and the gradients of the head."""
     hrpn = make_hrpn(THRESHOLD=-1.0).train(training)
     stock = stock_twin(tiny_cfg, input_shape, hrpn).train(training)
     images, features = make_inputs(2)
-    gts = [factories.two_parts_one_parent(), factories.make_gt()] if training else None
+    gts = [two_parts_one_parent(), make_gt()] if training else None
 
     torch.manual_seed(7)
     stock_proposals, stock_losses = stock(images, features, gts)
@@ -63,14 +64,14 @@ def test_negative_threshold_equals_stock_rpn(
 
 
 def test_parents_equal_a_stock_rpn_of_their_own(
-    tiny_cfg, input_shape, make_hrpn, make_inputs, storage, factories
+    tiny_cfg, input_shape, make_hrpn, make_inputs, storage
 ):
     """It is trained and proposes as if it were alone, whatever the part RPN does."""
     hrpn = make_hrpn(THRESHOLD=-1.0)
     stock = RPN(tiny_cfg, input_shape)
     stock.load_state_dict(hrpn.parent_rpn.state_dict())
     images, features = make_inputs(1)
-    gt = factories.make_gt(parents := [[24, 24, 76, 70], [80, 10, 110, 40]], parents)
+    gt = make_gt(parents := [[24, 24, 76, 70], [80, 10, 110, 40]], parents)
 
     torch.manual_seed(3)
     # The part RPN draws first: two permutations, of its positives and its negatives.
@@ -181,7 +182,7 @@ def test_a_tie_is_dropped(make_hrpn, make_inputs, fix_parents):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_parents_can_be_limited(make_hrpn, make_inputs, storage, factories, fix_parents, training):
+def test_parents_can_be_limited(make_hrpn, make_inputs, storage, fix_parents, training):
     """By number (train, test), best first, and by probability: sigmoid(0) = 0.5 passes 0.5."""
     parents = [[[0, 0, 40, 40], [50, 0, 90, 40], [90, 50, 128, 96]]]
     _, features = make_inputs(1)
@@ -207,7 +208,7 @@ def test_parents_can_be_limited(make_hrpn, make_inputs, storage, factories, fix_
 @pytest.mark.parametrize(
     "sizes", [[[16], [32], [64], [128], [256]], [[32]]], ids=["one size a level", "one for all"]
 )
-def test_parent_on_fewer_features(make_hrpn, make_inputs, storage, factories, sizes):
+def test_parent_on_fewer_features(make_hrpn, make_inputs, storage, sizes):
     """The parent RPN has the anchors of its own levels; the part RPN keeps all of its levels."""
     features_of_parent = ["p3", "p4", "p5", "p6"]
     hrpn = make_hrpn(
@@ -220,7 +221,7 @@ def test_parent_on_fewer_features(make_hrpn, make_inputs, storage, factories, si
     assert len(part) == 5
     for a, b in zip(part[1:], parent, strict=True):
         assert torch.equal(a.tensor, b.tensor)
-    _, losses = hrpn(images, features, [factories.two_parts_one_parent()])
+    _, losses = hrpn(images, features, [two_parts_one_parent()])
     assert set(losses) == LOSSES
     # p2 is of no use to the parent RPN, so its logits are fewer than the part RPN's
     assert len(Boxes.cat(parent)) < len(Boxes.cat(part)) / 2
@@ -244,9 +245,9 @@ def test_wrong_settings(make_hrpn, keys, message):
         make_hrpn(**keys)
 
 
-def test_ground_truth_without_parents_names_the_mapper(make_hrpn, make_inputs, storage, factories):
+def test_ground_truth_without_parents_names_the_mapper(make_hrpn, make_inputs, storage):
     images, features = make_inputs(1)
-    gt = factories.make_gt([[30, 30, 50, 46]], with_parents=False)
+    gt = make_gt([[30, 30, 50, 46]], with_parents=False)
     with pytest.raises(InputError, match=r"without gt_parent_boxes.*ISBDADatasetMapper"):
         make_hrpn()(images, features, [gt])
     with pytest.raises(InputError, match="no ground truth in training"):

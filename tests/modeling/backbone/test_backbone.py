@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 from detectron2.modeling import build_backbone, build_model
+from helpers.batches import make_batch, two_parts_one_parent
 
 from msnet_d2.errors import ConfigError, DependencyError, WeightsError
 from msnet_d2.modeling.backbone.timm_backbone import TimmBackbone
@@ -82,9 +83,9 @@ def test_maps_are_as_announced(name):
         assert maps[key].shape == (1, shape.channels, 224 // shape.stride, 224 // shape.stride)
 
 
-def test_in_a_model(timm_cfg, factories, storage):
+def test_in_a_model(timm_cfg, storage):
     model = build_model(timm_cfg)
-    losses = model(factories.make_batch(factories.two_parts_one_parent()))
+    losses = model(make_batch(two_parts_one_parent()))
     sum(losses.values()).backward()
     assert all(torch.isfinite(v) for v in losses.values())
 

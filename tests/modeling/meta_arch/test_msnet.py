@@ -8,6 +8,7 @@ import pytest
 import torch
 from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.structures import Boxes, Instances
+from helpers.batches import SIZE, make_batch, make_gt, two_parts_one_parent
 
 from msnet_d2.errors import ConfigError
 from msnet_d2.structures.parents import assign_parents, select_parents
@@ -94,11 +95,11 @@ def test_select_parents():
 # --- what it returns
 
 
-def test_output(tiny_model, factories):
+def test_output(tiny_model):
     """All is in output resolution, here twice the input's height and three times its width."""
     tiny_model.eval()
-    height, width = 2 * factories.size[0], 3 * factories.size[1]
-    batch = factories.make_batch(None, None, output_size=(height, width))
+    height, width = 2 * SIZE[0], 3 * SIZE[1]
+    batch = make_batch(None, None, output_size=(height, width))
     with torch.no_grad():
         outputs = tiny_model(batch)
     assert len(outputs) == 2
@@ -136,13 +137,13 @@ def test_output(tiny_model, factories):
         assert (instances.parent_scores > 0).any()
 
 
-def test_boxes_are_scaled_as_the_image(tiny_model, factories):
+def test_boxes_are_scaled_as_the_image(tiny_model):
     """Twice the output resolution gives twice the coordinates, parents' too."""
     tiny_model.eval()
-    h, w = factories.size
+    h, w = SIZE
     with torch.no_grad():
-        one = tiny_model(factories.make_batch(None, output_size=(h, w)))[0]
-        two = tiny_model(factories.make_batch(None, output_size=(2 * h, 2 * w)))[0]
+        one = tiny_model(make_batch(None, output_size=(h, w)))[0]
+        two = tiny_model(make_batch(None, output_size=(2 * h, 2 * w)))[0]
     for name in ("pred_boxes", "pred_parent_boxes"):
         a, b = one["instances"].get(name).tensor, two["instances"].get(name).tensor
         torch.testing.assert_close(b, 2 * a)
@@ -151,37 +152,37 @@ def test_boxes_are_scaled_as_the_image(tiny_model, factories):
     )
 
 
-def test_raw_output_has_parents_in_network_resolution(tiny_model, factories):
+def test_raw_output_has_parents_in_network_resolution(tiny_model):
     tiny_model.eval()
-    batch = factories.make_batch(None, output_size=(500, 700))
+    batch = make_batch(None, output_size=(500, 700))
     with torch.no_grad():
         raw = tiny_model.inference(batch, do_postprocess=False)
     assert isinstance(raw[0], Instances)
-    assert raw[0].image_size == factories.size
+    assert raw[0].image_size == SIZE
     assert raw[0].pred_masks.shape[1] == 1  # per box, not pasted
-    assert raw[0].pred_parent_boxes.tensor[:, 2].max() <= factories.size[1]
+    assert raw[0].pred_parent_boxes.tensor[:, 2].max() <= SIZE[1]
 
 
-def test_given_boxes(tiny_model, factories):
+def test_given_boxes(tiny_model):
     """Masks are predicted for them, nothing is detected, and no parents are looked for."""
     tiny_model.eval()
-    batch = factories.make_batch(None)
+    batch = make_batch(None)
     given = instances_of([[10, 10, 60, 50]])
-    given = Instances(factories.size, pred_boxes=given.pred_boxes, pred_classes=torch.tensor([1]))
+    given = Instances(SIZE, pred_boxes=given.pred_boxes, pred_classes=torch.tensor([1]))
     with torch.no_grad():
         output = tiny_model.inference(batch, [given])[0]
     assert set(output) == {"instances"}
     assert output["instances"].pred_boxes.tensor.tolist() == [[10, 10, 60, 50]]
-    assert output["instances"].pred_masks.shape == (1, *factories.size)
+    assert output["instances"].pred_masks.shape == (1, *SIZE)
 
 
-def test_detections_equal_those_of_generalized_rcnn(tiny_cfg, tiny_model, factories):
+def test_detections_equal_those_of_generalized_rcnn(tiny_cfg, tiny_model):
     """MSNet only adds: in a GeneralizedRCNN the same weights detect the same."""
     tiny_cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
     plain = build_model(tiny_cfg)
     plain.load_state_dict(tiny_model.state_dict())
     assert type(plain) is GeneralizedRCNN
-    batch = factories.make_batch(None, output_size=(50, 80))
+    batch = make_batch(None, output_size=(50, 80))
     with torch.no_grad():
         ours, theirs = tiny_model.eval()(batch)[0], plain.eval()(batch)[0]
     for name, value in theirs["instances"].get_fields().items():
@@ -191,48 +192,48 @@ def test_detections_equal_those_of_generalized_rcnn(tiny_cfg, tiny_model, factor
         assert torch.equal(mine, value), name
 
 
-def test_no_parents_found(tiny_cfg, factories):
+def test_no_parents_found(tiny_cfg):
     """A threshold that no parent passes: instances still come, without parents."""
     tiny_cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.0
     tiny_cfg.MODEL.HRPN.PARENT_SCORE_THRESH_TEST = 1.0
     model = build_model(tiny_cfg).eval()
     with torch.no_grad():
-        output = model(factories.make_batch(None))[0]
+        output = model(make_batch(None))[0]
     assert len(output["parents"]) == 0
     assert len(output["instances"]) > 0
     assert not output["instances"].parent_scores.any()
     assert not output["instances"].pred_parent_boxes.tensor.any()
 
 
-def test_no_kept_anchor_at_all(tiny_cfg, factories, storage):
+def test_no_kept_anchor_at_all(tiny_cfg, storage):
     """Nothing is detected, and training goes on with the ground truth as proposals."""
     tiny_cfg.MODEL.HRPN.PARENT_TOPK_TRAIN = tiny_cfg.MODEL.HRPN.PARENT_TOPK_TEST = 0
     model = build_model(tiny_cfg)
-    losses = model(factories.make_batch(factories.two_parts_one_parent(), factories.make_gt()))
+    losses = model(make_batch(two_parts_one_parent(), make_gt()))
     sum(losses.values()).backward()
     assert losses["loss_mask"] > 0
     model.eval()
     with torch.no_grad():
-        outputs = model(factories.make_batch(None, None))
+        outputs = model(make_batch(None, None))
     for output in outputs:
         assert len(output["instances"]) == 0
         assert output["instances"].pred_parent_boxes.tensor.shape == (0, 4)
-        assert output["instances"].pred_masks.shape == (0, *factories.size)
+        assert output["instances"].pred_masks.shape == (0, *SIZE)
 
 
 # --- training
 
 
 @pytest.mark.parametrize("case", ["both with objects", "half empty", "all empty"])
-def test_training_step(tiny_model, factories, storage, case):
+def test_training_step(tiny_model, storage, case):
     """The same losses each time, all finite, and a gradient for every parameter that is trained."""
-    full, empty = factories.two_parts_one_parent, factories.make_gt
+    full, empty = two_parts_one_parent, make_gt
     gts = {
         "both with objects": [full(), full()],
         "half empty": [empty(), full()],
         "all empty": [empty(), empty()],
     }[case]
-    losses = tiny_model(factories.make_batch(*gts))
+    losses = tiny_model(make_batch(*gts))
     assert set(losses) == RPN_LOSSES | {"loss_cls", "loss_box_reg", "loss_mask"}
     assert all(torch.isfinite(v) for v in losses.values())
     sum(losses.values()).backward()
@@ -242,14 +243,14 @@ def test_training_step(tiny_model, factories, storage, case):
             assert torch.isfinite(parameter.grad).all(), name
 
 
-def test_training_learns(tiny_cfg, factories, storage):
+def test_training_learns(tiny_cfg, storage):
     """Twenty steps on one image bring both RPNs' losses down."""
     # Random weights do not train with the statistics frozen.
     tiny_cfg.MODEL.RESNETS.NORM = "BN"
     tiny_cfg.MODEL.BACKBONE.FREEZE_AT = 0
     torch.manual_seed(0)
     model = build_model(tiny_cfg)
-    batch = factories.make_batch(factories.two_parts_one_parent())
+    batch = make_batch(two_parts_one_parent())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9)
     history = []
     for _ in range(20):
@@ -268,10 +269,10 @@ def test_training_learns(tiny_cfg, factories, storage):
         assert history[-1][name] < share * history[0][name], name
 
 
-def test_visualization_of_training(tiny_cfg, factories, storage):
+def test_visualization_of_training(tiny_cfg, storage):
     """VIS_PERIOD works as in Detectron2."""
     tiny_cfg.VIS_PERIOD = 1
-    build_model(tiny_cfg)(factories.make_batch(factories.two_parts_one_parent()))
+    build_model(tiny_cfg)(make_batch(two_parts_one_parent()))
     titles = [title for title, *_ in storage._vis_data]
     assert "Left: GT bounding boxes;  Right: Predicted proposals" in titles
 
