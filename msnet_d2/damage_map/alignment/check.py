@@ -129,6 +129,8 @@ class _Reading:
         self.usual = _usual_errors(variant.telemetry)
         # What this variant leaves open is fitted with a wide prior, and is no sign of a fault.
         self.priors = {**self.usual, **variant.open_to}
+        # The motion of a log with four decimals is known to a quarter, not to a twentieth.
+        self.slack = 1 + min(variant.telemetry.step_m, 3.0) / 4
         self.start = Corrections()
         self.other_moments: list[float] = []
         if self.moments is not None:
@@ -200,13 +202,14 @@ class _Reading:
     @property
     def unusual(self) -> list[str]:
         """Names of corrections that the log's own noise does not explain."""
+        limit = USUAL_SIGMAS * self.slack
         late = abs(self.corrections.shift_s - self.start.shift_s)
-        found = ["shift_s"] if late > USUAL_SIGMAS * self.usual["shift_s"] else []
+        found = ["shift_s"] if late > limit * self.usual["shift_s"] else []
         return found + [
             name
             for name in ("yaw", "pitch", "height", "zoom")
             if name not in self.variant.open_to
-            and abs(getattr(self.corrections, name)) > USUAL_SIGMAS * self.usual[name]
+            and abs(getattr(self.corrections, name)) > limit * self.usual[name]
         ]
 
     @property
@@ -215,7 +218,7 @@ class _Reading:
         known = all(
             self.sigma[n] * _SPREAD < _KNOWN[n] for n in self.variant.open_to if n in _KNOWN
         )
-        passes = self.score < AGREE * self.variant.loose
+        passes = self.model.score(self.corrections) < AGREE * self.variant.loose * self.slack
         return passes and not self.unusual and known
 
     def with_offsets(self, c: Corrections) -> _Reading:

@@ -167,7 +167,8 @@ class Telemetry:
             what, options = " and ".join(missing), " and ".join(f"`{m}`" for m in missing)
             notes.append(f"no gimbal {what} was recognised in the log; give {options}")
         base = noise.DIALECT_NOISE[log.dialect]
-        step_m = 111_000 * 10.0**-log.position_decimals
+        digits = _decimals_in_use(columns["lat"], columns["lon"], log.position_decimals)
+        step_m = 111_000 * 10.0**-digits
         return cls(
             columns=columns,
             dialect=log.dialect,
@@ -307,6 +308,19 @@ class Telemetry:
     @cached_property
     def _interpolator(self) -> Interpolator:
         return Interpolator(self.columns, self.noise, self.home, self.assumed)
+
+
+def _decimals_in_use(lat: np.ndarray, lon: np.ndarray, written: int) -> int:
+    """Digits behind the decimal point that positions use; logs pad coarse ones with zeros."""
+    values = np.concatenate([lat, lon])
+    values = np.unique(values[np.isfinite(values)])
+    if values.size < 8:
+        return written
+    for digits in range(2, written):
+        scaled = values * 10.0**digits
+        if np.abs(scaled - np.round(scaled)).max() < 1e-4:
+            return digits
+    return written
 
 
 def _no_height(abs_alt: np.ndarray) -> str:
