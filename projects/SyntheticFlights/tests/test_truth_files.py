@@ -214,3 +214,18 @@ def test_command_writes_all_truth(tmp_path):
     labels = cv2.imread(str(out / "semantic/train/1_0.png"), cv2.IMREAD_UNCHANGED)
     assert (labels == Material.WATER).any()
     assert (out / "flow/train/1_1_0.npz").is_file()
+
+
+def test_the_sheet_of_every_truth_has_nine_pictures():
+    from synthetic_flights.truth_sheet import SIZE, truth_sheet
+
+    sheet = truth_sheet(3)
+    # Each is SIZE with a title of 20 pixels and 2 on the other sides.
+    assert sheet.shape == (3 * (SIZE[1] + 22), 3 * (SIZE[0] + 4), 3)
+    pictures = [
+        sheet[y * 262 + 20 : y * 262 + 260, x * 430 + 2 : x * 430 + 428]
+        for y in range(3)
+        for x in range(3)
+    ]
+    assert min(p.std() for p in pictures) > 10
+    assert len({p.tobytes() for p in pictures}) == 9
