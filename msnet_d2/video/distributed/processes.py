@@ -7,10 +7,14 @@ import os
 import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING
 
 from msnet_d2.errors import MSNetError, VideoError
-from msnet_d2.video.detector import DetectorSettings
-from msnet_d2.video.distributed.parallel import RETRIES, ChunkFunction, Outcomes, Task
+
+# Workers import this module before they know what to run.
+if TYPE_CHECKING:
+    from msnet_d2.video.detector import DetectorSettings
+    from msnet_d2.video.distributed.parallel import ChunkFunction, Outcomes, Task
 
 __all__ = ["run_in_processes"]
 
@@ -23,6 +27,8 @@ def run_in_processes(
     A chunk whose worker dies, for want of memory for one, is run again last of all; after
     :data:`.parallel.RETRIES` more tries that is its error.
     """
+    from msnet_d2.video.distributed.parallel import RETRIES
+
     waiting, tries = list(range(len(tasks)))[::-1], [0] * len(tasks)
     # A pool each, so that it is known whose chunk a worker died over.
     idle = [_pool() for _ in range(min(workers, len(tasks)))]
