@@ -10,7 +10,7 @@ help:
 	@echo "make demo     synthesise drone flights, train MSNet on them, evaluate it, draw what it finds (output/demo)"
 	@echo "make test     run the tests"
 	@echo "make fuzz     try every fault of SECURITY.md at length, and count (benchmarks/trust.md)"
-	@echo "make lint     check style with ruff, and types with mypy"
+	@echo "make lint     check style with ruff, types with mypy, and build the documentation"
 	@echo "make docs     build the documentation (output/docs/index.html)"
 	@echo "make format   apply ruff's format"
 	@echo "make setup    make the environment .venv (the others do it when needed)"
@@ -36,9 +36,10 @@ lint: $(READY)
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/python -m mypy
+	@$(MAKE) --no-print-directory docs
 
 docs: $(READY)
-	@$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs output/docs
+	@CUDA_VISIBLE_DEVICES= $(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs output/docs
 	@echo "docs: output/docs/index.html"
 
 format: $(READY)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import re
 import warnings
+from pathlib import Path
 
 from msnet_d2.utils.third_party_warnings import silence_third_party_warnings
 
@@ -24,8 +27,6 @@ html_show_copyright = False
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
-# Pages that stand beside the code are included here; their links lead to files of the repository.
-suppress_warnings = ["myst.xref_missing"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
@@ -35,3 +36,41 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 # The domain of the command reference answers to no links.
 myst_ref_domains = ["std", "py"]
+
+DOCS = Path(__file__).resolve().parent
+_INCLUDE = re.compile(r"^```\{include\} (\S+)", re.MULTILINE)
+_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def setup(app) -> None:
+    """Let links of included files lead to pages of the site."""
+    app.connect("include-read", _lead_links_to_pages)
+
+
+def _pages() -> dict[Path, str]:
+    """The page of each Markdown file: of those in docs/, and of those that they include."""
+    pages = {}
+    for page in DOCS.rglob("*.md"):
+        name = "/" + page.relative_to(DOCS).as_posix()
+        pages[page] = name
+        for included in _INCLUDE.findall(page.read_text(encoding="utf-8")):
+            pages[(page.parent / included).resolve()] = name
+    return pages
+
+
+def _lead_links_to_pages(app, path: Path, parent: str, content: list[str]) -> None:
+    """Rewrite relative links; to files without a page only their text stays.
+
+    Links that lead nowhere stay as they are, and MyST warns of them.
+    """
+    pages = _pages()
+    folder = Path(os.path.abspath(DOCS / path)).parent
+
+    def rewritten(match: re.Match) -> str:
+        text, target, anchor = match.groups()
+        file = (folder / target).resolve()
+        if ":" in target or not file.exists():
+            return match.group()
+        return f"[{text}]({pages[file]}{anchor or ''})" if file in pages else text
+
+    content[0] = _LINK.sub(rewritten, content[0])

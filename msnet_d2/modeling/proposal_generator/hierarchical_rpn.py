@@ -192,12 +192,12 @@ class HierarchicalRPN(RPN):
                 parent.
 
         Returns:
-            proposals: N Instances with ``proposal_boxes`` and ``objectness_logits``, best first.
-            parents: the same of the parent RPN: all that it proposes, whether or not they keep
-                anchors.
-            losses: in training ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_rpn_parent_cls`` and
-                ``loss_rpn_parent_loc``, all four always present, and those of ``parent_roi_heads``
-                (``loss_parent_cls``, ``loss_parent_box_reg``); otherwise empty.
+            ``(proposals, parents, losses)``. The proposals are N Instances with ``proposal_boxes``
+            and ``objectness_logits``, best first. The parents are the same of the parent RPN: all
+            that it proposes, whether or not they keep anchors. The losses are in training
+            ``loss_rpn_cls``, ``loss_rpn_loc``, ``loss_rpn_parent_cls`` and
+            ``loss_rpn_parent_loc``, all four always present, and those of ``parent_roi_heads``
+            (``loss_parent_cls``, ``loss_parent_box_reg``); otherwise empty.
 
         Raises:
             InputError: in training, if the ground truth lacks ``gt_parent_boxes``.
