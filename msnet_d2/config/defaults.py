@@ -181,6 +181,10 @@ def _add_data_config(cfg: CN) -> None:
     # Registered names of evaluators, see msnet_d2/evaluation/build.py; (): the one that the
     # metadata of the data set name as evaluator_type, or else COCO's.
     cfg.TEST.EVALUATORS = ()
+    # Scores are lowered where a better detection of any class has a mask IoU above this, see
+    # structures/duplicates.py; 1: they are not. 0.25 is ISBDA's least IoU, below which a duplicate
+    # does not count against a model. Of any model, with or without score refinement.
+    cfg.TEST.MASK_SOFT_NMS_THRESH = 1.0
     # Name of Detectron2's optimiser: "SGD" (the paper's detector) or "ADAM" (the paper's SRN) or
     # "ADAMW".
     cfg.SOLVER.OPTIMIZER = "SGD"

@@ -34,6 +34,7 @@ from msnet_d2.errors import ConfigError, MSNetError, TrainingError
 from msnet_d2.evaluation.build import build_evaluator
 from msnet_d2.evaluation.refining import RefiningEvaluator
 from msnet_d2.modeling.proposal_generator.hierarchical_rpn import HierarchicalRPN
+from msnet_d2.modeling.soft_nms import add_mask_soft_nms
 from msnet_d2.score_refinement.refined_detector import detector_of
 from msnet_d2.score_refinement.refiner import build_score_refiner
 
@@ -210,7 +211,7 @@ class MSNetTrainer(DefaultTrainer):
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """The model; its size is logged, its hundreds of layers only for those who debug."""
         check_registered(cfg)
-        model = build_model(cfg)
+        model = add_mask_soft_nms(build_model(cfg), cfg)
         _check_proposal_generator(cfg, model)
         size = sum(parameter.numel() for parameter in model.parameters())
         logger.info("%s, %.1f million parameters", type(model).__name__, size / 1e6)
@@ -266,7 +267,8 @@ class MSNetTrainer(DefaultTrainer):
             cls.build_evaluator(cfg, name, _inference_folder(cfg, name, "inference_TTA"))
             for name in cfg.DATASETS.TEST
         ]
-        results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, detector_of(model)), evaluators)
+        merged = GeneralizedRCNNWithTTA(cfg, detector_of(model))
+        results = cls.test(cfg, add_mask_soft_nms(merged, cfg), evaluators)
         return OrderedDict((f"{name}_TTA", value) for name, value in results.items())
 
 

@@ -21,6 +21,7 @@ from msnet_d2.data.isbda.categories import ISBDA_CATEGORIES
 from msnet_d2.data.loading.resizing import QuickResizeShortestEdge
 from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.inference.acceleration import InferenceOptions, accelerate
+from msnet_d2.modeling.soft_nms import add_mask_soft_nms
 
 __all__ = ["Predictor", "metadata_for"]
 
@@ -69,7 +70,7 @@ class Predictor:
         check_ranges(cfg)
         check_registered(cfg)
         self.cfg = cfg.clone()
-        self.model = build_model(self.cfg)
+        self.model = add_mask_soft_nms(build_model(self.cfg), self.cfg)
         self.model.eval()
         self.weights_sha256, classes = load_trained_weights(
             self.model,

@@ -22,7 +22,7 @@ through, in their turn, with their scores as they are.
 A finished output has these fields in ``output["instances"]``, aligned with the detections, whose
 order, boxes, classes and masks are those that came in:
 
-* ``scores``: (N,) refined;
+* ``scores``: (N,) refined, and lowered by soft NMS if the config says so;
 * ``scores_raw``: (N,) as the detector gave them;
 * ``match_similarity``: (N,) similarity in [-1, 1] of the match whose score was averaged in; NaN
   where none was;
@@ -45,6 +45,7 @@ from msnet_d2.config.refinement import refines_scores
 from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.score_refinement.matching import AppearanceRule, Candidate
 from msnet_d2.score_refinement.shots import shot_difference
+from msnet_d2.structures.duplicates import mask_soft_nms
 
 __all__ = ["NEIGHBORS", "ScoreRefiner", "build_score_refiner"]
 
@@ -100,6 +101,7 @@ class ScoreRefiner:
         shot_change_thresh: float = 0.0,
         running_mean: bool = False,
         track: bool = True,
+        mask_soft_nms_thresh: float = 1.0,
     ) -> None:
         """Explicit arguments, or ``ScoreRefiner(cfg)`` from TEST.SCORE_REFINEMENT.
 
@@ -115,6 +117,9 @@ class ScoreRefiner:
                 the frame's own. A match in the next frame counts with its unrefined score as ever.
                 Beyond the paper.
             track: give ``track_id``; otherwise it is -1.
+            mask_soft_nms_thresh: refined scores are lowered where a better detection has a mask IoU
+                above this, see :func:`msnet_d2.structures.duplicates.mask_soft_nms`; 1: they are
+                not.
 
         Raises:
             ConfigError: if an argument is out of range.
@@ -134,6 +139,7 @@ class ScoreRefiner:
         self.shot_change_thresh = shot_change_thresh
         self.running_mean = running_mean
         self.track = track
+        self.mask_soft_nms_thresh = mask_soft_nms_thresh
         self.reset()
 
     @classmethod
@@ -153,6 +159,7 @@ class ScoreRefiner:
             "shot_change_thresh": refinement.SHOT_CHANGE_THRESH,
             "running_mean": refinement.RUNNING_MEAN,
             "track": refinement.TRACK,
+            "mask_soft_nms_thresh": cfg.TEST.MASK_SOFT_NMS_THRESH,
         }
 
     @property
@@ -287,6 +294,8 @@ class ScoreRefiner:
         refined.scores, refined.match_similarity = self.rule.refine(
             instances.scores, frame.candidates
         )
+        if frame.video_id is not None:
+            refined.scores = mask_soft_nms(refined, self.mask_soft_nms_thresh)
         refined.scores_raw = instances.scores
         refined.track_id = frame.track_ids
         output = {k: v for k, v in frame.output.items() if k != "thumbnail"}

@@ -1,14 +1,19 @@
-"""Which of several detections show the same object."""
+"""Which of several detections show the same object, and what that makes of their scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from msnet_d2.structures.mask_crop import MaskCrop
+from msnet_d2.structures.mask_crop import MaskCrop, MaskCropper, as_numpy
 
-__all__ = ["distinct_objects"]
+if TYPE_CHECKING:
+    from detectron2.structures import Instances
+    from torch import Tensor
+
+__all__ = ["distinct_objects", "mask_soft_nms"]
 
 
 def distinct_objects(
@@ -55,3 +60,60 @@ def distinct_objects(
         else:
             kept.append(i)
     return kept
+
+
+def mask_soft_nms(instances: Instances, iou_thresh: float) -> Tensor:
+    """Scores lowered where a better detection covers the same pixels (soft NMS by masks).
+
+    A score s_i becomes s_i · √(1 − max s_j) over all detections j, of any class, that have a higher
+    score and a mask IoU with i above ``iou_thresh``. Box NMS works class by class and lets pass
+    what has another box or another class; a part has one outline and one level of damage.
+
+    Args:
+        instances: N detections with ``pred_boxes`` and ``scores`` in [0, 1], in the resolution of
+            the output. Their ``pred_masks`` may have any form that
+            :class:`.mask_crop.MaskCropper` takes; without them a box stands for its mask.
+        iou_thresh: in [0, 1]; 1: no score changes.
+
+    Returns:
+        (N,) in the order of the detections, which are not changed.
+    """
+    scores = instances.scores
+    if iou_thresh >= 1 or len(instances) < 2:
+        return scores
+    values = as_numpy(scores.float())
+    best = np.zeros_like(values)
+    for i, j in _overlapping_pairs(instances, iou_thresh):
+        low, high = (i, j) if values[i] < values[j] else (j, i)
+        if values[low] < values[high]:
+            best[low] = max(best[low], values[high])
+    factor = np.sqrt(np.clip(1 - best, 0, 1))
+    return scores * scores.new_tensor(factor)
+
+
+def _overlapping_pairs(instances: Instances, iou_thresh: float) -> list[tuple[int, int]]:
+    """Pairs i < j whose mask IoU, or box IoU without masks, is above ``iou_thresh``."""
+    boxes = as_numpy(instances.pred_boxes).astype(np.float64)
+    masks = instances.pred_masks if instances.has("pred_masks") else None
+    # Detectron2 pastes a mask into its box rounded outwards by a pixel.
+    cropper = MaskCropper(masks, len(boxes), instances.image_size, margin=1)
+    crops = [cropper.crop(i, box) for i, box in enumerate(boxes)]
+    area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
+    if masks is not None:
+        area = np.array([0 if crop is None else np.count_nonzero(crop.mask) for crop in crops])
+    pairs = []
+    for i in range(len(boxes) - 1):
+        low = np.maximum(boxes[i, :2], boxes[i + 1 :, :2])
+        sides = np.minimum(boxes[i, 2:], boxes[i + 1 :, 2:]) - low
+        if masks is not None:
+            sides += 4  # a margin of a pixel and its rounding, on both ends
+        common = np.prod(np.maximum(sides, 0), axis=1)
+        # The union is at least the larger one: most pairs need no look at their pixels.
+        near = common > iou_thresh * np.maximum(area[i], area[i + 1 :])
+        for j in (near.nonzero()[0] + i + 1).tolist():
+            both = common[j - i - 1]
+            if masks is not None:
+                both = 0 if crops[i] is None or crops[j] is None else crops[i].overlap(crops[j])
+            if both > iou_thresh * (area[i] + area[j] - both):
+                pairs.append((i, j))
+    return pairs
