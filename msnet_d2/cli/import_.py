@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what masks are white at (default: %(default)s)",
     )
     parser.add_argument(
-        "--ignore-grey",
+        "--ignore-gray",
         action="store_true",
         help="ignore mask values from 10 to 245 (default: a threshold of 128)",
     )
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         args.folder,
         args.out,
         foreground=args.foreground,
-        ignore_grey=args.ignore_grey,
+        ignore_gray=args.ignore_gray,
         val_share=1 - args.ratio,
         seed=args.seed,
     )

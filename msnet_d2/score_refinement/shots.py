@@ -24,10 +24,10 @@ def thumbnail(image: Tensor) -> Tensor:
         (64, 64).
     """
     step = max(1, min(image.shape[-2:]) // (2 * _SIDE))
-    grey = image[:, ::step, ::step].float().mean(dim=0)[None, None]
-    grey = F.adaptive_avg_pool2d(grey, _SIDE)
-    coarse = F.avg_pool2d(grey, _BLUR, stride=1, padding=_BLUR // 2, count_include_pad=False)
-    return (grey - coarse)[0, 0]
+    gray = image[:, ::step, ::step].float().mean(dim=0)[None, None]
+    gray = F.adaptive_avg_pool2d(gray, _SIDE)
+    coarse = F.avg_pool2d(gray, _BLUR, stride=1, padding=_BLUR // 2, count_include_pad=False)
+    return (gray - coarse)[0, 0]
 
 
 def shot_difference(a: Tensor, b: Tensor) -> float:

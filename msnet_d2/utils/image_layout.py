@@ -40,7 +40,7 @@ _SENSOR_BITS = (8, 10, 11, 12, 14, 16, 24, 32)
 # TIFF 6.0 tags.
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 262, 274
 _BANDS, _PLANAR, _EXTRA, _FORMAT = 277, 284, 338, 339
-_GREY, _RGB = (0, 1), 2
+_GRAY, _RGB = (0, 1), 2
 _KINDS = {1: "unsigned", 2: "signed", 3: "float"}
 
 
@@ -192,7 +192,7 @@ def _tiff_layout(tags: TiffImagePlugin.ImageFileDirectory_v2) -> Layout:
     photometric = tags.get(_PHOTOMETRIC)
     alphas = sum(value in (1, 2) for value in extra)
     problem = None
-    if photometric in _GREY and bands - alphas != 1:
+    if photometric in _GRAY and bands - alphas != 1:
         problem = (
             f"it has {bands} bands, and does not say that they are red, green and blue; {_REMEDY}"
         )
@@ -202,7 +202,7 @@ def _tiff_layout(tags: TiffImagePlugin.ImageFileDirectory_v2) -> Layout:
         problem = f"it has {layout}; {_REMEDY} -ot Byte -scale"
     elif layout.is_deep and bands > 1 and _numbers(tags, _PLANAR, 1)[0] == 2:
         problem = f"it has {layout} in planes; write it anew by gdal_translate -co INTERLEAVE=PIXEL"
-    elif layout.is_deep and photometric not in (*_GREY, _RGB):
+    elif layout.is_deep and photometric not in (*_GRAY, _RGB):
         problem = f"it has {layout} that are neither grey nor RGB; {_REMEDY} -ot Byte -scale"
     return Layout(bits, kind, bands, problem)
 

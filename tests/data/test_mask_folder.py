@@ -75,9 +75,9 @@ def test_every_quirk_is_handled_and_told(folder, tmp_path):
     assert main(["check", f"semantic@{tmp_path / 'out'}", "--no-progress"]) == 0
 
 
-@pytest.mark.parametrize(("ignore_grey", "row"), [(False, 0), (True, 255)])
-def test_masks_are_cut_at_128_before_they_are_resized(folder, tmp_path, ignore_grey, row):
-    import_mask_folder(folder, tmp_path / "out", ignore_grey=ignore_grey)
+@pytest.mark.parametrize(("ignore_gray", "row"), [(False, 0), (True, 255)])
+def test_masks_are_cut_at_128_before_they_are_resized(folder, tmp_path, ignore_gray, row):
+    import_mask_folder(folder, tmp_path / "out", ignore_gray=ignore_gray)
     (label,) = (tmp_path / "out/semantic").rglob("22.png")
     values = np.asarray(Image.open(label))
     assert values[:20].min() == 1

@@ -135,7 +135,7 @@ class TestStream:
         assert first.match_similarity.isnan().all()
         assert torch.equal(first.scores, first.scores_raw)
 
-    def test_unrefined_scores_of_the_neighbour_are_used(self):
+    def test_unrefined_scores_of_the_neighbor_are_used(self):
         # 0.3 → (0.3 + 0.9) / 2 = 0.6 in frame 1; frame 2 averages with 0.3, not with 0.6.
         outputs = [frame_output([(0, s)], i) for i, s in enumerate((0.9, 0.3, 0.5))]
         assert scores(run(ScoreRefiner(), outputs)) == [[0.9], [0.6], [0.4]]

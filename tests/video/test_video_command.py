@@ -60,7 +60,7 @@ def test_a_video_is_refined_and_written(video, video_tools, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("neighbors", ["next", "both", "off"])
-def test_neighbours(video, video_tools, tmp_path, neighbors):
+def test_neighbors(video, video_tools, tmp_path, neighbors):
     source = video_tools.write(tmp_path / "flight.mp4", 5)
     code, results = video(source, "--neighbor", neighbors, "--batch-size", "2")
     assert code == 0

@@ -114,9 +114,9 @@ class _Frames:
             for picture in self.container.decode(stream):
                 if picture.pts is None:
                     continue
-                grey = picture.to_ndarray(format="gray")
+                gray = picture.to_ndarray(format="gray")
                 turn = round(picture.rotation / 90) % 4
-                yield float(picture.pts * stream.time_base) - float(origin), np.rot90(grey, turn)
+                yield float(picture.pts * stream.time_base) - float(origin), np.rot90(gray, turn)
         except errors:
             return
 

@@ -278,15 +278,15 @@ def calibrate_pose(
     offsets = {n: float(v * PARAMETERS[n]) for n, v in zip(names, values)}
     pose_offsets = PoseOffsets(**offsets, sigma=sigma)
     angles = np.linalg.norm(final.reshape(-1, 2), axis=1)
-    pixels, metres = fitting.misses(pose_offsets)
+    pixels, meters = fitting.misses(pose_offsets)
     before, _ = fitting.misses(PoseOffsets())
     return PoseCalibration(
         offsets=pose_offsets,
         fitted=names,
         residual_px=pixels,
-        residual_m=metres,
+        residual_m=meters,
         before_px=before,
-        notes=tuple(_notes(points, names, dropped, offsets, pixels, metres, angles)),
+        notes=tuple(_notes(points, names, dropped, offsets, pixels, meters, angles)),
     )
 
 
@@ -339,7 +339,7 @@ class _Fitting:
 
     def misses(self, offset: PoseOffsets) -> tuple[np.ndarray, np.ndarray]:
         """How far each point is off (N,), in pixels and in metres on the ground."""
-        pixels, metres = [], []
+        pixels, meters = [], []
         for point, sample, camera in zip(self.points, self.samples, self.cameras):
             projector = GroundProjector(
                 offset.apply_camera(camera), offset.apply(sample), **self.ground
@@ -350,8 +350,8 @@ class _Fitting:
             # Behind the camera there is no pixel: further off than the picture is wide.
             pixels.append(float(np.nan_to_num(np.hypot(*off[0]), nan=10.0 * camera.width)))
             lat, lon = projector.to_ground(pixel, height_m=point.height_m).lat_lon[0]
-            metres.append(float(geodesy.azimuth_and_distance(lat, lon, point.lat, point.lon)[1]))
-        return np.array(pixels), np.array(metres)
+            meters.append(float(geodesy.azimuth_and_distance(lat, lon, point.lat, point.lon)[1]))
+        return np.array(pixels), np.array(meters)
 
 
 def _jacobian(residuals: Callable, values: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
@@ -384,16 +384,16 @@ def _choose(
     return names, values, dropped
 
 
-def _notes(points, names, dropped, offsets, pixels, metres, angles) -> list[str]:
+def _notes(points, names, dropped, offsets, pixels, meters, angles) -> list[str]:
     unit = {"altitude": " m", "focal": " %"}
     told = ", ".join(
         f"{n} {offsets[n] * (100 if n == 'focal' else 1):+.2f}{unit.get(n, '°')}" for n in names
     )
     notes = [
         f"{len(points)} control points give {told or 'nothing'}; they remain off by "
-        f"{np.sqrt(np.mean(pixels**2)):.1f} pixels, {np.sqrt(np.nanmean(metres**2)):.2f} m on the "
+        f"{np.sqrt(np.mean(pixels**2)):.1f} pixels, {np.sqrt(np.nanmean(meters**2)):.2f} m on the "
         "ground (root mean square)"
-        if np.isfinite(metres).any()
+        if np.isfinite(meters).any()
         else f"{len(points)} control points give {told or 'nothing'}"
     ]
     if dropped:

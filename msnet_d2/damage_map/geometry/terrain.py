@@ -145,10 +145,10 @@ class ElevationGrid:
         there = geodesy.destination(lat, lon, np.array([0.0, 90.0]), 1.0)
         x0, y0 = self.to_xy(lat, lon)
         x, y = self.to_xy(*there)
-        per_metre = np.array(
+        per_meter = np.array(
             [np.hypot((x[i] - x0) / self.dx, (y[i] - y0) / self.dy) for i in (0, 1)]
         )
-        return float(1 / np.max(per_metre)) if (per_metre > 0).any() else 1.0
+        return float(1 / np.max(per_meter)) if (per_meter > 0).any() else 1.0
 
 
 @dataclass(frozen=True)

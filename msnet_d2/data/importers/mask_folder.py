@@ -28,7 +28,7 @@ from msnet_d2.utils.output_folder import replaced_folder
 __all__ = ["MaskImport", "import_mask_folder"]
 
 THRESHOLD = 128  # of a mask, before it is resized
-GREY = (10, 245)  # values between are neither
+GRAY = (10, 245)  # values between are neither
 IGNORED = 255
 SAME_SHAPE = 0.01  # by which the aspect ratios of a picture and its mask may differ
 THUMBNAIL = 32  # pixels
@@ -81,7 +81,7 @@ def import_mask_folder(
     out: str | os.PathLike,
     *,
     foreground: str = "flood",
-    ignore_grey: bool = False,
+    ignore_gray: bool = False,
     val_share: float = 0.2,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -94,7 +94,7 @@ def import_mask_folder(
         out: folder to write: train/, val/, semantic/ and annotations/.
         foreground: name of the class that masks are white at; the other is "dry" beside "flood",
             and "background" beside any other.
-        ignore_grey: mask values from 10 to 245 count as neither.
+        ignore_gray: mask values from 10 to 245 count as neither.
         val_share: share of the pictures to validate on.
         seed: of the split.
         progress: called with 1 for each picture written.
@@ -120,7 +120,7 @@ def import_mask_folder(
         counts = np.zeros(256, np.int64)
         images: dict[str, list[dict]] = {"train": [], "val": []}
         for pair, side in zip(pairs, sides):
-            label = _write(pair, made, side, ignore_grey)
+            label = _write(pair, made, side, ignore_gray)
             if side == "val":
                 counts += np.bincount(label.ravel(), minlength=256)
             height, width = label.shape
@@ -246,9 +246,9 @@ def _split(pairs: list[_Pair], val_share: float, seed: int) -> tuple[list[list[s
     for pair in pairs:
         size = (THUMBNAIL, THUMBNAIL)
         small = cv2.resize(read_bgr(pair.image), size, interpolation=cv2.INTER_AREA)
-        grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float64).ravel()
-        grey -= grey.mean()
-        thumbnails.append(grey / max(float(np.linalg.norm(grey)), 1e-9))
+        gray = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float64).ravel()
+        gray -= gray.mean()
+        thumbnails.append(gray / max(float(np.linalg.norm(gray)), 1e-9))
     alike = np.array(thumbnails).reshape(len(pairs), -1)
     same = alike @ alike.T > SAME_PICTURE
     group = np.arange(len(pairs))
@@ -264,7 +264,7 @@ def _split(pairs: list[_Pair], val_share: float, seed: int) -> tuple[list[list[s
     return twice, sides
 
 
-def _write(pair: _Pair, out: Path, side: str, ignore_grey: bool) -> np.ndarray:
+def _write(pair: _Pair, out: Path, side: str, ignore_gray: bool) -> np.ndarray:
     """Write a picture and its labels, at most :data:`LARGEST_SIDE` wide and high."""
     image = read_bgr(pair.image)
     scale = min(LARGEST_SIDE / max(image.shape[:2]), 1)
@@ -276,8 +276,8 @@ def _write(pair: _Pair, out: Path, side: str, ignore_grey: bool) -> np.ndarray:
     with open_image(pair.mask) as opened:
         mask = np.asarray(ImageOps.exif_transpose(opened).convert("L"))
     label = (mask >= THRESHOLD).astype(np.uint8)
-    if ignore_grey:
-        label[(mask >= GREY[0]) & (mask <= GREY[1])] = IGNORED
+    if ignore_gray:
+        label[(mask >= GRAY[0]) & (mask <= GRAY[1])] = IGNORED
     if label.shape != (height, width):
         label = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
     buffer = io.BytesIO()

@@ -53,7 +53,7 @@ def building_views(flight: Flight, index: int) -> list[BuildingView]:
         flight.pose(index),
         config.supersample,
         with_ids=True,
-        with_colour=False,
+        with_color=False,
     )
     # The samples that the frame takes of a raster.
     rows = sample_indices(raster.height, config.height)

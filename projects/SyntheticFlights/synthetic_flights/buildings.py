@@ -30,7 +30,7 @@ class Block:
     roof: str  # gable, hip or flat
     slope: float  # rise over run
     overhang: float = 0.45
-    storeys: int = 1
+    stories: int = 1
 
     @property
     def rise(self) -> float:
@@ -50,21 +50,21 @@ class BuildingPlan:
 
     id: int
     kind: str  # house, garage, shed, hall
-    centre: tuple[float, float]
+    center: tuple[float, float]
     angle: float  # radians, counter-clockwise from east, of the building's x axis
     blocks: list[Block]
     level: int  # 0 undamaged, 1 Slight, 2 Severe, 3 Debris
     roof_kind: str
-    roof_colour: np.ndarray
+    roof_color: np.ndarray
     wall_kind: str
-    wall_colour: np.ndarray
+    wall_color: np.ndarray
     trim: np.ndarray
     parts: list = field(default_factory=list)  # damage.DamagePart
 
     @property
     def outline(self) -> np.ndarray:
         """The walls' outline on the ground, world metres, (N, 2), counter-clockwise."""
-        return to_world(outline_of_blocks([b.extent for b in self.blocks]), self.centre, self.angle)
+        return to_world(outline_of_blocks([b.extent for b in self.blocks]), self.center, self.angle)
 
     @property
     def height(self) -> float:
@@ -126,10 +126,10 @@ class Face:
         return self.origin + xy[..., :1] * self.u + xy[..., 1:] * self.v
 
 
-def to_world(points: np.ndarray, centre, angle: float) -> np.ndarray:
+def to_world(points: np.ndarray, center, angle: float) -> np.ndarray:
     """Turn plan coordinates (N, 2) of a building into world metres."""
     c, s = np.cos(angle), np.sin(angle)
-    return np.asarray(points, np.float64) @ np.array([[c, s], [-s, c]]) + np.asarray(centre)
+    return np.asarray(points, np.float64) @ np.array([[c, s], [-s, c]]) + np.asarray(center)
 
 
 def _rotate(vector: np.ndarray, angle: float) -> np.ndarray:
@@ -140,7 +140,7 @@ def _rotate(vector: np.ndarray, angle: float) -> np.ndarray:
 def to_world_faces(faces: list[Face], plan: BuildingPlan) -> list[Face]:
     """Move ``faces`` from the building's frame into the world, in place."""
     for face in faces:
-        origin = _rotate(face.origin, plan.angle) + np.array([*plan.centre, 0.0])
+        origin = _rotate(face.origin, plan.angle) + np.array([*plan.center, 0.0])
         face.place(origin, _rotate(face.u, plan.angle), _rotate(face.v, plan.angle))
     return faces
 

@@ -84,8 +84,8 @@ def project(
     camera = (np.asarray(points, np.float64) - pose.position) @ rotation_matrix(pose).T
     depth = camera[..., 2]
     safe = np.where(np.abs(depth) < 1e-9, 1e-9, depth)
-    centre = (intrinsics.width / 2, intrinsics.height / 2)
-    return intrinsics.focal * camera[..., :2] / safe[..., None] + centre, depth
+    center = (intrinsics.width / 2, intrinsics.height / 2)
+    return intrinsics.focal * camera[..., :2] / safe[..., None] + center, depth
 
 
 class FlightPath:

@@ -133,7 +133,7 @@ class Appearance:
         green = np.array([76.0, 144, 112]) * rng.uniform(0.82, 1.12) * rng.uniform(0.93, 1.07, 3)
         straw = np.array([104.0, 160, 150]) * rng.uniform(0.85, 1.1)
         warm = rng.uniform(-0.05, 0.06)
-        grey = rng.uniform(105, 185)
+        gray = rng.uniform(105, 185)
         altitude = rng.uniform(42, 86)
         # Pilots zoom or fly so that a house is a good part of the picture: the width of ground
         # across the middle of the frame is drawn first, the field of view follows from it and the
@@ -150,7 +150,7 @@ class Appearance:
             light=np.array([1 - warm, 1.0, 1 + warm]),
             lawn=np.stack([green, green * 0.6 + straw * 0.4 + rng.uniform(-6, 10)]),
             dry=rng.choice([0.08, 0.2, 0.45]) * rng.uniform(0.6, 1.2),
-            road=np.array([grey, grey, grey]) * rng.uniform(0.97, 1.03, 3),
+            road=np.array([gray, gray, gray]) * rng.uniform(0.97, 1.03, 3),
             lot=(rng.uniform(26, 34), rng.uniform(36, 44))
             if rural
             else (rng.uniform(18, 23), rng.uniform(28, 35)),

@@ -46,7 +46,7 @@ class DamagePart:
     surface: str
     block: int
     face: str
-    centre: tuple[float, float]
+    center: tuple[float, float]
     radii: tuple[float, float]
     outlines: list[np.ndarray] = field(default_factory=list)
 
@@ -63,8 +63,8 @@ def plan_parts(plan: BuildingPlan, wind: np.ndarray, rng: np.random.Generator) -
     """
     if plan.level == DEBRIS:
         x0, y0, x1, y1 = _extent(plan)
-        centre, radii = ((x0 + x1) / 2, (y0 + y1) / 2), ((x1 - x0) / 2, (y1 - y0) / 2)
-        plan.parts = [DamagePart(0, 0, DEBRIS, "rubble", "ground", 0, "", centre, radii)]
+        center, radii = ((x0 + x1) / 2, (y0 + y1) / 2), ((x1 - x0) / 2, (y1 - y0) / 2)
+        plan.parts = [DamagePart(0, 0, DEBRIS, "rubble", "ground", 0, "", center, radii)]
         return
     if not plan.level:
         return
@@ -118,7 +118,7 @@ def _overlap(a: DamagePart, b: DamagePart) -> bool:
         return False
     # 0.75: regions seldom fill their half axes to the corner.
     return all(
-        abs(a.centre[i] - b.centre[i]) < 0.75 * (a.radii[i] + b.radii[i]) + 0.4 for i in (0, 1)
+        abs(a.center[i] - b.center[i]) < 0.75 * (a.radii[i] + b.radii[i]) + 0.4 for i in (0, 1)
     )
 
 
@@ -191,9 +191,9 @@ def paint_part(
     scale = np.array(shape[::-1]) / face.size
     inside = np.zeros(shape, np.uint8)
     cv2.fillPoly(inside, [np.round(face.polygon * scale).astype(np.int32)], 255)
-    centre, radii = np.asarray(part.centre) * scale, np.asarray(part.radii) * scale
+    center, radii = np.asarray(part.center) * scale, np.asarray(part.radii) * scale
     if part.kind == "tarp":
-        mask = _tarp_mask(rng, shape, centre, radii)
+        mask = _tarp_mask(rng, shape, center, radii)
     else:
         rough = {
             "shingles": 0.42,
@@ -206,7 +206,7 @@ def paint_part(
         step = {"shingles": max(int(0.3 * texels_per_meter), 2), "hole": 2}.get(
             part.kind, max(int(0.25 * texels_per_meter), 2)
         )
-        mask = blob_field(rng, shape, tuple(centre), tuple(radii), rough, step) > 0
+        mask = blob_field(rng, shape, tuple(center), tuple(radii), rough, step) > 0
     mask = mask.astype(np.uint8) * 255 & inside
     mask[face.part_ids > 0] = 0
     mask = _main_pieces(mask, 0.12)
@@ -236,14 +236,14 @@ def _main_pieces(mask: np.ndarray, share: float) -> np.ndarray:
     return (keep[labels] * 255).astype(np.uint8)
 
 
-def _tarp_mask(rng, shape, centre, radii) -> np.ndarray:
+def _tarp_mask(rng, shape, center, radii) -> np.ndarray:
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * radii * 0.92
     corners = corners * rng.uniform(0.88, 1.12, (4, 2))
     angle = rng.normal(0, 0.1)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     mask = np.zeros(shape, np.uint8)
     cv2.fillPoly(
-        mask, [np.round((corners @ turn + centre) * 16).astype(np.int32)], 1, cv2.LINE_8, 4
+        mask, [np.round((corners @ turn + center) * 16).astype(np.int32)], 1, cv2.LINE_8, 4
     )
     return mask > 0
 

@@ -88,7 +88,7 @@ class Demo:
 
     def _run(self) -> dict[str, Any]:
         self._claim_folder()
-        self._step("flights", "Synthesising flights", self._synthesise)
+        self._step("flights", "Synthesising flights", self._synthesize)
         self._step("detector", "Training MSNet", self._train)
         self._step("figures", "Evaluating on unseen flights", self._evaluate)
         self._step("pictures", "Drawing", self._draw)
@@ -120,7 +120,7 @@ class Demo:
 
     # --- steps
 
-    def _synthesise(self) -> None:
+    def _synthesize(self) -> None:
         from tqdm import tqdm
 
         from synthetic_flights.config import SceneConfig

@@ -76,7 +76,7 @@ class Flood:
         self._depth = (self.level - relief).astype(np.float32)
         self.surface_z = float(self._depth[(seen > 0) & (self._depth > 0)].mean())
         silt = np.array([82.0, 126, 156]) * rng.uniform(0.85, 1.1) * rng.uniform(0.96, 1.04, 3)
-        self._colour = silt * appearance.light
+        self._color = silt * appearance.light
         self._sky = np.array([232.0, 226, 220]) * appearance.light
         self._streaks = value_noise(rng, (rows, columns), 14 / CELL, 3)
         self._ripples = cv2.GaussianBlur(
@@ -101,9 +101,9 @@ class Flood:
         """Depth of the water at places (..., 2), metres; below 0: how far they lie above it."""
         return self._sample(self._depth, np.asarray(places, np.float64).reshape(*places.shape))
 
-    def draw_sky(self, colour: np.ndarray) -> None:
+    def draw_sky(self, color: np.ndarray) -> None:
         """Fill a picture with what lies behind everything in the mirror."""
-        colour[...] = np.clip(self._sky, 0, 255).astype(np.uint8)
+        color[...] = np.clip(self._sky, 0, 255).astype(np.uint8)
 
     def draw(self, raster, features: list[GroundFeature], reflection: np.ndarray | None) -> None:
         """Lay the water over a raster with surfaces, before trees are drawn.
@@ -123,11 +123,11 @@ class Flood:
         wet = (depth > 0) & (through > 0)
         opacity = np.where(wet, 1 - np.exp(-TURBIDITY * np.maximum(through, 0)), 0)
         opacity = opacity.astype(np.float32)
-        if raster.colour is not None:
+        if raster.color is not None:
             water = self._shaded(raster, features, streaks, reflection)
             share = opacity[..., None]
-            mixed = raster.colour * (1 - share) + water * share
-            raster.colour[...] = np.clip(mixed, 0, 255).astype(np.uint8)
+            mixed = raster.color * (1 - share) + water * share
+            raster.color[...] = np.clip(mixed, 0, 255).astype(np.uint8)
         opaque = opacity > OPAQUE
         surfaces.materials[opaque] = Material.WATER
         surfaces.inverse_depth[opaque] = near[opaque]
@@ -172,7 +172,7 @@ class Flood:
         ripples = ripples[: streaks.shape[0], : streaks.shape[1]]
         mirror = np.clip(mirror * (1 + 0.25 * ripples), 0, 1)[..., None]
         blurred = cv2.blur(reflection, (3, 9))
-        return self._colour.astype(np.float32) * silt[..., None] * (1 - mirror) + blurred * mirror
+        return self._color.astype(np.float32) * silt[..., None] * (1 - mirror) + blurred * mirror
 
     @staticmethod
     def _level_ray(raster) -> np.ndarray:

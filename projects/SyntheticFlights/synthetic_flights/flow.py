@@ -63,9 +63,9 @@ def frame_flow(
     same = np.abs(target.truth.depth[place] - expected) <= DEPTH_TOLERANCE * expected
     same = np.where(trees > 0, True, same) & (target.truth.tree_ids[place] == trees)
     valid = inside & same & ~source.truth.wires[window] & ~target.truth.wires[place]
-    centres = np.meshgrid(np.arange(0, width, step), np.arange(0, height, step))
-    centres = np.stack(centres, -1).astype(np.float32)
-    return landing - centres - np.float32(0.5), valid
+    centers = np.meshgrid(np.arange(0, width, step), np.arange(0, height, step))
+    centers = np.stack(centers, -1).astype(np.float32)
+    return landing - centers - np.float32(0.5), valid
 
 
 def _tree_landing(

@@ -50,12 +50,12 @@ def furnish_street(
     bands = [("road", -half, half, appearance.road), ("verge", -half - 1.3, half + 1.3, sand)]
     # Wheels polish two lines on each side.
     bands += [("wear", m - 0.45, m + 0.45, appearance.road * 0.8) for m in (-2.2, -0.8, 0.8, 2.2)]
-    for kind, low, high, colour in bands:
+    for kind, low, high, color in bands:
         left, right = (streets.world(np.stack([a, np.full_like(a, b + d)], 1)) for d in (low, high))
         for i in range(len(a) - 1):
             quad = np.stack([left[i], left[i + 1], right[i + 1], right[i]])
             if near(quad.mean(0)):
-                world.ground.append(GroundFeature(kind, quad, colour))
+                world.ground.append(GroundFeature(kind, quad, color))
     for at in np.arange(a0, a1, 25.0):
         start, width = at + rng.uniform(0, 20), rng.uniform(0.8, 2.6)
         low = b + rng.uniform(-half, half - width)
@@ -132,8 +132,8 @@ def shadow_of_building(plan: BuildingPlan, appearance: Appearance) -> list[np.nd
             ridge = ridge[:, ::-1]
         ridge = ridge + np.array([block.x, block.y])
         shift = -appearance.sun[:2] / appearance.sun[2]
-        world_eave = to_world(eave, plan.centre, plan.angle)
-        world_ridge = to_world(ridge, plan.centre, plan.angle) + shift * (block.height + block.rise)
+        world_eave = to_world(eave, plan.center, plan.angle)
+        world_ridge = to_world(ridge, plan.center, plan.angle) + shift * (block.height + block.rise)
         hull = np.concatenate([world_eave, world_eave + shift * block.height, world_ridge])
         out.append(cv2.convexHull(hull.astype(np.float32))[:, 0])
     return out
@@ -174,7 +174,7 @@ def plant_more_trees(
 
 def _is_free(own: list[BuildingPlan], place: np.ndarray, gap: float) -> bool:
     """Whether a place lies ``gap`` metres or more off the buildings of its lot."""
-    return all(np.hypot(*(place - p.centre)) > p.radius * 0.82 + gap for p in own)
+    return all(np.hypot(*(place - p.center)) > p.radius * 0.82 + gap for p in own)
 
 
 def _shade_buildings(world: World, appearance: Appearance, own: list[BuildingPlan]) -> None:
@@ -182,7 +182,7 @@ def _shade_buildings(world: World, appearance: Appearance, own: list[BuildingPla
         if plan.level != 3:
             for hull in shadow_of_building(plan, appearance):
                 world.ground.append(GroundFeature("shade", hull))
-            rim = to_world(_grow(plan), plan.centre, plan.angle)
+            rim = to_world(_grow(plan), plan.center, plan.angle)
             world.ground.append(GroundFeature("contact", rim))
 
 
@@ -354,8 +354,8 @@ def _pool(world: World, lot: Lot, rng, back: float, concrete: np.ndarray) -> Non
         world.ground.append(GroundFeature("patio", deck, concrete * 0.95))
         basin = lot.rectangle(x, back - h, x + w, back)
     else:
-        centre = lot.at(x + w / 2, back - h / 2)
-        basin = _circle(*centre, h / 2, h / 2)
+        center = lot.at(x + w / 2, back - h / 2)
+        basin = _circle(*center, h / 2, h / 2)
     world.ground.append(GroundFeature("pool", basin, water))
 
 
@@ -385,15 +385,15 @@ def _add_tree(world, rng, appearance, place) -> None:
     )
     strength = {"leafy": 1.0, "bare": 0.35, "broken": 0.25, "pine": 0.6}[kind]
     crown = height * (0.42 if kind == "leafy" else 0.3)
-    centre = place - appearance.sun[:2] / appearance.sun[2] * height * 0.55
-    world.ground.append(GroundFeature("shade", _ragged(rng, centre, crown), amount=strength))
+    center = place - appearance.sun[:2] / appearance.sun[2] * height * 0.55
+    world.ground.append(GroundFeature("shade", _ragged(rng, center, crown), amount=strength))
     _blob_shade(world, appearance, place, crown * 0.7, 0.5 * strength)
 
 
-def _ragged(rng, centre: np.ndarray, radius: float) -> np.ndarray:
+def _ragged(rng, center: np.ndarray, radius: float) -> np.ndarray:
     t = np.linspace(0, 2 * np.pi, 18, endpoint=False)
     r = radius * rng.uniform(0.7, 1.15, 18)
-    return np.stack([r * np.cos(t), r * np.sin(t)], 1) + centre
+    return np.stack([r * np.cos(t), r * np.sin(t)], 1) + center
 
 
 def _blob_shade(world, appearance, place, radius, amount) -> None:

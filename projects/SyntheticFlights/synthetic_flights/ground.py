@@ -166,7 +166,7 @@ class Ground:
                     out, rng, foot, angle, float(np.linalg.norm(tip - foot)), feature.amount
                 )
             elif feature.kind == "scrap":
-                self._scrap(out, texels(feature.polygon), feature.colour)
+                self._scrap(out, texels(feature.polygon), feature.color)
             elif feature.kind == "rubble":
                 self._rubble(out, texels(feature.polygon), feature.seed)
         shade = self._shade([f for f in features if f.kind in ("shade", "contact")], texels, size)
@@ -184,7 +184,7 @@ class Ground:
         dryness = np.full((cells, cells), 0.5, np.float32)
         for lot in lots:
             polygon = [np.round(texels(lot.polygon) * 4).astype(np.int32)]
-            cv2.fillPoly(tint, polygon, (lot.colour * (3.0, 3.5, 4.5)).tolist(), cv2.LINE_8, 4)
+            cv2.fillPoly(tint, polygon, (lot.color * (3.0, 3.5, 4.5)).tolist(), cv2.LINE_8, 4)
             cv2.fillPoly(dryness, polygon, lot.amount, cv2.LINE_8, 4)
         broad, patches, middle = (noise[k][2::4, 2::4] for k in ("broad", "patches", "middle"))
         a, b = self.appearance.lawn.astype(np.float32)
@@ -213,29 +213,27 @@ class Ground:
         shape = ((y1 - y0) // coarse + 1, (x1 - x0) // coarse + 1)
         mask = np.zeros(shape, np.float32)
         # Where a rough edge outgrows its polygon there must be a colour too.
-        colours = np.array([f.colour for f in features], np.float32)
-        mixed = len(colours) > 1 and float(np.ptp(colours, 0).max()) > 1
-        colour = colours.mean(0)
+        colors = np.array([f.color for f in features], np.float32)
+        mixed = len(colors) > 1 and float(np.ptp(colors, 0).max()) > 1
+        color = colors.mean(0)
         if mixed:
             paint = np.empty((*shape, 3), np.float32)
-            paint[...] = colour
+            paint[...] = color
         for feature, polygon in zip(features, polygons):
             fixed = [np.round((polygon - (x0, y0)) * (16 / coarse)).astype(np.int32)]
             cv2.fillPoly(mask, fixed, 1.0, cv2.LINE_8, 4)
             if mixed:
-                cv2.fillPoly(
-                    paint, fixed, np.asarray(feature.colour, float).tolist(), cv2.LINE_8, 4
-                )
+                cv2.fillPoly(paint, fixed, np.asarray(feature.color, float).tolist(), cv2.LINE_8, 4)
         if mixed:
-            colour = cv2.dilate(paint, np.ones((3, 3), np.uint8)) if coarse == 1 else paint
+            color = cv2.dilate(paint, np.ones((3, 3), np.uint8)) if coarse == 1 else paint
         soft = cv2.GaussianBlur(mask, (0, 0), hard * 1.6 / coarse)
         if coarse > 1:
             full = (shape[1] * coarse, shape[0] * coarse)
             soft = cv2.resize(soft, full)[: y1 - y0, : x1 - x0]
             if mixed:
-                colour = cv2.resize(colour, full)[: y1 - y0, : x1 - x0]
+                color = cv2.resize(color, full)[: y1 - y0, : x1 - x0]
         elif mixed:
-            colour = colour[: y1 - y0, : x1 - x0]
+            color = color[: y1 - y0, : x1 - x0]
         soft = soft[: y1 - y0, : x1 - x0]
         middle, patches = noise["middle"][cut], noise["patches"][cut]
         edge = middle * (0.22 * jitter)
@@ -256,7 +254,7 @@ class Ground:
         tone *= edge
         view = canvas[cut]
         view *= (1 - edge)[..., None]
-        view += colour * tone[..., None]
+        view += color * tone[..., None]
 
     def _pools(self, canvas, noise, features, texels) -> None:
         for feature in features:
@@ -275,14 +273,14 @@ class Ground:
             water = cv2.erode(mask, np.ones((9, 9), np.uint8)) > 0
             middle, patches = noise["middle"][cut], noise["patches"][cut]
             tone = (1 + 0.16 * patches + 0.05 * middle)[..., None]
-            view[water] = (np.asarray(feature.colour, np.float32) * tone)[water]
+            view[water] = (np.asarray(feature.color, np.float32) * tone)[water]
             view[water & (middle + patches > 1.3)] *= 0.55  # leaves
 
     @staticmethod
-    def _scrap(out, polygon, colour) -> None:
+    def _scrap(out, polygon, color) -> None:
         fixed = np.round(polygon * 16).astype(np.int32)
         cv2.fillConvexPoly(out, fixed + 20, (48, 62, 56), cv2.LINE_AA, 4)
-        cv2.fillConvexPoly(out, fixed, np.asarray(colour, float).tolist(), cv2.LINE_AA, 4)
+        cv2.fillConvexPoly(out, fixed, np.asarray(color, float).tolist(), cv2.LINE_AA, 4)
 
     @staticmethod
     def _rubble(out, polygon, seed) -> None:

@@ -11,20 +11,20 @@ __all__ = ["plan_house", "plan_outbuilding"]
 
 # Colours of roofs (BGR) and how often: dark asphalt foremost, browns, greys, a few light, red,
 # green ones.
-SHINGLE_COLOURS = [
+SHINGLE_COLORS = [
     ((88, 84, 82), 5), ((72, 70, 70), 5), ((108, 104, 102), 4), ((88, 98, 112), 4),
     ((84, 108, 134), 3), ((122, 138, 152), 2), ((140, 140, 142), 2),
     ((96, 104, 98), 1), ((88, 96, 140), 1), ((166, 168, 170), 1),
 ]  # fmt: skip
-TILE_COLOURS = [((86, 122, 182), 3), ((84, 110, 160), 3), ((104, 150, 204), 2)]
-METAL_COLOURS = [
+TILE_COLORS = [((86, 122, 182), 3), ((84, 110, 160), 3), ((104, 150, 204), 2)]
+METAL_COLORS = [
     ((186, 188, 190), 4),
     ((170, 118, 62), 2),
     ((104, 118, 84), 1),
     ((84, 84, 150), 1),
     ((120, 124, 128), 2),
 ]
-WALL_COLOURS = {
+WALL_COLORS = {
     "brick": [((78, 84, 136), 4), ((96, 108, 146), 3), ((118, 134, 160), 2)],
     "siding": [
         ((222, 224, 226), 5),
@@ -37,35 +37,35 @@ WALL_COLOURS = {
 }
 
 
-def pick_colour(rng: np.random.Generator, table) -> np.ndarray:
+def pick_color(rng: np.random.Generator, table) -> np.ndarray:
     """Draw a colour from a table of (BGR, weight), with some variation."""
     weights = np.array([w for _, w in table], float)
-    colour = np.array(table[rng.choice(len(table), p=weights / weights.sum())][0], float)
-    return np.clip(colour * rng.uniform(0.9, 1.1) + rng.normal(0, 3, 3), 20, 240)
+    color = np.array(table[rng.choice(len(table), p=weights / weights.sum())][0], float)
+    return np.clip(color * rng.uniform(0.9, 1.1) + rng.normal(0, 3, 3), 20, 240)
 
 
 def _roofing(rng: np.random.Generator):
     kind = str(rng.choice(["shingles", "tiles", "metal"], p=[0.84, 0.06, 0.10]))
-    table = {"shingles": SHINGLE_COLOURS, "tiles": TILE_COLOURS, "metal": METAL_COLOURS}[kind]
-    return kind, pick_colour(rng, table)
+    table = {"shingles": SHINGLE_COLORS, "tiles": TILE_COLORS, "metal": METAL_COLORS}[kind]
+    return kind, pick_color(rng, table)
 
 
 def _walls(rng: np.random.Generator):
     kind = str(rng.choice(["brick", "siding", "stucco"], p=[0.4, 0.42, 0.18]))
-    return kind, pick_colour(rng, WALL_COLOURS[kind])
+    return kind, pick_color(rng, WALL_COLORS[kind])
 
 
 def plan_house(lot: Lot, rng: np.random.Generator, level: int) -> BuildingPlan:
     """Draw the house of a lot; ``level`` is its damage, 0 to 3."""
     half_x = min(rng.uniform(6.0, 11.0), lot.width / 2 - 1.4)
     half_y = rng.uniform(4.0, 6.2)
-    storeys = 2 if rng.random() < 0.2 else 1
-    height = 2.75 * storeys + rng.uniform(-0.1, 0.5)
+    stories = 2 if rng.random() < 0.2 else 1
+    height = 2.75 * stories + rng.uniform(-0.1, 0.5)
     roof = str(rng.choice(["gable", "hip", "flat"], p=[0.58, 0.36, 0.06]))
     slope = rng.uniform(0.32, 0.72)
     along = 0 if half_x >= half_y else 1
     half = (half_x, half_y) if along == 0 else (half_y, half_x)
-    main = Block(0.0, 0.0, along, half, height, roof, slope, rng.uniform(0.35, 0.65), storeys)
+    main = Block(0.0, 0.0, along, half, height, roof, slope, rng.uniform(0.35, 0.65), stories)
     blocks = [main]
     if roof != "flat" and rng.random() < 0.62:
         blocks.append(_wing(rng, main, half_x, half_y))
@@ -79,21 +79,21 @@ def plan_house(lot: Lot, rng: np.random.Generator, level: int) -> BuildingPlan:
     x = lot.a + lot.width / 2 + rng.uniform(-1, 1)
     y = lot.b + lot.side * (ROAD_HALF + setback)
     angle = lot.streets.direction(x, y) + (0 if lot.side > 0 else np.pi) + rng.normal(0, 0.04)
-    roof_kind, roof_colour = _roofing(rng)
-    wall_kind, wall_colour = _walls(rng)
-    trim = np.full(3, 228.0) if rng.random() < 0.75 else wall_colour * 0.6
-    centre = lot.streets.world(np.array([x, y]))
+    roof_kind, roof_color = _roofing(rng)
+    wall_kind, wall_color = _walls(rng)
+    trim = np.full(3, 228.0) if rng.random() < 0.75 else wall_color * 0.6
+    center = lot.streets.world(np.array([x, y]))
     return BuildingPlan(
         0,
         "house",
-        (float(centre[0]), float(centre[1])),
+        (float(center[0]), float(center[1])),
         float(angle),
         blocks,
         level,
         roof_kind,
-        roof_colour,
+        roof_color,
         wall_kind,
-        wall_colour,
+        wall_color,
         trim,
     )
 
@@ -121,7 +121,7 @@ def _wing(rng: np.random.Generator, main: Block, half_x: float, half_y: float) -
         "gable" if rng.random() < 0.7 else main.roof,
         slope,
         0.4,
-        1 if lower else main.storeys,
+        1 if lower else main.stories,
     )
     if wing.half[0] < wing.half[1]:
         wing.roof = "gable"
@@ -142,7 +142,7 @@ def _annex(
         0.0,
         0,
         (ax + 0.3, half_y * 0.8),
-        main.height * 0.92 if main.storeys == 1 else 2.7,
+        main.height * 0.92 if main.stories == 1 else 2.7,
         "gable" if main.roof == "gable" else "hip",
         main.slope * 0.9,
         0.35,
@@ -181,15 +181,15 @@ def plan_outbuilding(
     )
     x = lot.a + (half[0] + 1.2 if rng.random() < 0.5 else lot.width - half[0] - 1.2)
     y = lot.b + lot.side * (ROAD_HALF + lot.depth - half[1] - rng.uniform(1.5, 5.0))
-    centre = lot.streets.world(np.array([x, y]))
-    gap = np.hypot(centre[0] - house.centre[0], centre[1] - house.centre[1])
+    center = lot.streets.world(np.array([x, y]))
+    gap = np.hypot(center[0] - house.center[0], center[1] - house.center[1])
     if gap < house.radius + 0.6 * max(half):
         return None
     hit = rng.random() < (0.6 if level else 0.15)
     own = int(rng.choice([1, 2, 3], p=(0.84, 0.10, 0.06))) if hit else 0
     match = rng.random() < 0.6
-    roof_kind, roof_colour = (house.roof_kind, house.roof_colour) if match else _roofing(rng)
-    wall_kind, wall_colour = (house.wall_kind, house.wall_colour) if match else _walls(rng)
+    roof_kind, roof_color = (house.roof_kind, house.roof_color) if match else _roofing(rng)
+    wall_kind, wall_color = (house.wall_kind, house.wall_color) if match else _walls(rng)
     block = Block(
         0.0,
         0.0,
@@ -205,13 +205,13 @@ def plan_outbuilding(
     return BuildingPlan(
         0,
         "garage" if garage else "shed",
-        (float(centre[0]), float(centre[1])),
+        (float(center[0]), float(center[1])),
         float(angle),
         [block],
         own,
         roof_kind,
-        roof_colour,
+        roof_color,
         wall_kind,
-        wall_colour,
+        wall_color,
         np.full(3, 220.0),
     )

@@ -60,8 +60,8 @@ def build_world(
     views = np.stack(
         [ground_footprint(path.pose(float(t)), intrinsics, 30) for t in times]
     )  # (T, 4, 2)
-    centres = views.mean(1)
-    reach = np.linalg.norm(views - centres[:, None], axis=2).max(1) + 28
+    centers = views.mean(1)
+    reach = np.linalg.norm(views - centers[:, None], axis=2).max(1) + 28
     local = streets.rough_inverse(views.reshape(-1, 2))
     low, high = local.min(0) - 45, local.max(0) + 45
     lot_width, lot_depth = appearance.lot
@@ -73,7 +73,7 @@ def build_world(
     lots: list[tuple[Lot, list[BuildingPlan]]] = []
 
     def near(point: np.ndarray) -> bool:
-        return bool((np.linalg.norm(centres - point, axis=1) < reach).any())
+        return bool((np.linalg.norm(centers - point, axis=1) < reach).any())
 
     for row in range(int(np.floor(low[1] / block)), int(np.ceil(high[1] / block)) + 1):
         b = row * block

@@ -22,13 +22,13 @@ class Mesh:
     """
 
     quads: np.ndarray
-    colours: np.ndarray
+    colors: np.ndarray
     part_index: int = 0
     material: int = Material.UNKNOWN
 
     def __post_init__(self):
-        self.centre = self.quads.reshape(-1, 3).mean(0)
-        self.radius = float(np.linalg.norm(self.quads.reshape(-1, 3) - self.centre, axis=1).max())
+        self.center = self.quads.reshape(-1, 3).mean(0)
+        self.radius = float(np.linalg.norm(self.quads.reshape(-1, 3) - self.center, axis=1).max())
 
     def lit(self, light) -> Mesh:
         """Return the mesh with its colours multiplied by ``light(normal)``."""
@@ -36,7 +36,7 @@ class Mesh:
         normal = np.cross(q[:, 1] - q[:, 0], q[:, 3] - q[:, 0])
         normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
         factor = np.stack([light(n) for n in normal])
-        return Mesh(q, np.clip(self.colours * factor, 0, 255), self.part_index, self.material)
+        return Mesh(q, np.clip(self.colors * factor, 0, 255), self.part_index, self.material)
 
 
 def _place(local: np.ndarray, x: float, y: float, angle: float) -> np.ndarray:
@@ -84,16 +84,16 @@ def car(rng: np.random.Generator, x: float, y: float, angle: float) -> Mesh:
     x0, x1 = (-0.1 * a, 0.5 * a) if pickup else (-0.75 * a, 0.45 * a)
     cabin = box(x0, -b + 0.08, 0.8, x1, b - 0.08, 1.45, 0.28)
     quads = np.concatenate([wheels, body, cabin])
-    colours = np.concatenate(
+    colors = np.concatenate(
         [np.full((5, 3), 30.0), np.tile(paint, (5, 1)), np.tile(glass, (4, 1)), paint[None]]
     )
     if pickup:
         bed = box(-0.95 * a, -b + 0.12, 0.8, -0.15 * a, b - 0.12, 0.87)[4:]
-        quads, colours = (
+        quads, colors = (
             np.concatenate([quads, bed]),
-            np.concatenate([colours, np.full((1, 3), 45.0)]),
+            np.concatenate([colors, np.full((1, 3), 45.0)]),
         )
-    return Mesh(_place(quads, x, y, angle), colours, material=Material.VEHICLE)
+    return Mesh(_place(quads, x, y, angle), colors, material=Material.VEHICLE)
 
 
 def container(rng: np.random.Generator, x: float, y: float, angle: float) -> Mesh:
@@ -111,24 +111,24 @@ def container(rng: np.random.Generator, x: float, y: float, angle: float) -> Mes
     paint = palette[rng.integers(len(palette))].astype(float)
     if rng.random() < 0.5:
         quads = box(-3.0, -1.2, 0, 3.0, 1.2, 2.5)
-        colours = np.tile(paint, (5, 1))
+        colors = np.tile(paint, (5, 1))
         ribs = np.concatenate(
             [box(i, -1.22, 0.1, i + 0.12, 1.22, 2.52)[[0, 2, 4]] for i in np.arange(-2.7, 2.9, 0.6)]
         )
-        quads, colours = (
+        quads, colors = (
             np.concatenate([quads, ribs]),
-            np.concatenate([colours, np.tile(paint * 0.82, (len(ribs), 1))]),
+            np.concatenate([colors, np.tile(paint * 0.82, (len(ribs), 1))]),
         )
     else:
         quads = box(-3.0, -1.2, 0, 3.0, 1.2, 1.5)
-        colours = np.tile(paint, (5, 1))
-        colours[4] = 55
+        colors = np.tile(paint, (5, 1))
+        colors[4] = 55
         filling = planks(rng, np.zeros(2), (2.6, 1.0), 30, 1.3, spread=0.9)
-        quads, colours = (
+        quads, colors = (
             np.concatenate([quads, filling.quads]),
-            np.concatenate([colours, filling.colours]),
+            np.concatenate([colors, filling.colors]),
         )
-    return Mesh(_place(quads, x, y, angle), colours, material=Material.CONTAINER)
+    return Mesh(_place(quads, x, y, angle), colors, material=Material.CONTAINER)
 
 
 def pole(x: float, y: float, angle: float, lean: np.ndarray, height: float = 9.5) -> Mesh:
@@ -139,9 +139,9 @@ def pole(x: float, y: float, angle: float, lean: np.ndarray, height: float = 9.5
     arm = box(-1.2, -0.08, height - 0.8, 1.2, 0.08, height - 0.62)
     quads = _place(np.concatenate([shaft, arm]), 0, 0, angle)
     quads[..., :2] += quads[..., 2:] / height * lean + (x, y)
-    colours = np.tile(np.array([62.0, 72, 82]), (len(quads), 1))
-    colours[5:] += 25
-    return Mesh(quads, colours, material=Material.POLE)
+    colors = np.tile(np.array([62.0, 72, 82]), (len(quads), 1))
+    colors[5:] += 25
+    return Mesh(quads, colors, material=Material.POLE)
 
 
 def fence(rng: np.random.Generator, start: np.ndarray, end: np.ndarray) -> Mesh:
@@ -151,7 +151,7 @@ def fence(rng: np.random.Generator, start: np.ndarray, end: np.ndarray) -> Mesh:
     along = (end - start) / max(length, 1e-9)
     across = np.array([-along[1], along[0]])
     tone = np.array([92.0, 112, 132]) * rng.uniform(0.75, 1.15)
-    quads, colours = [], []
+    quads, colors = [], []
     for i in range(count):
         fate = rng.random()
         if fate < 0.12:
@@ -160,29 +160,29 @@ def fence(rng: np.random.Generator, start: np.ndarray, end: np.ndarray) -> Mesh:
         flop = across * rng.uniform(-1.6, 1.6) if fate < 0.26 else across * rng.normal(0, 0.05)
         z = 0.15 if fate < 0.26 else 1.75
         quads.append([[*p, 0], [*q, 0], [*(q + flop), z], [*(p + flop), z]])
-        colours.append(tone * rng.uniform(0.88, 1.1))
+        colors.append(tone * rng.uniform(0.88, 1.1))
     if not quads:
-        quads, colours = [[[*start, 0]] * 4], [tone]
-    return Mesh(np.array(quads, np.float64), np.array(colours), material=Material.FENCE)
+        quads, colors = [[[*start, 0]] * 4], [tone]
+    return Mesh(np.array(quads, np.float64), np.array(colors), material=Material.FENCE)
 
 
 def planks(
     rng: np.random.Generator,
-    centre: np.ndarray,
+    center: np.ndarray,
     half: tuple[float, float],
     count: int,
     height: float,
     *,
     spread: float = 1.0,
-    colours: np.ndarray | None = None,
+    colors: np.ndarray | None = None,
     part_index: int = 0,
 ) -> Mesh:
     """Boards and sheets strewn over a heap that is ``height`` high in its middle; half sides
     ``half`` metres.
     """
-    from synthetic_flights.textures import PLANK_COLOURS
+    from synthetic_flights.textures import PLANK_COLORS
 
-    palette = PLANK_COLOURS if colours is None else colours
+    palette = PLANK_COLORS if colors is None else colors
     place = np.clip(rng.normal(0, 0.5, (count, 2)), -1.25, 1.25) * spread
     x, y = place[:, 0] * half[0], place[:, 1] * half[1]
     z = height * np.clip(1 - (place**2).sum(1), 0, 1) * rng.uniform(0.3, 1.1, count) + 0.05
@@ -211,7 +211,7 @@ def planks(
     )
     along = np.stack([np.cos(turn) * np.cos(tilt), np.sin(turn) * np.cos(tilt), np.sin(tilt)], 1)
     across = np.stack([-np.sin(turn) * np.cos(bank), np.cos(turn) * np.cos(bank), np.sin(bank)], 1)
-    middle = np.stack([x + centre[0], y + centre[1], z], 1)
+    middle = np.stack([x + center[0], y + center[1], z], 1)
     a, b = along * length[:, None], across * width[:, None]
     quads = np.stack([middle - a - b, middle + a - b, middle + a + b, middle - a + b], 1)
     quads[..., 2] = np.maximum(quads[..., 2], 0.03)

@@ -76,7 +76,7 @@ def value_noise(
 def blob_field(
     rng: np.random.Generator,
     shape: tuple[int, int],
-    centre: tuple[float, float],
+    center: tuple[float, float],
     radii: tuple[float, float],
     roughness: float = 0.35,
     step: int = 5,
@@ -89,8 +89,8 @@ def blob_field(
     """
     height, width = shape
     rows, columns = (height + step - 1) // step, (width + step - 1) // step
-    y = ((np.arange(rows) + 0.5) * step - centre[1]) / max(radii[1], 1e-3)
-    x = ((np.arange(columns) + 0.5) * step - centre[0]) / max(radii[0], 1e-3)
+    y = ((np.arange(rows) + 0.5) * step - center[1]) / max(radii[1], 1e-3)
+    x = ((np.arange(columns) + 0.5) * step - center[0]) / max(radii[0], 1e-3)
     # Between a rectangle and an ellipse: the sum of fourth powers.
     distance = (y[:, None] ** 4 + x[None] ** 4) ** 0.25
     noise = value_noise(rng, (rows, columns), max(max(radii) / step * 0.6, 2.0), 3)

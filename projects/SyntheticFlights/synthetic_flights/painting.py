@@ -85,16 +85,16 @@ def _paint(
         texture = tx.interior(rng, shape, texels_per_meter, light=0.9 if face.name == "" else 0.6)
     elif face.kind == "roof":
         kind = "membrane" if block.roof == "flat" and plan.roof_kind != "metal" else plan.roof_kind
-        texture = ROOFS[kind](rng, shape, plan.roof_colour, texels_per_meter)
+        texture = ROOFS[kind](rng, shape, plan.roof_color, texels_per_meter)
         _roof_furniture(rng, texture, face, plan, texels_per_meter)
     else:
-        texture = WALLS[plan.wall_kind](rng, shape, plan.wall_colour, texels_per_meter)
+        texture = WALLS[plan.wall_kind](rng, shape, plan.wall_color, texels_per_meter)
         tx.add_openings(
             rng,
             texture,
             texels_per_meter,
             top=face.top * texels_per_meter,
-            storeys=block.storeys,
+            stories=block.stories,
             boarded=boarded,
             garage=plan.kind == "garage" or (face.name == "front" and rng.random() < 0.25),
         )

@@ -91,9 +91,9 @@ class SensorModel:
         """Apply saturation, contrast, exposure, haze by distance, vignette and grain."""
         appearance, cam = self.appearance, self.intrinsics
         gain = self.exposure(pose.time) * appearance.contrast
-        grey = np.array([[0.114, 0.587, 0.299]]).repeat(3, 0)
-        colour = gain * (appearance.saturation * np.eye(3) + (1 - appearance.saturation) * grey)
-        matrix = np.concatenate([colour, np.full((3, 1), 118 * (1 - appearance.contrast))], 1)
+        gray = np.array([[0.114, 0.587, 0.299]]).repeat(3, 0)
+        color = gain * (appearance.saturation * np.eye(3) + (1 - appearance.saturation) * gray)
+        matrix = np.concatenate([color, np.full((3, 1), 118 * (1 - appearance.contrast))], 1)
         frame = cv2.transform(frame, matrix.astype(np.float32))
         rows = np.arange(cam.height) + 0.5
         down = np.radians(-pose.pitch) + np.arctan((rows - cam.height / 2) / cam.focal)

@@ -41,7 +41,7 @@ class Raster:
         supersample: float,
         with_ids: bool,
         *,
-        with_colour: bool = True,
+        with_color: bool = True,
         with_surfaces: bool = False,
     ):
         self.width = round(intrinsics.width * supersample)
@@ -56,7 +56,7 @@ class Raster:
         self.camera = enlarge @ intrinsics.matrix
         self.view = self.camera @ self.rotation
         shape = (self.height, self.width)
-        self.colour = np.empty((*shape, 3), np.uint8) if with_colour else None
+        self.color = np.empty((*shape, 3), np.uint8) if with_color else None
         self.nearness = np.zeros(shape, np.float32)
         self.part_ids = np.zeros(shape, np.uint16) if with_ids else None
         self.building_ids = np.zeros(shape, np.uint16) if with_ids else None
@@ -70,19 +70,19 @@ class Raster:
         h = (points - self.position) @ self.view.T
         return h[..., :2] / h[..., 2:], h[..., 2]
 
-    def in_view(self, centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    def in_view(self, centers: np.ndarray, radii: np.ndarray) -> np.ndarray:
         """Return for balls (N, 3), (N,) whether they may be seen: (N,) bool."""
-        x, y, depth = self.rotation @ (centres - self.position).T
+        x, y, depth = self.rotation @ (centers - self.position).T
         near = np.maximum(depth, 1.0)
         focal = self.camera[0, 0]
         slack = radii * focal / near * 1.15
         seen = (np.abs(x) * focal / near < self.width / 2 + slack) & (depth + radii > 1.0)
         return seen & (np.abs(y) * focal / near < self.height / 2 + slack)
 
-    def facing(self, centres: np.ndarray, radii: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    def facing(self, centers: np.ndarray, radii: np.ndarray, normals: np.ndarray) -> np.ndarray:
         """Return which faces, given by balls around them and their normals (N, 3), may be seen."""
-        towards = ((centres - self.position) * normals).sum(1) < 0
-        return np.nonzero(towards & self.in_view(centres, radii))[0]
+        towards = ((centers - self.position) * normals).sum(1) < 0
+        return np.nonzero(towards & self.in_view(centers, radii))[0]
 
     def _clip(self, low: np.ndarray, high: np.ndarray):
         x0, y0 = np.maximum(np.floor(low).astype(int), 0)
@@ -94,7 +94,7 @@ class Raster:
         if self.surfaces is not None:
             features = ground.features_in(footprint)
             self.surfaces.paint_ground(features, self.view, self.position)
-        if self.colour is None:
+        if self.color is None:
             return
         levels, (west, north) = ground.window(footprint)
         place = np.array(
@@ -107,10 +107,10 @@ class Raster:
         rows = np.arange(-1, self.height + 1)
         h = back @ np.stack([np.full(len(rows), self.width / 2), rows, np.ones(len(rows))])
         line = h[:2] / h[2]
-        metres = np.linalg.norm(line[:, 2:] - line[:, :-2], axis=0) / 2
+        meters = np.linalg.norm(line[:, 2:] - line[:, :-2], axis=0) / 2
         # A pixel is longer than wide on the ground; a level between both blurs across no more than
         # it shimmers along.
-        wanted = np.clip(np.log2(np.maximum(metres / TEXEL * 0.62, 1e-3)), 0, len(levels) - 1)
+        wanted = np.clip(np.log2(np.maximum(meters / TEXEL * 0.62, 1e-3)), 0, len(levels) - 1)
         base = np.floor(wanted).astype(int)
         for level in range(base.min(), base.max() + 1):
             r = np.nonzero(base == level)[0]
@@ -126,7 +126,7 @@ class Raster:
                 share = np.clip((wanted[y0:y1] - level - 0.5) * 2, 0, 1).astype(np.float32)
                 share = np.repeat(share[:, None], self.width, 1)
                 band = cv2.blendLinear(coarse, band, share, 1 - share)
-            self.colour[y0:y1] = band
+            self.color[y0:y1] = band
 
     def _warp_ground(self, picture, level, west, north, to_frame, y0, y1) -> np.ndarray:
         texel = TEXEL * 2**level
@@ -199,7 +199,7 @@ class Raster:
             )
         else:
             written = inside
-        if self.colour is not None:
+        if self.color is not None:
             self._paint_face(face, plane, window, solid)
         cv2.copyTo(near, written, self.nearness[window])
         if self.surfaces is not None:
@@ -214,7 +214,7 @@ class Raster:
         ys, xs = window
         texture = self._level(face, plane)
         if texture.shape[:2] == (1, 1):
-            self.colour[window][solid > 0] = texture[0, 0]
+            self.color[window][solid > 0] = texture[0, 0]
             return
         shift = np.array([[1, 0, -xs.start], [0, 1, -ys.start], [0, 0, 1.0]])
         patch = cv2.warpPerspective(
@@ -224,7 +224,7 @@ class Raster:
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        cv2.copyTo(patch, solid, self.colour[window])
+        cv2.copyTo(patch, solid, self.color[window])
 
     @staticmethod
     def _texels(face: Face, shape) -> np.ndarray:
@@ -263,14 +263,14 @@ class Raster:
             return
         x0, y0, x1, y1 = clip
         window = (slice(y0, y1), slice(x0, x1))
-        patch = None if self.colour is None else self.colour[window].copy()
+        patch = None if self.color is None else self.color[window].copy()
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
         front = None if self.surfaces is None else np.zeros(mask.shape, np.int16)
         fixed = np.round((pixels - (x0, y0)) * 2**SHIFT).astype(np.int32)
-        colours = mesh.colours.tolist()
+        colors = mesh.colors.tolist()
         for i in np.argsort(-depth.mean(1), kind="stable"):
             if patch is not None:
-                cv2.fillConvexPoly(patch, fixed[i], colours[i], cv2.LINE_8, SHIFT)
+                cv2.fillConvexPoly(patch, fixed[i], colors[i], cv2.LINE_8, SHIFT)
             if front is not None:
                 cv2.fillConvexPoly(front, fixed[i], int(i), cv2.LINE_8, SHIFT)
             cv2.fillConvexPoly(mask, fixed[i], 255, cv2.LINE_8, SHIFT)
@@ -278,7 +278,7 @@ class Raster:
         near = 1 / max(float(depth.mean()) - 0.5 * min(mesh.radius, 4.0), 1.0)
         mask &= _compare(self.nearness[window], near, cv2.CMP_LT)
         if patch is not None:
-            cv2.copyTo(patch, mask, self.colour[window])
+            cv2.copyTo(patch, mask, self.color[window])
         if front is not None:
             self.surfaces.write_mesh(window, mesh, front, pixels, depth, mask)
         chosen = mask > 0
@@ -321,7 +321,7 @@ class Raster:
         matrix[:, 2] = ends[0] - matrix[:, :2] @ (fx, fy)
         if under_water > 0:
             sprite = sprite.above(under_water / height)
-        h, w = sprite.colour.shape[:2]
+        h, w = sprite.color.shape[:2]
         if not h:
             return
         box = np.array([[0, 0], [w, 0], [w, h], [0, h]]) @ matrix[:, :2].T + matrix[:, 2]
@@ -345,20 +345,20 @@ class Raster:
         hidden = _compare(self.nearness[window], near, cv2.CMP_GT)
         if cv2.countNonZero(hidden):
             clear[hidden > 0] = 255
-        if self.colour is not None:
-            colour = cv2.warpAffine(sprite.colour, matrix, size, flags=cv2.INTER_LINEAR)
+        if self.color is not None:
+            color = cv2.warpAffine(sprite.color, matrix, size, flags=cv2.INTER_LINEAR)
             if cv2.countNonZero(hidden):
-                colour[hidden > 0] = 0
-            target = self.colour[window]
+                color[hidden > 0] = 0
+            target = self.color[window]
             kept = cv2.multiply(target, cv2.merge([clear] * 3), scale=1 / 255)
-            target[...] = cv2.addWeighted(kept, 1.0, colour, tree.tone, 0.0)
+            target[...] = cv2.addWeighted(kept, 1.0, color, tree.tone, 0.0)
         if self.part_ids is not None:
             covers = cv2.warpAffine(sprite.covers, matrix, size, flags=cv2.INTER_NEAREST) & ~hidden
             self.part_ids[window][covers > 127] = 0
             if self.surfaces is not None:
                 self.surfaces.write_tree(window, number, near, covers, clear, to_raster)
 
-    def draw_wire(self, points: np.ndarray, colour: np.ndarray | None = None) -> None:
+    def draw_wire(self, points: np.ndarray, color: np.ndarray | None = None) -> None:
         """Draw a thin dark line (N, 3) over everything: wires hang above all that they cross.
 
         ``colour`` is another picture (H, W, 3) to draw it on alone.
@@ -367,10 +367,10 @@ class Raster:
         if depth.min() < 1.0 or self._clip(pixels.min(0), pixels.max(0)) is None:
             return
         fixed = np.round(pixels * 2**SHIFT).astype(np.int32)
-        target = self.colour if colour is None else colour
+        target = self.color if color is None else color
         if target is not None:
             cv2.polylines(target, [fixed], False, (58, 58, 60), 1, cv2.LINE_AA, SHIFT)
-        if self.surfaces is not None and colour is None:
+        if self.surfaces is not None and color is None:
             cv2.polylines(self.surfaces.wires, [fixed], False, 255, 1, cv2.LINE_AA, SHIFT)
 
 

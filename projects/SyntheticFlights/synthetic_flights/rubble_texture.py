@@ -46,7 +46,7 @@ def rubble(
     accents = np.empty((0, 3), np.float32) if accents is None else np.asarray(accents, np.float32)
     area = height * width / texels_per_meter**2
 
-    def strew(density, lengths, thick, colours, field=None, cut=0.0, shadow=0.4):
+    def strew(density, lengths, thick, colors, field=None, cut=0.0, shadow=0.4):
         """Strew pieces, within the places where ``field`` is above ``cut`` if one is given."""
         count = int(density * area) + 1
         if field is None:
@@ -57,7 +57,7 @@ def rubble(
                 (lengths[0] * texels_per_meter, lengths[1] * texels_per_meter),
                 thick * texels_per_meter,
                 shadow,
-                colours,
+                colors,
             )
             return
         layer = texture.copy()
@@ -68,7 +68,7 @@ def rubble(
             (lengths[0] * texels_per_meter, lengths[1] * texels_per_meter),
             thick * texels_per_meter,
             shadow,
-            colours,
+            colors,
         )
         texture[field > cut] = layer[field > cut]
 
@@ -102,7 +102,7 @@ def rubble(
     return cv2.GaussianBlur(texture, (0, 0), 0.6)
 
 
-def _slab(rng, texture: np.ndarray, texels_per_meter: float, colour) -> None:
+def _slab(rng, texture: np.ndarray, texels_per_meter: float, color) -> None:
     """Lay a torn piece of roof on the rubble."""
     height, width = texture.shape[:2]
     w, h = (
@@ -110,7 +110,7 @@ def _slab(rng, texture: np.ndarray, texels_per_meter: float, colour) -> None:
         int(rng.uniform(1.2, 3.0) * texels_per_meter),
     )
     piece = (
-        shingles(rng, (h, w), colour, texels_per_meter)
+        shingles(rng, (h, w), color, texels_per_meter)
         if rng.random() < 0.65
         else plywood(rng, (h, w), texels_per_meter, rng.uniform(0, 0.9))
     )

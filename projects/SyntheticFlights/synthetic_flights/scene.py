@@ -77,7 +77,7 @@ class Flight:
         trees, meshes = self.world.trees, self.world.meshes
         self._feet = np.array([(t.x, t.y, 0.0) for t in trees]).reshape(-1, 3)
         high = np.array([t.height for t in trees])
-        middles = [(*b.centre, b.height / 2) for b in self.buildings]
+        middles = [(*b.center, b.height / 2) for b in self.buildings]
         # Balls around everything: centres and radii.
         self._balls = {
             "buildings": (
@@ -85,7 +85,7 @@ class Flight:
                 np.array([b.radius + b.height / 2 for b in self.buildings]),
             ),
             "meshes": (
-                np.array([m.centre for m in meshes]).reshape(-1, 3),
+                np.array([m.center for m in meshes]).reshape(-1, 3),
                 np.array([m.radius for m in meshes]),
             ),
             "trees": (self._feet + np.outer(high / 2, (0, 0, 1)), 0.75 * high),
@@ -134,11 +134,11 @@ class Flight:
         entry = self._built.get(number)
         if entry is None:
             faces, meshes = build(self.buildings[number], self.appearance, self.config)
-            centres = np.stack([f.corners.mean(0) for f in faces])
+            centers = np.stack([f.corners.mean(0) for f in faces])
             radii = np.array(
-                [np.linalg.norm(f.corners - c, axis=1).max() for f, c in zip(faces, centres)]
+                [np.linalg.norm(f.corners - c, axis=1).max() for f, c in zip(faces, centers)]
             )
-            balls = (centres, radii, np.stack([f.normal for f in faces]))
+            balls = (centers, radii, np.stack([f.normal for f in faces]))
             entry = self._built[number] = [faces, meshes, now, balls]
         entry[2] = now
         return entry
@@ -167,13 +167,13 @@ class Flight:
             pose,
             self.config.supersample,
             with_ids or with_truth,
-            with_colour=with_image,
+            with_color=with_image,
             # A flood needs the depth of what it covers.
             with_surfaces=with_truth or bool(self.config.flood),
         )
         bare = self._draw(raster, index, with_clean)
         size = (self.config.width, self.config.height)
-        image = self._expose(raster.colour, index) if with_image else None
+        image = self._expose(raster.color, index) if with_image else None
         frame = Frame(index, pose, image)
         if bare is not None:
             frame.clean = self._expose(bare, index)
@@ -193,7 +193,7 @@ class Flight:
         if self.flood is not None:
             reflection = self._reflection(raster, index)
             self.flood.draw(raster, self.ground.features_in(footprint), reflection)
-        bare = raster.colour.copy() if with_clean else None
+        bare = raster.color.copy() if with_clean else None
         self._draw_trees(raster)
         for wire in self.world.wires:
             raster.draw_wire(wire)
@@ -203,15 +203,15 @@ class Flight:
 
     def _reflection(self, raster: Raster, index: int) -> np.ndarray | None:
         """What the water mirrors, (H, W, 3) uint8: the scene seen from below its surface."""
-        if raster.colour is None:
+        if raster.color is None:
             return None
         pose = mirrored(self.pose(index), self.flood.surface_z)
         mirror = Raster(self.intrinsics, pose, self.config.supersample / 2, with_ids=False)
-        self.flood.draw_sky(mirror.colour)
+        self.flood.draw_sky(mirror.color)
         self._draw_buildings(mirror, index)
         self._draw_meshes(mirror)
         self._draw_trees(mirror)
-        return cv2.resize(mirror.colour[::-1], (raster.width, raster.height))
+        return cv2.resize(mirror.color[::-1], (raster.width, raster.height))
 
     def _expose(self, image: np.ndarray, index: int) -> np.ndarray:
         """The picture that the camera takes of a raster's colours."""
@@ -223,9 +223,9 @@ class Flight:
 
     def visible_buildings(self, raster: Raster) -> list[int]:
         """Numbers of the buildings that may be in view, the farthest first."""
-        centres, radii = self._balls["buildings"]
-        distance = np.linalg.norm(centres - raster.position, axis=1)
-        seen = np.nonzero(raster.in_view(centres, radii))[0]
+        centers, radii = self._balls["buildings"]
+        distance = np.linalg.norm(centers - raster.position, axis=1)
+        seen = np.nonzero(raster.in_view(centers, radii))[0]
         return seen[np.argsort(-distance[seen], kind="stable")].tolist()
 
     def draw_building(self, raster: Raster, number: int, index: int) -> None:

@@ -236,7 +236,7 @@ def score_map(
     from scipy.optimize import linear_sum_assignment
 
     outlines = [shapely.Polygon(enu.to_xy(np.array(o))) for o, _ in truth]
-    centres = np.array([o.centroid.coords[0] for o in outlines]).reshape(-1, 2)
+    centers = np.array([o.centroid.coords[0] for o in outlines]).reshape(-1, 2)
     points = np.array([b.point for b in buildings]).reshape(-1, 2)
     score = MapScore(true=len(truth))
     if not len(truth) or not len(points):
@@ -244,7 +244,7 @@ def score_map(
         return score
     away = np.array([[o.distance(shapely.Point(p)) for o in outlines] for p in points])
     near = away <= NEAR_M + slack_m
-    distance = np.linalg.norm(points[:, None] - centres[None], axis=2)
+    distance = np.linalg.norm(points[:, None] - centers[None], axis=2)
     rows, columns = linear_sum_assignment(np.where(near, distance, 1e6))
     pairs = [(i, j) for i, j in zip(rows, columns) if near[i, j]]
     for i, j in pairs:

@@ -20,7 +20,7 @@ START = datetime(
 _SEMI_MAJOR, _FLATTENING = 6378137.0, 1 / 298.257223563
 
 
-def _metres_per_degree(latitude: float) -> tuple[float, float]:
+def _meters_per_degree(latitude: float) -> tuple[float, float]:
     """Return metres per degree of latitude and longitude on the WGS 84 ellipsoid."""
     e2 = _FLATTENING * (2 - _FLATTENING)
     phi = np.radians(latitude)
@@ -36,14 +36,14 @@ def to_latlon(points: np.ndarray, origin: tuple[float, float]) -> np.ndarray:
     The tangent plane: over the kilometre of a flight it is off by well under a centimetre per
     metre of height.
     """
-    north, east = _metres_per_degree(origin[0])
+    north, east = _meters_per_degree(origin[0])
     points = np.asarray(points, np.float64)
     return np.stack([origin[0] + points[..., 1] / north, origin[1] + points[..., 0] / east], -1)
 
 
 def to_local(latlon: np.ndarray, origin: tuple[float, float]) -> np.ndarray:
     """Inverse of :func:`to_latlon`."""
-    north, east = _metres_per_degree(origin[0])
+    north, east = _meters_per_degree(origin[0])
     latlon = np.asarray(latlon, np.float64)
     return np.stack([(latlon[..., 1] - origin[1]) * east, (latlon[..., 0] - origin[0]) * north], -1)
 

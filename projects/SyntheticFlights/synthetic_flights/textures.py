@@ -28,7 +28,7 @@ __all__ = [
 
 Shape = tuple[int, int]
 # Wood foremost, plasterboard and paper, roofing; colours are rare.
-PLANK_COLOURS = np.array(
+PLANK_COLORS = np.array(
     [
         [112, 148, 182],
         [132, 162, 190],
@@ -53,8 +53,8 @@ PLANK_COLOURS = np.array(
 )
 
 
-def _fill(shape: Shape, colour) -> np.ndarray:
-    return np.broadcast_to(np.asarray(colour, np.float32), (*shape, 3)).copy()
+def _fill(shape: Shape, color) -> np.ndarray:
+    return np.broadcast_to(np.asarray(color, np.float32), (*shape, 3)).copy()
 
 
 def _grain(rng, texture: np.ndarray, amount: float) -> np.ndarray:
@@ -62,9 +62,9 @@ def _grain(rng, texture: np.ndarray, amount: float) -> np.ndarray:
     return texture
 
 
-def shingles(rng: np.random.Generator, shape: Shape, colour, texels_per_meter: float) -> np.ndarray:
+def shingles(rng: np.random.Generator, shape: Shape, color, texels_per_meter: float) -> np.ndarray:
     """Asphalt shingles in rows along x, weathered in streaks down the slope (y)."""
-    texture = _fill(shape, colour)
+    texture = _fill(shape, color)
     row, tab = max(int(0.16 * texels_per_meter), 2), max(int(0.32 * texels_per_meter), 3)
     cells = rng.standard_normal((shape[0] // row + 1, shape[1] // tab + 2), dtype=np.float32)
     cells = np.repeat(np.repeat(cells, row, 0), tab, 1)
@@ -78,10 +78,10 @@ def shingles(rng: np.random.Generator, shape: Shape, colour, texels_per_meter: f
 
 
 def metal_roof(
-    rng: np.random.Generator, shape: Shape, colour, texels_per_meter: float
+    rng: np.random.Generator, shape: Shape, color, texels_per_meter: float
 ) -> np.ndarray:
     """Standing-seam sheets, seams down the slope."""
-    texture = _fill(shape, colour)
+    texture = _fill(shape, color)
     pitch = max(int(0.45 * texels_per_meter), 4)
     texture[:, ::pitch] *= 0.78
     texture[:, 1::pitch] *= 1.1
@@ -89,11 +89,9 @@ def metal_roof(
     return _grain(rng, texture, 1.5)
 
 
-def flat_roof(
-    rng: np.random.Generator, shape: Shape, colour, texels_per_meter: float
-) -> np.ndarray:
+def flat_roof(rng: np.random.Generator, shape: Shape, color, texels_per_meter: float) -> np.ndarray:
     """Membrane with seams, puddle stains and roof vents."""
-    texture = _fill(shape, colour)
+    texture = _fill(shape, color)
     texture[:: max(int(2.0 * texels_per_meter), 4)] *= 0.92
     stain = value_noise(rng, shape, 3 * texels_per_meter, 3)
     texture *= (1 - 0.14 * np.clip(stain, 0, 2))[..., None]
@@ -113,9 +111,9 @@ def flat_roof(
     return _grain(rng, texture, 2.5)
 
 
-def brick(rng: np.random.Generator, shape: Shape, colour, texels_per_meter: float) -> np.ndarray:
+def brick(rng: np.random.Generator, shape: Shape, color, texels_per_meter: float) -> np.ndarray:
     """Brickwork; single bricks are near a texel, so it is courses and mottle that remain."""
-    texture = _fill(shape, colour)
+    texture = _fill(shape, color)
     cells = rng.standard_normal((shape[0] // 2 + 1, shape[1] // 4 + 1), dtype=np.float32)
     cells = np.repeat(np.repeat(cells, 2, 0), 4, 1)[: shape[0], : shape[1]]
     texture += (8.0 * cells)[..., None] * np.array([0.7, 0.8, 1.0], np.float32)
@@ -123,17 +121,17 @@ def brick(rng: np.random.Generator, shape: Shape, colour, texels_per_meter: floa
     return _grain(rng, texture, 3.0)
 
 
-def siding(rng: np.random.Generator, shape: Shape, colour, texels_per_meter: float) -> np.ndarray:
+def siding(rng: np.random.Generator, shape: Shape, color, texels_per_meter: float) -> np.ndarray:
     """Horizontal boards."""
-    texture = _fill(shape, colour)
+    texture = _fill(shape, color)
     texture[:: max(int(0.2 * texels_per_meter), 3)] *= 0.84
     texture += (3.0 * value_noise(rng, shape, 2 * texels_per_meter, 2))[..., None]
     return _grain(rng, texture, 1.5)
 
 
-def stucco(rng: np.random.Generator, shape: Shape, colour, texels_per_meter: float) -> np.ndarray:
+def stucco(rng: np.random.Generator, shape: Shape, color, texels_per_meter: float) -> np.ndarray:
     """Plain plaster."""
-    texture = _fill(shape, colour)
+    texture = _fill(shape, color)
     texture += (4.0 * value_noise(rng, shape, 2 * texels_per_meter, 3))[..., None]
     return _grain(rng, texture, 2.0)
 
@@ -145,7 +143,7 @@ def plywood(
     weathered grey brown.
     """
     fresh, old = np.array([92.0, 158, 228]), np.array([112.0, 142, 172])
-    colour = fresh * (1 - age) + old * age
+    color = fresh * (1 - age) + old * age
     height, width = max(int(1.2 * texels_per_meter), 4), max(int(2.4 * texels_per_meter), 8)
     rows, columns = shape[0] // height + 1, shape[1] // width + 2
     tone = rng.normal(0, 9, (rows, columns, 1)) * np.array([0.9, 1.0, 0.8]) + rng.normal(
@@ -158,7 +156,7 @@ def plywood(
         seams = (np.arange(columns) * width + (r % 2) * width // 2) % (columns * width)
         texture[r * height : (r + 1) * height, seams] -= 46
         texture[r * height] -= 46
-    texture = texture[: shape[0], : shape[1]] + colour.astype(np.float32)
+    texture = texture[: shape[0], : shape[1]] + color.astype(np.float32)
     grain = value_noise(rng, (shape[0], max(shape[1] // 8, 2)), 1.5)
     texture += (6.0 * cv2.resize(grain, (shape[1], shape[0])))[..., None]
     texture += (7.0 * value_noise(rng, shape, 1.3 * texels_per_meter, 2))[..., None]
@@ -179,8 +177,8 @@ def boards(rng: np.random.Generator, shape: Shape, texels_per_meter: float) -> n
 
 def tarp(rng: np.random.Generator, shape: Shape, texels_per_meter: float) -> np.ndarray:
     """Blue plastic sheet: folds that catch the light and battens that hold it."""
-    colour = np.array([205.0, 120, 38]) * rng.uniform(0.85, 1.12) + rng.normal(0, 8, 3)
-    texture = _fill(shape, colour)
+    color = np.array([205.0, 120, 38]) * rng.uniform(0.85, 1.12) + rng.normal(0, 8, 3)
+    texture = _fill(shape, color)
     folds = np.abs(value_noise(rng, shape, 1.6 * texels_per_meter, 2))
     texture += (30.0 * np.exp(-8 * folds) - 12.0 * np.clip(folds - 0.8, 0, 1))[..., None]
     texture += (6.0 * value_noise(rng, shape, 3 * texels_per_meter))[..., None]
@@ -219,23 +217,23 @@ def scatter_planks(
     lengths: tuple[float, float],
     width: float,
     shadow: float = 0.4,
-    colours: np.ndarray = PLANK_COLOURS,
+    colors: np.ndarray = PLANK_COLORS,
 ) -> None:
     """Strew ``count`` boards over ``texture`` in place; each throws a small shadow. Lengths and
     widths in texels.
     """
     height, breadth = texture.shape[:2]
-    centres = rng.uniform(0, 1, (count, 2)) * (breadth, height)
+    centers = rng.uniform(0, 1, (count, 2)) * (breadth, height)
     angles = rng.uniform(0, np.pi, count)
     half = rng.uniform(*lengths, count) / 2
     thick = width * rng.uniform(0.5, 1.6, count) * np.where(rng.random(count) < 0.15, 4.0, 1.0) / 2
     tone = rng.uniform(0.75, 1.1, count)
-    picks = colours[rng.integers(len(colours), size=count)] * tone[:, None]
+    picks = colors[rng.integers(len(colors), size=count)] * tone[:, None]
     along = np.stack([np.cos(angles), np.sin(angles)], 1)
     across = np.stack([-along[:, 1], along[:, 0]], 1)
     corners = np.stack(
         [
-            centres + sa * along * half[:, None] + sb * across * thick[:, None]
+            centers + sa * along * half[:, None] + sb * across * thick[:, None]
             for sa, sb in ((-1, -1), (1, -1), (1, 1), (-1, 1))
         ],
         1,
@@ -258,7 +256,7 @@ def add_openings(
     texels_per_meter: float,
     *,
     top: float,
-    storeys: int,
+    stories: int,
     boarded: float,
     garage: bool,
 ) -> None:
@@ -266,18 +264,18 @@ def add_openings(
     row of the eave.
     """
     height, width = texture.shape[:2]
-    storey = (height - top) / storeys
+    story = (height - top) / stories
     trim = np.array([232.0, 234, 236])
-    for level in range(storeys):
-        y0 = top + storey * level
+    for level in range(stories):
+        y0 = top + story * level
         x = rng.uniform(0.6, 1.8) * texels_per_meter
-        if garage and level == storeys - 1 and width > 6.5 * texels_per_meter:
+        if garage and level == stories - 1 and width > 6.5 * texels_per_meter:
             span = (
                 4.8 * texels_per_meter if width > 8 * texels_per_meter else 2.7 * texels_per_meter
             )
             box = (
                 int(0.7 * texels_per_meter),
-                int(y0 + storey - 2.2 * texels_per_meter),
+                int(y0 + story - 2.2 * texels_per_meter),
                 int(0.7 * texels_per_meter + span),
                 height,
             )
@@ -287,19 +285,19 @@ def add_openings(
             x = box[2] + texels_per_meter
         while x < width - 1.6 * texels_per_meter:
             w = rng.uniform(0.8, 1.7) * texels_per_meter
-            door = level == storeys - 1 and rng.random() < 0.18
+            door = level == stories - 1 and rng.random() < 0.18
             h = (2.0 if door else rng.uniform(1.0, 1.4)) * texels_per_meter
-            y = y0 + storey - h if door else y0 + 0.28 * storey
+            y = y0 + story - h if door else y0 + 0.28 * story
             p, q = (int(x), int(y)), (int(x + w), int(min(y + h, height - 1)))
             cv2.rectangle(texture, (p[0] - 1, p[1] - 1), (q[0] + 1, q[1] + 1), trim.tolist(), -1)
             if rng.random() < boarded:
-                colour = (100, 160, 214)
+                color = (100, 160, 214)
             elif door:
-                colour = tuple(rng.uniform(40, 150, 3))
+                color = tuple(rng.uniform(40, 150, 3))
             else:
-                colour = (74, 62, 52)
-            cv2.rectangle(texture, p, q, colour, -1)
-            if not door and colour[0] == 74:
+                color = (74, 62, 52)
+            cv2.rectangle(texture, p, q, color, -1)
+            if not door and color[0] == 74:
                 cv2.line(
                     texture,
                     ((p[0] + q[0]) // 2, p[1]),

@@ -22,7 +22,7 @@ __all__ = ["truth_sheet"]
 SIZE = (426, 240)  # of a picture on the sheet
 FRAME, GAP = 20, 5
 # BGR by fine label.
-MATERIAL_COLOURS = np.array(
+MATERIAL_COLORS = np.array(
     [
         (0, 0, 0), (130, 190, 170), (110, 100, 100), (190, 190, 185), (160, 120, 60),
         (50, 110, 50), (60, 140, 120), (150, 90, 80), (120, 160, 210), (70, 80, 160),
@@ -43,7 +43,7 @@ def truth_sheet(seed: int) -> np.ndarray:
     panels = {
         "frame": frame.image,
         "without trees": frame.clean,
-        f"{len(Material) - 1} materials": MATERIAL_COLOURS[frame.truth.materials],
+        f"{len(Material) - 1} materials": MATERIAL_COLORS[frame.truth.materials],
         "panoptic segments": _draw_segments(flight, frame),
         "visible and hidden of each building": _draw_amodal(flight, frame),
         f"depth, {depth.min():.0f} to {depth.max():.0f} m": cv2.applyColorMap(
@@ -67,11 +67,11 @@ def _titled(picture: np.ndarray, title: str) -> np.ndarray:
 
 def _draw_segments(flight: Flight, frame: Frame) -> np.ndarray:
     ids, segments = panoptic_segments(flight, frame)
-    colours = {c["id"]: np.array(c["color"][::-1]) for c in CATEGORIES}
+    colors = {c["id"]: np.array(c["color"][::-1]) for c in CATEGORIES}
     out = np.zeros((*ids.shape, 3), np.uint8)
     for number, segment in enumerate(segments):
         shade = 0.75 + 0.25 * (number % 3) / 2
-        out[ids == segment["id"]] = colours[segment["category_id"]] * shade
+        out[ids == segment["id"]] = colors[segment["category_id"]] * shade
     return out
 
 
@@ -83,11 +83,11 @@ def _draw_amodal(flight: Flight, frame: Frame) -> np.ndarray:
     views = building_views(flight, frame.index)
     buildings = [a for a in amodal_annotations(flight, frame, views) if a["part_id"] is None]
     stripes = np.add.outer(np.arange(out.shape[0]), np.arange(out.shape[1])) % 12 < 6
-    for annotation, colour in zip(buildings, palette):
+    for annotation, color in zip(buildings, palette):
         seen = mask_util.decode(annotation["segmentation"]) > 0
         hidden = mask_util.decode(annotation["occluder_segmentation"]) > 0
-        out[seen] = 0.5 * out[seen] + 0.5 * colour
-        out[hidden & stripes] = colour
+        out[seen] = 0.5 * out[seen] + 0.5 * color
+        out[hidden & stripes] = color
     return out
 
 

@@ -26,7 +26,7 @@ class Sprite:
         smaller: the same at half the size, or None.
     """
 
-    colour: np.ndarray
+    color: np.ndarray
     clear: np.ndarray
     covers: np.ndarray
     foot: tuple[float, float]
@@ -36,21 +36,21 @@ class Sprite:
     def above(self, share: float) -> Sprite:
         """Return the sprite, at this size alone, without the lower ``share`` of its height."""
         rows = max(0, round(self.foot[1] - share * self.texels))
-        colour, clear, covers = self.colour[:rows], self.clear[:rows], self.covers[:rows]
-        return Sprite(colour, clear, covers, self.foot, self.texels)
+        color, clear, covers = self.color[:rows], self.clear[:rows], self.covers[:rows]
+        return Sprite(color, clear, covers, self.foot, self.texels)
 
 
 def _finish(bgr: np.ndarray, alpha: np.ndarray, foot, texels: float, levels: int = 3) -> Sprite:
     alpha = np.clip(alpha, 0, 1)
-    colour = np.clip(bgr * alpha[..., None], 0, 255).astype(np.uint8)
+    color = np.clip(bgr * alpha[..., None], 0, 255).astype(np.uint8)
     clear = (255 - alpha * 255).astype(np.uint8)
     # A frame of nothing around the sprite, so that a warp with constant border fades out.
     covers = ((cv2.blur(alpha, (13, 13)) > 0.5) * 255).astype(np.uint8)
-    sprite = Sprite(colour, clear, covers, foot, texels)
+    sprite = Sprite(color, clear, covers, foot, texels)
     if levels > 1:
         half = (bgr.shape[1] // 2, bgr.shape[0] // 2)
         small = Sprite(
-            cv2.resize(colour, half, interpolation=cv2.INTER_AREA),
+            cv2.resize(color, half, interpolation=cv2.INTER_AREA),
             cv2.resize(clear, half, interpolation=cv2.INTER_AREA),
             cv2.resize(covers, half, interpolation=cv2.INTER_NEAREST),
             (foot[0] / 2, foot[1] / 2),
@@ -59,7 +59,7 @@ def _finish(bgr: np.ndarray, alpha: np.ndarray, foot, texels: float, levels: int
         if levels > 2:
             quarter = (half[0] // 2, half[1] // 2)
             small.smaller = Sprite(
-                cv2.resize(small.colour, quarter, interpolation=cv2.INTER_AREA),
+                cv2.resize(small.color, quarter, interpolation=cv2.INTER_AREA),
                 cv2.resize(small.clear, quarter, interpolation=cv2.INTER_AREA),
                 cv2.resize(small.covers, quarter, interpolation=cv2.INTER_NEAREST),
                 (foot[0] / 4, foot[1] / 4),
@@ -145,8 +145,8 @@ def bare(rng: np.random.Generator, broken: bool) -> Sprite:
     grow(foot[0] * scale, foot[1] * scale, rng.normal(0, 0.1), trunk, 17 if broken else 14, 0)
     alpha = cv2.resize(alpha, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     tone = cv2.resize(tone, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32)
-    colour = np.array([92.0, 108, 120]) * rng.uniform(0.75, 1.2)
-    bgr = colour * (0.55 + 0.75 * tone[..., None] / 160)
+    color = np.array([92.0, 108, 120]) * rng.uniform(0.75, 1.2)
+    bgr = color * (0.55 + 0.75 * tone[..., None] / 160)
     if tips and not broken:
         haze = np.zeros((size, size), np.float32)
         for x, y in tips:
@@ -239,9 +239,9 @@ def draw_fallen_tree(
     tip = foot + direction * length
     shade = tuple((bark * 0.42).tolist())
 
-    def stroke(p, q, colour, width):
+    def stroke(p, q, color, width):
         cv2.line(
-            canvas, tuple(map(int, p * 8)), tuple(map(int, q * 8)), colour, width, cv2.LINE_AA, 3
+            canvas, tuple(map(int, p * 8)), tuple(map(int, q * 8)), color, width, cv2.LINE_AA, 3
         )
 
     stroke(foot + 4, tip + 4, shade, 7)

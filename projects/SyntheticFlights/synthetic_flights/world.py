@@ -22,7 +22,7 @@ class GroundFeature:
 
     kind: str
     polygon: np.ndarray
-    colour: np.ndarray | None = None
+    color: np.ndarray | None = None
     amount: float = 1.0
     seed: int = 0
     order: int = 0

@@ -78,7 +78,7 @@ def test_who_is_in_front_is_nearer(scene):
     for view in views:
         raster = Raster(
             flight.intrinsics, frame.pose, flight.config.supersample, True,
-            with_colour=False, with_surfaces=True,
+            with_color=False, with_surfaces=True,
         )  # fmt: skip
         flight.draw_building(raster, view.number, frame.index)
         alone = raster.surfaces.reduced((320, 180)).depth

@@ -114,9 +114,9 @@ def test_the_next_frame_warped_is_this_one(flight, frames):
 
 def test_an_estimator_that_sees_the_pictures_alone_agrees(flight, frames):
     flow, valid = frame_flow(flight.intrinsics, frames[2], frames[3])
-    grey = [cv2.cvtColor(frames[i].image, cv2.COLOR_BGR2GRAY) for i in (2, 3)]
+    gray = [cv2.cvtColor(frames[i].image, cv2.COLOR_BGR2GRAY) for i in (2, 3)]
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    error = np.linalg.norm(dis.calc(*grey, None) - flow, axis=-1)[valid]
+    error = np.linalg.norm(dis.calc(*gray, None) - flow, axis=-1)[valid]
     assert np.median(error) < 0.2
 
 

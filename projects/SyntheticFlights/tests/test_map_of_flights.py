@@ -21,7 +21,7 @@ def test_both_mean_the_same_by_the_angles():
 
 
 @pytest.mark.parametrize("seed", [1, 3])
-def test_building_centres_are_found_within_two_metres(seed):
+def test_building_centers_are_found_within_two_meters(seed):
     flight = Flight(SceneConfig(width=480, height=270, fps=8, seconds=2, seed=seed))
     truth = flight_truth(flight)
     poses = [flight.pose(i) for i in range(truth["num_frames"])]
@@ -36,8 +36,8 @@ def test_building_centres_are_found_within_two_metres(seed):
         assert camera.fx == pytest.approx(truth["intrinsics"]["fx"], rel=1e-3)
         projector = GroundProjector(camera, sample)
         for building in truth["buildings"]:
-            centre = np.mean(building["outline_local"], axis=0)
-            pixel, depth = project(np.append(centre, 0.0), pose, flight.intrinsics)
+            center = np.mean(building["outline_local"], axis=0)
+            pixel, depth = project(np.append(center, 0.0), pose, flight.intrinsics)
             inside = (pixel >= 0).all() and (pixel <= (truth["width"], truth["height"])).all()
             if depth <= 0 or not inside:
                 continue

@@ -53,7 +53,7 @@ def unproject(flight: Flight, frame) -> np.ndarray:
 
 def _plans(flight: Flight) -> list:
     return [
-        (b.id, b.centre, b.angle, [(p.id, p.kind, p.centre, p.radii) for p in b.parts])
+        (b.id, b.center, b.angle, [(p.id, p.kind, p.center, p.radii) for p in b.parts])
         for b in flight.buildings
     ]
 
@@ -104,7 +104,7 @@ def test_a_car_has_its_own_shape_in_the_depth():
     camera = Intrinsics(100, 100, 100.0)
     pose = Pose(0.0, (0.0, 0.0, 50.0), 0.0, -90.0, 0.0)
     raster = Raster(camera, pose, 1.0, with_ids=True, with_surfaces=True)
-    raster.colour[...] = 0
+    raster.color[...] = 0
     quads = box(-2, -1, 0, 2, 1, 1)
     raster.draw_mesh(Mesh(quads, np.full((5, 3), 90.0), material=Material.VEHICLE))
     truth = raster.surfaces.reduced((100, 100))

@@ -61,12 +61,12 @@ def test_footprint_projects_back_to_the_corners():
     np.testing.assert_allclose(pixels, [[0, 0], [200, 0], [200, 100], [0, 100]], atol=1e-6)
 
 
-def _level_square(x0, y0, z, side, colour, part_index) -> Face:
+def _level_square(x0, y0, z, side, color, part_index) -> Face:
     polygon = np.array([(0, 0), (side, 0), (side, side), (0, side)], float)
     face = Face(
         "wall", np.array([x0, y0 + side, z]), np.array([1.0, 0, 0]), np.array([0.0, -1, 0]), polygon
     )
-    face.textures = [np.full((1, 1, 3), colour, np.uint8)]
+    face.textures = [np.full((1, 1, 3), color, np.uint8)]
     face.part_ids = np.full((4, 4), part_index, np.uint16)
     return face
 
@@ -77,7 +77,7 @@ def test_faces_land_on_their_pixels_and_the_nearer_wins(supersample):
     # 25) 40 pixels.
     pose = Pose(0.0, (0.0, 0.0, 50.0), 0.0, -90.0, 0.0)
     raster = Raster(CAMERA, pose, supersample, with_ids=True)
-    raster.colour[...] = 0
+    raster.color[...] = 0
     # The nearer one first: the depth buffer decides, not the order.
     raster.draw_face(
         _level_square(5, 0, 25, 10, 200, 2), building_id=8
@@ -96,7 +96,7 @@ def test_faces_land_on_their_pixels_and_the_nearer_wins(supersample):
     assert not wrong[28:47, 103:117].any()
     assert not wrong[13:47, 123:157].any()
     assert raster.building_ids[30 * s, 122 * s + 1] == 8
-    assert raster.colour[30 * s, 110 * s].tolist() == [100] * 3
+    assert raster.color[30 * s, 110 * s].tolist() == [100] * 3
     assert raster.nearness[30 * s, 110 * s] == pytest.approx(1 / 40, rel=1e-5)
 
 
@@ -145,9 +145,9 @@ def test_roofs_close_over_the_block_and_face_outwards(roof, along):
     assert plan == pytest.approx(10 * 6 if roof == "flat" else 10.8 * 6.8)
     top = max(f.corners[:, 2].max() for f in roofs)
     assert top == pytest.approx(2.8 if roof == "flat" else 2.8 + 3 * 0.5 + 0.12)
-    centre = np.array([2.0, -1.0, 1.0])
+    center = np.array([2.0, -1.0, 1.0])
     for wall in (f for f in faces if f.kind == "wall"):
-        assert wall.normal @ (wall.corners.mean(0) - centre) > 0
+        assert wall.normal @ (wall.corners.mean(0) - center) > 0
         assert abs(wall.normal[2]) < 1e-12
 
 

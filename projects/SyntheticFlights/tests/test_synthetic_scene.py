@@ -42,7 +42,7 @@ def test_other_seeds_and_videos_give_other_scenes(flight):
     assert len(lats) == 3
 
 
-def test_the_flight_is_50_mph_within_40_to_90_metres(flight):
+def test_the_flight_is_50_mph_within_40_to_90_meters(flight):
     poses = [flight.path.pose(t) for t in np.linspace(0, 2, 9)]
     track = np.array([p.position for p in poses])
     speed = np.linalg.norm(np.diff(track[:, :2], axis=0), axis=1) / 0.25

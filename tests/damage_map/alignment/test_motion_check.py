@@ -20,7 +20,7 @@ from msnet_d2.damage_map.telemetry.time_sync import TimeSync
 
 SIZE, FOCAL_PX = (640, 360), 600.0
 DURATION_S = 20.0
-METRES = 111_320.0  # of a degree at the equator, to three digits
+METERS = 111_320.0  # of a degree at the equator, to three digits
 
 
 def pose(t):
@@ -70,7 +70,7 @@ def log(**changes) -> Telemetry:
     for t in np.arange(0, DURATION_S + 0.01, 0.1):
         east, north, up, yaw, pitch = pose(t)
         rows.append(
-            {"time_s": t, "lat": north / 110_574, "lon": 20 + east / METRES, "alt": up,
+            {"time_s": t, "lat": north / 110_574, "lon": 20 + east / METERS, "alt": up,
              "yaw": yaw, "pitch": pitch, "roll": 0.0, "focal_mm": 36 * FOCAL_PX / 640}
         )  # fmt: skip
     made = FlightLog.from_rows(rows, dialect="dji-srt", source="a.srt", time_is_video=True)

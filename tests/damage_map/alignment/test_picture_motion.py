@@ -20,8 +20,8 @@ def write_video(path, step, frames=60, fps=10, size=(320, 240), gop=12):
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         for i in range(frames):
             x, y = 400 - step[0] * i, 300 - step[1] * i
-            grey = noise[y : y + size[1], x : x + size[0]]
-            frame = av.VideoFrame.from_ndarray(np.repeat(grey[..., None], 3, 2), format="bgr24")
+            gray = noise[y : y + size[1], x : x + size[0]]
+            frame = av.VideoFrame.from_ndarray(np.repeat(gray[..., None], 3, 2), format="bgr24")
             frame.pts, frame.time_base = i, Fraction(1, fps)
             out.mux(stream.encode(frame))
         out.mux(stream.encode())

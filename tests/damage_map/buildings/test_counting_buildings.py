@@ -89,7 +89,7 @@ def test_one_building_over_many_frames_is_one():
     assert building.point == pytest.approx([0, 0])
 
 
-def test_neighbours_stay_two():
+def test_neighbors_stay_two():
     # 10 m wide, 12 m apart: 2 m of lawn between them.
     pairs = [s for i in range(6) for s in (observation(i, 0, 0), observation(i, 12, 0))]
     assert len(count(*pairs)) == 2

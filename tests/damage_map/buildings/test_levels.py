@@ -57,7 +57,7 @@ def test_levels_stay_apart_for_every_kind_of_sight(sight):
         assert np.linalg.norm(seen[0] - seen[1]) > 23, (a.name, b.name)
 
 
-def test_in_grey_a_worse_level_is_darker():
+def test_in_gray_a_worse_level_is_darker():
     lightness = [lab(linear_rgb(level.color))[0] for level in LEVELS]
     assert np.all(np.diff(lightness) < -15), lightness
 

@@ -24,7 +24,7 @@ def test_field_of_view():
     assert Camera.from_focal_mm(24, 1920, 1080).hfov_deg == pytest.approx(73.74, abs=0.01)
 
 
-def test_rays_of_the_centre_and_the_corners():
+def test_rays_of_the_center_and_the_corners():
     camera = Camera.from_hfov(90, 200, 100)
     rays = camera.rays([[100, 50], [200, 50], [0, 0]])
     assert rays[0] == pytest.approx([0, 0, 1])

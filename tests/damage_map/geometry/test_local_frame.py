@@ -11,7 +11,7 @@ pytest.importorskip("pyproj")
 
 
 @pytest.mark.parametrize("longitude", [179.9999, -179.9999])
-def test_web_metres_do_not_jump_at_the_antimeridian(longitude):
+def test_web_meters_do_not_jump_at_the_antimeridian(longitude):
     # Fiji: 0.0001 degrees are 10 m there, so that 100 m east or west is on the other side.
     enu = EnuFrame(-16.8, longitude)
     found = enu.to_mercator(np.array([[-100.0, 0.0], [0.0, 0.0], [100.0, 0.0]]))

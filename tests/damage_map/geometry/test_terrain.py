@@ -161,8 +161,8 @@ def test_ascii_grid(tmp_path):
     assert np.isnan(grid.values[1, 1])
     path.write_text(ASC.replace("corner", "center").replace("\n", "\r\n"))
     assert ElevationGrid.read(path).west == pytest.approx(8.0)
-    metres = ASC.replace("8.0", "500000").replace("47.0", "5316000").replace("0.01", "5")
-    path.write_text(metres)
+    meters = ASC.replace("8.0", "500000").replace("47.0", "5316000").replace("0.01", "5")
+    path.write_text(meters)
     with pytest.raises(InputError, match="coordinate system is not known.*EPSG:32632"):
         ElevationGrid.read(path)
     assert ElevationGrid.read(path, crs=UTM).at(*reversed_lon_lat()) == pytest.approx(4.0)
@@ -261,7 +261,7 @@ def test_a_system_without_an_epsg_code_is_taken_by_its_own_words(tmp_path):
     assert ElevationGrid.read(path).at([48.0], [9.123]).tolist() == [7.0]
 
 
-def test_scaled_heights_are_metres(tmp_path):
+def test_scaled_heights_are_meters(tmp_path):
     path = tmp_path / "ground.tif"
     write_geotiff(path, [[10, 20], [30, -9999]], dtype="int16")
     with rasterio.open(path, "r+") as file:

@@ -72,7 +72,7 @@ ISO:100 Shutter:60 EV: Fnum:2.2\x20
 """
 
 # Matrice 300: latitude first, units, BAROMETER with a colon, seconds that count to 60.
-GPS_METRES = """59
+GPS_METERS = """59
 00:00:58,000 --> 00:00:59,000
 2022.06.21 16:07:15
 GPS(36.6153,-6.1130,12.0M) BAROMETER:83.3M
@@ -171,7 +171,7 @@ def first(text: str) -> dict[str, float]:
             GPS_HOME, {"time_s": 1.0, "lat": -25.2088, "lon": 31.166, "alt": 0.5}, id="lon-first"
         ),
         pytest.param(
-            GPS_METRES,
+            GPS_METERS,
             {"time_s": 58.0, "lat": 36.6153, "lon": -6.113, "abs_alt": 12.0, "alt": 83.3},
             id="matrice",
         ),

@@ -193,7 +193,7 @@ def test_an_unknown_unit_is_refused_by_name():
         )
 
 
-def test_columns_that_are_not_recognised_are_listed_within_bounds():
+def test_columns_that_are_not_recognized_are_listed_within_bounds():
     header = ",".join(f"mystery{i}" for i in range(500))
     with pytest.raises(InputError, match="mystery0.*and 470 more") as error:
         Telemetry.from_text(header + "\n" + ",".join("1" * 500), "a.csv")

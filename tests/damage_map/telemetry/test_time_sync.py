@@ -47,7 +47,7 @@ def test_subtitles_of_another_length_are_doubtful(seconds, duration, said):
     assert high - low == pytest.approx(abs(seconds - duration), abs=0.2)
 
 
-def test_a_whole_time_zone_between_the_clocks_is_recognised():
+def test_a_whole_time_zone_between_the_clocks_is_recognized():
     start = NOON + timedelta(hours=5, seconds=20)
     placed = log(60, clock=NOON).for_video(12.0, start=start)
     assert placed.sync.shift_s == pytest.approx(20.0)
