@@ -10,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
 from msnet_d2.errors import InputError
-from msnet_d2.evaluation.amodal import score_amodal_file
+from msnet_d2.evaluation.amodal import AmodalEvaluator, score_amodal_file
 from msnet_d2.evaluation.build import EVALUATOR_REGISTRY
 from msnet_d2.evaluation.flow_error import score_flow_folder
 from msnet_d2.evaluation.panoptic import PanopticEvaluator, score_panoptic_file
@@ -39,7 +39,6 @@ def score_kind_file(dataset_name: str, predictions: str | Path) -> OrderedDict:
     """
     if not Path(predictions).exists():
         raise InputError(f"there is no {predictions}")
-    DatasetCatalog.get(dataset_name)  # reads it, and sets its metadata
     return SCORERS[MetadataCatalog.get(dataset_name).kind](dataset_name, predictions)
 
 
@@ -55,3 +54,9 @@ def panoptic(cfg: CfgNode, dataset_name: str, output_folder: str) -> DatasetEval
     """Panoptic quality."""
     DatasetCatalog.get(dataset_name)
     return PanopticEvaluator(dataset_name, output_folder)
+
+
+@EVALUATOR_REGISTRY.register()
+def amodal(cfg: CfgNode, dataset_name: str, output_folder: str) -> DatasetEvaluator:
+    """AP of what is seen, and of the whole."""
+    return AmodalEvaluator(dataset_name, output_folder)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
+from detectron2.structures import Boxes, Instances
 from PIL import Image
 from pycocotools import mask as mask_util
 
@@ -394,7 +395,7 @@ def test_flow_is_scored_by_gap(folder, tmp_path):
         score_kind_file(name, tmp_path)
 
 
-def test_amodal_masks_are_scored_as_wholes(folder, tmp_path):
+def test_amodal_masks_are_scored_as_wholes(folder, tmp_path, tiny_cfg):
     whole, seen = np.zeros((4, 6), bool), np.zeros((4, 6), bool)
     whole[:, :4], seen[:, :2] = True, True  # half of it is hidden
     other = np.zeros((4, 6), bool)
@@ -427,6 +428,17 @@ def test_amodal_masks_are_scored_as_wholes(folder, tmp_path):
     assert figures["visible"]["AP"] < 60
     (tmp_path / "r.json").write_text(json.dumps(found[1:]))
     assert score_kind_file(name, tmp_path / "r.json")["amodal_occluded"]["AP"] == 0
+    # A model that gives the same masks is given the same figures.
+    instances = Instances((4, 6))
+    instances.pred_boxes = Boxes(torch.tensor([[0.0, 0, 4, 4], [5, 0, 6, 4]]))
+    instances.scores, instances.pred_classes = torch.tensor([0.9, 0.8]), torch.tensor([0, 0])
+    instances.pred_masks = torch.from_numpy(np.stack([whole, other]))
+    evaluator = build_evaluator(tiny_cfg, name, str(tmp_path / "out"))
+    evaluator.process([{"image_id": 1}], [{"instances": instances}])
+    again = evaluator.evaluate()
+    assert again["amodal"] == pytest.approx(figures["amodal"], nan_ok=True)
+    kept = score_kind_file(name, tmp_path / "out/coco_instances_results.json")
+    assert kept["visible"] == pytest.approx(again["visible"], nan_ok=True)
 
 
 def test_predictions_that_are_not_there(semantic, folder, capsys):
