@@ -52,11 +52,12 @@ def _add_hrpn_config(cfg: CN) -> None:
     cfg.MODEL.HRPN.PARENT_SCORE_THRESH_TEST = 0.05
     cfg.MODEL.HRPN.PARENT_NMS_THRESH_TEST = 0.5
     cfg.MODEL.HRPN.PARENT_DETECTIONS_PER_IMAGE = 100
-    # A second stage for the buildings that are returned: ROI heads (a registered name, such as
-    # "StandardROIHeads") of one class on the parent proposals, otherwise configured as the parts';
-    # proposals a training image, and the weight of its losses. Beyond the paper; "": none. Which
-    # anchors are kept does not depend on it.
+    # ROI heads of one class on the parent proposals, a second stage for the buildings that are
+    # returned: a registered name, such as "StandardROIHeads", or "" for none. Beyond the paper.
+    # They are configured as the parts' but for the keys below. They do not change which anchors are
+    # kept.
     cfg.MODEL.HRPN.PARENT_ROI_HEADS = ""
+    # Proposals per training image, and the weight of the losses.
     cfg.MODEL.HRPN.PARENT_BATCH_SIZE_PER_IMAGE = 64
     cfg.MODEL.HRPN.PARENT_ROI_LOSS_WEIGHT = 1.0
 

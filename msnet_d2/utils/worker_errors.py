@@ -1,4 +1,4 @@
-"""Errors of ours that reach this process as the text of another one's traceback."""
+"""Recover an error of this package from the traceback of another process."""
 
 from __future__ import annotations
 

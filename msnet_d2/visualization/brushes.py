@@ -267,7 +267,7 @@ def render_text(
 def legend_sprite(
     rows: tuple[tuple[str, int, Color], ...], buildings: int, arrows: bool, layout: Layout
 ) -> np.ndarray:
-    """Plate with a colour, a name and a count a row, (h, w, 3) uint8; do not write to it.
+    """Legend with a color, a name and a count per row: (h, w, 3) uint8, read-only.
 
     Args:
         rows: name, count, colour (BGR) of each class.

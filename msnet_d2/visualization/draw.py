@@ -1,7 +1,7 @@
-"""Pictures of damage: predictions and ground truth over a frame, pairs of pictures, contact sheets.
+"""Draw predictions and ground truth on images, pairs of images, contact sheets.
 
-OpenCV alone, and each mask is touched inside its own box only, which makes a frame tens of times
-cheaper than Detectron2's Matplotlib-based visualiser. All images are BGR, uint8, (H, W, 3); colours
+Drawing is done by OpenCV, each mask inside its box alone: tens of times faster than Detectron2's
+Matplotlib-based visualizer. All images are BGR, uint8, (H, W, 3); colours
 in the metadata are RGB, as Detectron2 keeps them. All sizes follow the shorter side of the image.
 """
 
@@ -245,7 +245,7 @@ def contact_sheet(
     Args:
         images: at least one (H, W, 3) uint8. Cells take the aspect ratio of the first; others are
             fitted inside.
-        columns: pictures a row, at least 1.
+        columns: images per row, at least 1.
         cell_width: width of a cell in pixels; None: that of the first image.
         captions: a line over each picture's lower left corner.
 
