@@ -126,3 +126,15 @@ def test_what_is_known_best_makes_the_camera():
     assert Camera.for_sample(sample, 640, 480).hfov_deg == pytest.approx(90)
     assert Camera.for_sample(sample, 640, 480, hfov_deg=60).hfov_deg == pytest.approx(60)
     assert Camera.for_sample(TelemetrySample(0, 1, 2), 640, 480) is None
+
+
+def test_the_film_s_width_is_the_picture_s_long_side():
+    # 24 mm of a film 36 mm wide: two thirds of the long side of 1920 pixels, however it is held.
+    for width, height in ((1920, 1080), (1080, 1920)):
+        assert Camera.from_focal_mm(24, width, height).fx == pytest.approx(1280)
+
+
+def test_digital_zoom_narrows_a_field_of_view_that_was_given():
+    sample = TelemetrySample(time_s=0.0, lat=0.0, lon=0.0, zoom=2.0)
+    plain = Camera.from_hfov(70, 1920, 1080)
+    assert Camera.for_sample(sample, 1920, 1080, hfov_deg=70).fx == pytest.approx(2 * plain.fx)
