@@ -185,7 +185,7 @@ def run(args: argparse.Namespace) -> int:
         )
     check_folder(Path(args.out), [p for p in (args.config_file, args.weights, args.reviews) if p])
     reviews = () if args.reviews is None else read_reviews(args.reviews)
-    videos = find_videos(args.videos)
+    videos, left_out = find_videos(args.videos)
     if len(videos) == 1 and not videos[0].exists():
         raise InputError(f"the video {videos[0]} does not exist")
     options = FlightOptions(
@@ -217,6 +217,7 @@ def run(args: argparse.Namespace) -> int:
             rules=Rules(min_confidence=args.min_confidence),
             min_score=args.min_score,
             reviews=reviews,
+            left_out=left_out,
             progress=not args.no_progress,
         )
     return _tell(summary)

@@ -105,6 +105,7 @@ def make_map(
     rules: Rules | None = None,
     min_score: float = 0.3,
     reviews: Sequence[Review] = (),
+    left_out: Sequence[str] = (),
     progress: bool = False,
 ) -> MapSummary:
     """Map the damaged buildings of one or more videos.
@@ -121,6 +122,7 @@ def make_map(
         min_score: detections that score less are left out.
         reviews: what people said of an earlier map of the place; those that fit no building are
             among the problems.
+        left_out: what :func:`.videos.find_videos` left out; among the problems.
         progress: show a progress bar of the detection.
 
     Returns:
@@ -141,7 +143,7 @@ def make_map(
     clock = _Clock()
     with whole_folder(out, inputs) as folder:
         seen: dict[MapVideo, list[Observation]] = {}
-        problems: list[str] = []
+        problems = list(left_out)
         for k, path in enumerate(paths):
             try:
                 if results is not None:
@@ -170,7 +172,7 @@ def make_map(
                 reason = redact_paths(reason, path)
                 problems.append(printable(f"{path.name} is left out: {reason}"))
         if not seen:
-            raise InputError(f"none of the {len(paths)} videos can be used; {problems[0]}")
+            raise InputError(f"none of the {len(paths)} videos can be used; {problems[-1]}")
         clock.lap("reading")
         content = _find(seen, rules, clock)
         records, lost = apply_reviews(content.records, reviews, content.enu)

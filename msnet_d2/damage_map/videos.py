@@ -11,7 +11,8 @@ from msnet_d2.damage_map.buildings.observations import MapVideo
 from msnet_d2.damage_map.geometry.flight import Flight, FlightOptions
 from msnet_d2.damage_map.telemetry.telemetry import Telemetry
 from msnet_d2.errors import InputError
-from msnet_d2.utils.text import natural_key
+from msnet_d2.utils.file_io import leads_out
+from msnet_d2.utils.text import natural_key, printable
 from msnet_d2.utils.video_io import VIDEO_SUFFIXES
 from msnet_d2.video.reader import VideoReader
 from msnet_d2.video.results import VideoResults, read_results
@@ -40,12 +41,20 @@ class Detector(Protocol):
         """
 
 
-def find_videos(names: Sequence[str | Path]) -> list[Path]:
+def find_videos(names: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     """Videos named by ``names``: each itself, or all videos of a folder that holds some.
 
-    A folder without videos is one itself: of frames.
+    A folder without videos is one itself: of frames. Links that lead out of a folder are not
+    followed.
+
+    Returns:
+        The videos, and what was left out and why, a line each.
+
+    Raises:
+        InputError: if nothing is left.
     """
     found: list[Path] = []
+    left_out: list[str] = []
     for path in map(Path, names):
         inside = []
         if path.is_dir():
@@ -53,8 +62,16 @@ def find_videos(names: Sequence[str | Path]) -> list[Path]:
                 (p for p in path.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()),
                 key=natural_key,
             )
-        found += inside or [path]
-    return found
+        outside = [p for p in inside if leads_out(p, path)]
+        left_out += [
+            f"{printable(p.name)} is left out: it is a link that leads out of its folder; name the "
+            "video that it leads to"
+            for p in outside
+        ]
+        found += [p for p in inside if p not in outside] if inside else [path]
+    if not found and left_out:
+        raise InputError(f"no video to map; {left_out[0]}")
+    return found, left_out
 
 
 def detect(

@@ -17,6 +17,8 @@ from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 __all__ = ["CameraReader", "FolderReader", "VideoReader"]
 
 _DEFAULT_FOLDER_FPS = Fraction(25)
+# Samples of more than 8 bits are scaled, as decoders of video do: see image_layout.scale_to_8_bits.
+_FOLDER_DEPTH = "auto"
 # A camera that gives no frame so often in a row has gone.
 _MAX_CAMERA_FAILURES = 100
 
@@ -111,7 +113,11 @@ class VideoReader:
 
 
 class FolderReader:
-    """Pictures of a folder in the natural order of their names, at a given rate."""
+    """Pictures of a folder in the natural order of their names, at a given rate.
+
+    More than 8 bits a sample are scaled by the depth of the usual sensor that holds them. Links
+    that lead out of the folder are not followed; the report names them.
+    """
 
     def __init__(
         self,
@@ -128,24 +134,24 @@ class FolderReader:
             VideoError: if it holds no pictures.
         """
         path = Path(path)
-        self._files = sorted(
-            (
-                p
-                for p in path.iterdir()
-                if p.suffix.lower() in IMAGE_SUFFIXES
-                and not p.name.startswith(".")
-                and p.is_file()
-                and not leads_out(p, path)
-            ),
-            key=natural_key,
-        )
+        self.report = ReadReport()
+        self._files = []
+        for file in sorted(path.iterdir(), key=natural_key):
+            if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
+                continue
+            if leads_out(file, path):
+                self.report.add_link(printable(file.name))
+            elif file.is_file():
+                self._files.append(file)
         if not self._files:
-            raise VideoError(f"the folder {path} holds no pictures ({', '.join(IMAGE_SUFFIXES)})")
+            links = f"; {self.report.link_count} are links out of it" * bool(self.report.links)
+            raise VideoError(
+                f"the folder {path} holds no pictures ({', '.join(IMAGE_SUFFIXES)}){links}"
+            )
         self._path = path
         self._stride = stride
         self._start = start
         self._limits = Limits(max_pixels=max_pixels)
-        self.report = ReadReport()
         size = self._size()
         self.info = VideoInfo(
             name=printable(path.resolve().name),
@@ -166,7 +172,7 @@ class FolderReader:
                 self.report.frames_read += 1
                 continue
             try:
-                image = read_bgr(file, self._limits)
+                image = read_bgr(file, self._limits, _FOLDER_DEPTH)
             except (OSError, ValueError, SyntaxError):  # what PIL raises on broken files
                 self.report.decode_errors += 1
                 self.report.frames_lost += 1
@@ -195,7 +201,7 @@ class FolderReader:
         """Width and height of the first picture that can be read."""
         for file in self._files:
             try:
-                image = read_bgr(file, self._limits)
+                image = read_bgr(file, self._limits, _FOLDER_DEPTH)
             except (OSError, ValueError, SyntaxError):
                 continue
             return image.shape[1], image.shape[0]

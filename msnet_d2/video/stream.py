@@ -10,6 +10,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from msnet_d2.utils.text import listing
+
 __all__ = ["Frame", "ReadReport", "VideoInfo"]
 
 # So many single events of a kind are kept for the report; more are counted only.
@@ -92,6 +94,8 @@ class ReadReport:
         size_changes: (index, width, height) where the size of the frames changes.
         timestamps_repaired: frames whose time stamp was missing or not later than the one before.
         variable_frame_rate: whether the distances of frames differ by over a tenth.
+        links: names of pictures that are links out of their folder, and were not opened.
+            ``link_count`` counts all.
     """
 
     frames_read: int = 0
@@ -106,6 +110,14 @@ class ReadReport:
     size_change_count: int = 0
     timestamps_repaired: int = 0
     variable_frame_rate: bool = False
+    links: list[str] = field(default_factory=list)
+    link_count: int = 0
+
+    def add_link(self, name: str) -> None:
+        """Note a picture that leads out of its folder."""
+        self.link_count += 1
+        if len(self.links) < _MAX_EVENTS:
+            self.links.append(name)
 
     def add_time_gap(self, start_s: float, end_s: float) -> None:
         """Note a gap between two frames."""
@@ -130,6 +142,7 @@ class ReadReport:
             or self.decode_errors
             or self.truncated
             or self.time_gap_count
+            or self.link_count
         )
 
     def problems(self) -> list[str]:
@@ -153,6 +166,11 @@ class ReadReport:
             gaps = ", ".join(f"{a:.2f}-{b:.2f} s" for a, b in self.time_gaps[:3])
             more = ", …" if self.time_gap_count > 3 else ""
             lines.append(f"{self.time_gap_count} gaps in time ({gaps}{more})")
+        if self.link_count:
+            lines.append(
+                f"{self.link_count} pictures are links that lead out of the folder, and were not "
+                f"opened: {listing(self.links)}"
+            )
         return lines
 
     def notes(self) -> list[str]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from msnet_d2.data.isbda.catalog import resolve_dataset
 from msnet_d2.errors import DatasetError, VideoError
+from msnet_d2.utils.file_io import leads_out
 from msnet_d2.utils.image_io import IMAGE_SUFFIXES, read_bgr
 from msnet_d2.utils.text import natural_key
 from msnet_d2.utils.video_io import VIDEO_SUFFIXES, import_av, open_video
@@ -215,7 +216,8 @@ def find_frame_sources(
         the sources, in the order of ``specs`` and by name in folders.
 
     Raises:
-        DatasetError: if there is nothing, or an entry names nothing of the kind.
+        DatasetError: if there is nothing, an entry names nothing of the kind, or a link leads out
+            of its folder.
         VideoError: if a file named is not a video.
     """
     if not specs:
@@ -291,4 +293,11 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if not folder.is_dir():
         return []
     files = (p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.is_file())
-    return sorted((p for p in files if not p.name.startswith(".")), key=natural_key)
+    found = sorted((p for p in files if not p.name.startswith(".")), key=natural_key)
+    for path in found:
+        if leads_out(path, folder):
+            raise DatasetError(
+                f"{path} is a link that leads out of its folder, and is not followed; put the file "
+                "there, or name the folder or video that it leads to"
+            )
+    return found

@@ -279,5 +279,6 @@ def test_folders_stand_for_their_videos(tmp_path):
     frames = tmp_path / "frames"
     frames.mkdir()
     (frames / "1.jpg").touch()
-    found = find_videos([videos, frames, tmp_path / "missing.mp4"])
+    found, left_out = find_videos([videos, frames, tmp_path / "missing.mp4"])
     assert [p.name for p in found] == ["DJI_9.MP4", "DJI_10.MP4", "frames", "missing.mp4"]
+    assert left_out == []
