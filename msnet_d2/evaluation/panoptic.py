@@ -101,7 +101,10 @@ def score_panoptic_file(dataset_name: str, predictions: str | Path) -> OrderedDi
     """
     path = Path(predictions)
     report = read_kind(dataset_name)
-    report.issues += kind_of(dataset_name).find_pixel_issues(report)
+    kind = kind_of(dataset_name)
+    assert kind is not None, "it was read"
+    assert kind.find_pixel_issues is not None, "panoptic labels are pixels"
+    report.issues += kind.find_pixel_issues(report)
     raise_fatal(report)
     pictures = path.with_suffix("")
     if not pictures.is_dir():

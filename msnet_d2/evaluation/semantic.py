@@ -11,6 +11,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -210,7 +211,8 @@ def _paint(entries: list[dict], record: dict, path: Path) -> np.ndarray:
     predicted = np.full((record["height"], record["width"]), IGNORED, np.int64)
     for entry in entries:
         try:
-            rle = segmentation_to_rle(entry.get("segmentation"), *predicted.shape)
+            segmentation: Any = entry.get("segmentation")
+            rle = segmentation_to_rle(segmentation, *predicted.shape)
         except (ValueError, TypeError) as error:
             name = entry["file_name"]
             raise InputError(f"{path}: a mask of {name} is unusable: {error}") from error

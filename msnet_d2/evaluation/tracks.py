@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -53,7 +54,8 @@ def _read_predictions(path: Path, videos: dict[int, dict], ids: dict[int, int]) 
         if not isinstance(raw, dict) or raw.get("video_id") not in videos:
             got = brief(raw.get("video_id") if isinstance(raw, dict) else raw)
             raise InputError(f"{where} has the video_id {got}, of no video of the data set")
-        video, category, score = videos[raw["video_id"]], raw.get("category_id"), raw.get("score")
+        video, category = videos[raw["video_id"]], raw.get("category_id")
+        score: Any = raw.get("score")
         if category not in ids:
             raise InputError(f"{where} has the category_id {brief(category)}, of no category")
         if type(score) not in (int, float) or not np.isfinite(score):
@@ -115,7 +117,8 @@ def _trackeval_files(
     """A folder as TrackEval reads it, with ids from 1 on: it makes arrays as long as they are
     large.
     """
-    videos, annotations = [], []
+    videos: list[dict] = []
+    annotations: list[dict] = []
     for record in records:
         number = len(videos) + 1
         size = {"height": record["height"], "width": record["width"]}

@@ -113,7 +113,8 @@ def _overlapping_pairs(instances: Instances, iou_thresh: float) -> list[tuple[in
         for j in (near.nonzero()[0] + i + 1).tolist():
             both = common[j - i - 1]
             if masks is not None:
-                both = 0 if crops[i] is None or crops[j] is None else crops[i].overlap(crops[j])
+                one, other = crops[i], crops[j]
+                both = 0 if one is None or other is None else one.overlap(other)
             if both > iou_thresh * (area[i] + area[j] - both):
                 pairs.append((i, j))
     return pairs
