@@ -71,13 +71,29 @@ def run(args: argparse.Namespace) -> int:
         # Before the model is built: a wrong file name is the likelier mistake, and found at once.
         reader = stack.enter_context(
             VideoReader(
-                args.input, fps=args.fps, stride=args.stride, keep_damaged=args.keep_damaged
+                args.input,
+                fps=args.fps,
+                stride=args.stride,
+                keep_damaged=args.keep_damaged,
+                depth=_depth(args),
             )
         )
         for path in (args.out, args.results):
             if path is not None:
                 stack.enter_context(hold(path, "results of a video"))
         return _process(args, reader)
+
+
+def _depth(args: argparse.Namespace) -> str:
+    """``INPUT.DEPTH``, which matters for folders of pictures alone."""
+    from pathlib import Path
+
+    from msnet_d2.config import load_config
+    from msnet_d2.utils.image_layout import checked_depth
+
+    if not Path(args.input).is_dir():
+        return "refuse"
+    return checked_depth(load_config(args.config_file, args.opts))
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from msnet_d2.config.refinement import detector_name, is_refined, refines_scores
 from msnet_d2.errors import ConfigError
+from msnet_d2.utils.image_layout import checked_depth
 from msnet_d2.video.detections import FRAME_DETECTOR_REGISTRY, FrameDetector
 from msnet_d2.video.pipeline import VideoSummary, process_video
 from msnet_d2.video.reader import VideoReader
@@ -188,7 +189,8 @@ class VideoDetector:
         """
         opened = source
         if not isinstance(source, VideoReader):
-            opened = VideoReader(source, stride=self.settings.stride)
+            depth = checked_depth(self.cfg)
+            opened = VideoReader(source, stride=self.settings.stride, depth=depth)
         with opened if opened is not source else nullcontext(source) as reader:
             return process_video(
                 reader,

@@ -17,8 +17,6 @@ from msnet_d2.video.stream import Frame, ReadReport, VideoInfo
 __all__ = ["CameraReader", "FolderReader", "VideoReader"]
 
 _DEFAULT_FOLDER_FPS = Fraction(25)
-# Samples of more than 8 bits are scaled, as decoders of video do: see image_layout.scale_to_8_bits.
-_FOLDER_DEPTH = "auto"
 # A camera that gives no frame so often in a row has gone.
 _MAX_CAMERA_FAILURES = 100
 
@@ -43,6 +41,7 @@ class VideoReader:
         start: int = 0,
         keep_damaged: bool = False,
         max_pixels: int = 1 << 26,
+        depth: str = "refuse",
     ):
         """Open a source.
 
@@ -54,6 +53,8 @@ class VideoReader:
             start: give out no frame of a lower index; a camera knows no such.
             keep_damaged: give out frames decoded from corrupt data, marked as such.
             max_pixels: larger frames are refused before they are decoded.
+            depth: what becomes of pictures of more than 8 bits a sample, see
+                :func:`msnet_d2.utils.image_io.read_bgr`.
 
         Raises:
             VideoError: if there is no such source, or it is no video.
@@ -72,7 +73,7 @@ class VideoReader:
         elif path.is_dir():
             rate = _DEFAULT_FOLDER_FPS if fps is None else Fraction(fps).limit_denominator(1001)
             self._source = FolderReader(
-                path, fps=rate, stride=stride, start=start, max_pixels=max_pixels
+                path, fps=rate, stride=stride, start=start, max_pixels=max_pixels, depth=depth
             )
         else:
             self._source = FileDecoder(
@@ -127,6 +128,7 @@ class FolderReader:
         stride: int = 1,
         start: int = 0,
         max_pixels: int = 1 << 26,
+        depth: str = "refuse",
     ):
         """List a folder; arguments as those of :class:`VideoReader`.
 
@@ -152,6 +154,7 @@ class FolderReader:
         self._stride = stride
         self._start = start
         self._limits = Limits(max_pixels=max_pixels)
+        self._depth = depth
         size = self._size()
         self.info = VideoInfo(
             name=printable(path.resolve().name),
@@ -172,7 +175,7 @@ class FolderReader:
                 self.report.frames_read += 1
                 continue
             try:
-                image = read_bgr(file, self._limits, _FOLDER_DEPTH)
+                image = read_bgr(file, self._limits, self._depth)
             except (OSError, ValueError, SyntaxError):  # what PIL raises on broken files
                 self.report.decode_errors += 1
                 self.report.frames_lost += 1
@@ -199,13 +202,17 @@ class FolderReader:
 
     def _size(self) -> tuple[int, int]:
         """Width and height of the first picture that can be read."""
+        reason = ""
         for file in self._files:
             try:
-                image = read_bgr(file, self._limits, _FOLDER_DEPTH)
-            except (OSError, ValueError, SyntaxError):
+                image = read_bgr(file, self._limits, self._depth)
+            except (OSError, ValueError, SyntaxError) as error:
+                reason = reason or f"{file.name}: {' '.join(str(error).split())}"
                 continue
             return image.shape[1], image.shape[0]
-        raise VideoError(f"none of the {len(self._files)} pictures in {self._path} can be read")
+        raise VideoError(
+            f"none of the {len(self._files)} pictures in {self._path} can be read; {reason}"
+        )
 
 
 class CameraReader:

@@ -358,8 +358,11 @@ def test_folder_without_pictures(tmp_path):
 
 def test_sixteen_bits_are_scaled_not_cut_off(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.full((8, 8), 0x8040, np.uint16))
-    frames, _ = read(tmp_path)
-    assert (frames[0].image == 0x80).all()
+    with pytest.raises(VideoError, match="a.png: it has 16 bits a sample .*INPUT.DEPTH"):
+        VideoReader(tmp_path)
+    with VideoReader(tmp_path, depth="bits") as reader:
+        (frame,) = reader
+    assert (frame.image == 0x80).all()
 
 
 def test_a_camera_that_is_not_there(capfd):
