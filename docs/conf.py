@@ -20,6 +20,7 @@ release = importlib.metadata.version("msnet_d2")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxarg.ext"]
 exclude_patterns = ["_build"]
+smartquotes = False  # they make a dash of the two of an option
 html_theme = "furo"
 html_title = "msnet_d2"
 html_static_path = ["_static"]
