@@ -28,7 +28,16 @@ EXTRAS = {
     "tracking": ["trackeval>=1.3"],
     "ray": ["ray>=2.9"],  # msnet map --ray-address; 200 MB
     "docs": ["sphinx", "myst-parser", "furo", "sphinx-argparse"],
-    "dev": ["pytest>=8", "pytest-xdist", "hypothesis", "mypy", "ruff", "selenium>=4.15"],
+    "dev": [
+        "hypothesis",
+        "ipykernel",
+        "mypy",
+        "nbclient",
+        "pytest>=8",
+        "pytest-xdist",
+        "ruff",
+        "selenium>=4.15",
+    ],
 }
 EXTRAS["all"] = sorted(set().union(*EXTRAS.values()) - set(EXTRAS["tracking"]))
 

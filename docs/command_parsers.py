@@ -11,7 +11,7 @@ __all__ = ["parsers"]
 
 
 def parsers() -> argparse.ArgumentParser:
-    """The parser of ``msnet`` and those of its commands; examples in their help are kept as code."""
+    """The parser of ``msnet`` and of its commands; examples in their help stay code."""
     return _marked(build_parser())
 
 
