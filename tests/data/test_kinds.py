@@ -339,7 +339,8 @@ def test_a_file_beside_its_folder_as_coco_ships_them(folder, tmp_path):
         ("panoptic@{}:val", "the splits of '.*' with panoptic truth are: train"),
         ("panoptic@{}/nowhere", "is no JSON file, folder or FOLDER:SPLIT"),
         ("panoptic@{}/train", r"has no annotations/panoptic_\*.json"),
-        ("panoptix@{}", "there is no data set 'panoptix@"),
+        ("panoptix@{}:train", "there is no kind of data set 'panoptix'; there are: semantic, pan"),
+        ("panoptix@{}/nowhere", "there is no data set 'panoptix@"),
         ("panoptic/damage@{}:train", "panoptic data sets have no label tables"),
     ],
 )

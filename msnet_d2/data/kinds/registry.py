@@ -84,10 +84,14 @@ def resolve_kind(text: str, image_root: str | os.PathLike | None = None) -> list
         DatasetError: if there is no such file.
     """
     match = _NAME.fullmatch(text)
-    if match is None or Path(text).exists() or match["kind"] not in KINDS:
+    if match is None or Path(text).exists():
         return None
     kind, table, spec = match["kind"], match["table"], match["spec"]
     path = Path(spec).expanduser()
+    if kind not in KINDS:
+        if not path.exists() and not Path(spec.rpartition(":")[0] or " ").expanduser().exists():
+            return None
+        raise DatasetError(f"there is no kind of data set {kind!r}; there are: {', '.join(KINDS)}")
     if path.is_file():
         root = path.parent if image_root is None else image_root
         return [_register(kind, table, path, root, path.with_suffix(""))]
