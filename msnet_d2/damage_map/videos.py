@@ -21,6 +21,10 @@ from msnet_d2.video.stream import VideoInfo
 __all__ = ["Detector", "detect", "find_videos", "open_video"]
 
 
+# Sides of a frame by the longer one of the video's, where the size changes in between.
+_MAX_GROWTH = 4
+
+
 class Detector(Protocol):
     """What finds damage in a video, such as :class:`msnet_d2.video.detector.VideoDetector`."""
 
@@ -167,3 +171,11 @@ def _check_same(found: VideoResults, source: Path, video: Path, info: VideoInfo)
             f"{source}: the results of another video? They are of frames of {found.video.width} "
             f"x {found.video.height}, and {video.name} has {info.width} x {info.height}"
         )
+    longest = _MAX_GROWTH * max(info.width, info.height)
+    for frame in found.frames:
+        if max(found.frame_size(frame)) > longest:
+            width, height = found.frame_size(frame)
+            raise InputError(
+                f"{source}: the results of another video? Frame {frame.index} has {width} x "
+                f"{height} pixels, and {video.name} {info.width} x {info.height}"
+            )

@@ -44,8 +44,11 @@ VERSION = 1
 # Bounds of what a file may hold. It may come from anybody, and no video has more.
 MAX_BYTES = 1 << 30
 MAX_PIXELS = 1 << 26  # of a frame, as VideoReader decodes at most
+MAX_POINTS = 5000  # of all polygons of a part; annotators and tracers of masks set hundreds
 
 Name = Annotated[str, Meta(max_length=4096)]
+Word = Annotated[str, Meta(max_length=100)]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{1,64}$")]  # it stands in each record of a map
 Line = Annotated[str, Meta(max_length=10_000)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Side = Annotated[int, Meta(ge=1, le=1 << 16)]
@@ -54,7 +57,7 @@ Score = Annotated[float, Meta(ge=0, le=1)]
 Pixel = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Length = Annotated[float, Meta(ge=0, le=1e6)]
 Box = tuple[Pixel, Pixel, Length, Length]
-Polygon = Annotated[list[Pixel], Meta(min_length=2, max_length=100_000)]
+Polygon = Annotated[list[Pixel], Meta(min_length=2, max_length=2 * MAX_POINTS)]
 
 
 class Rle(TypedDict):
@@ -82,7 +85,7 @@ class PartDetection(Struct, frozen=True, omit_defaults=True):
     bbox: Box
     score: Score
     score_raw: Score | None = None
-    segmentation: Rle | Annotated[list[Polygon], Meta(max_length=10_000)] | None = None
+    segmentation: Rle | Annotated[list[Polygon], Meta(max_length=MAX_POINTS)] | None = None
     parent_bbox: Box | None = None
     parent_score: Score | None = None
     track_id: Annotated[int, Meta(ge=-1, le=2**53)] | None = None
@@ -125,11 +128,11 @@ class SourceInfo(Struct, frozen=True):
     width: Side
     height: Side
     fps: Annotated[float, Meta(ge=1e-3, le=1e5)]
-    kind: Name = "file"
+    kind: Word = "file"
     frame_count: Count | None = None
     duration_s: Seconds | None = None
-    codec: Name | None = None
-    pixel_format: Name | None = None
+    codec: Word | None = None
+    pixel_format: Word | None = None
     rotation: int = 0
 
     @classmethod
@@ -159,10 +162,10 @@ class ModelInfo(Struct, frozen=True):
         refined_by: frames that refined its scores ("previous", "next", "both").
     """
 
-    weights_sha256: Name | None = None
-    precision: Name | None = None
+    weights_sha256: Digest | None = None
+    precision: Word | None = None
     meta_architecture: Name | None = None
-    refined_by: Name | None = None
+    refined_by: Word | None = None
 
 
 class Category(Struct, frozen=True):
@@ -208,21 +211,27 @@ class ResultsSummary(Struct, frozen=True):
 
     status: Literal["complete", "incomplete", "interrupted", "limited"] = "complete"
     frames_processed: Count = 0
-    instances: dict[Name, Count] = msgspec.field(default_factory=dict)
+    instances: Annotated[dict[Name, Count], Meta(max_length=10_000)] = msgspec.field(
+        default_factory=dict
+    )
     frames_read: Count = 0
     frames_lost: Count = 0
     frames_hidden: Count = 0
     frames_damaged: Count = 0
     decode_errors: Count = 0
     truncated: bool = False
-    time_gaps: list[tuple[float, float]] = msgspec.field(default_factory=list)
+    time_gaps: Annotated[list[tuple[float, float]], Meta(max_length=1000)] = msgspec.field(
+        default_factory=list
+    )
     time_gap_count: Count = 0
-    size_changes: list[tuple[int, int, int]] = msgspec.field(default_factory=list)
+    size_changes: Annotated[list[tuple[int, int, int]], Meta(max_length=1000)] = msgspec.field(
+        default_factory=list
+    )
     size_change_count: Count = 0
     timestamps_repaired: Count = 0
     variable_frame_rate: bool = False
-    problems: Annotated[list[Line], Meta(max_length=10_000)] = msgspec.field(default_factory=list)
-    notes: Annotated[list[Line], Meta(max_length=10_000)] = msgspec.field(default_factory=list)
+    problems: Annotated[list[Line], Meta(max_length=100)] = msgspec.field(default_factory=list)
+    notes: Annotated[list[Line], Meta(max_length=100)] = msgspec.field(default_factory=list)
 
     @classmethod
     def of(
@@ -337,8 +346,12 @@ def _faults(part: PartDetection, categories: set[int], width: int, height: int) 
             checked_rle(part.segmentation, height, width)
         except ValueError as error:
             yield f"segmentation: {error}"
-    elif part.segmentation and any(len(p) % 2 for p in part.segmentation):
-        yield "a polygon has an odd number of coordinates"
+    elif part.segmentation:
+        if any(len(p) % 2 for p in part.segmentation):
+            yield "a polygon has an odd number of coordinates"
+        points = sum(map(len, part.segmentation)) // 2
+        if points > MAX_POINTS:
+            yield f"its polygons have {points:,} points; {MAX_POINTS:,} are the most"
 
 
 SCHEMA_FILE = Path(__file__).with_suffix(".schema.json")

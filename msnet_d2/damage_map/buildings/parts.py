@@ -22,8 +22,10 @@ from msnet_d2.structures.annotation_mask import annotation_mask
 SAME_PART_OVERLAP = 0.4
 # Least fraction of its building's frames that a part is seen in.
 MIN_FRAMES_RATIO = 0.1
-# Tolerance in pixels to which outlines are simplified.
+# Tolerance in pixels to which outlines are simplified, more where they have still more points than
+# the next constant: the time that shapely takes grows with their square.
 _TOLERANCE_PX = 1.0
+_MAX_POINTS = 400
 # Least fraction of a part's outline that lies in its building's footprint; else the height that was
 # assumed for the part was wrong.
 _MIN_INSIDE = 0.4
@@ -136,26 +138,33 @@ def _gather(seen: Sequence[SeenPart]) -> list[list[SeenPart]]:
 
 
 def outlines_px(part: PartObservation, size: tuple[float, float]) -> list[np.ndarray]:
-    """Outlines (K, 2) of a part in pixels, from its mask, or its box where there is none."""
+    """Outlines (K, 2) of a part in pixels, from its mask, or its box where there is none.
+
+    The largest ones, of 400 points together at most. Polygons are filled first, so that no outline
+    crosses itself.
+    """
     import cv2
 
     x0, y0, x1, y1 = part.box
     box = [np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])]
     if not part.segmentation:
         return box
-    if not isinstance(part.segmentation, dict):
-        polygons = [np.asarray(p, dtype=float).reshape(-1, 2) for p in part.segmentation]
-        return [p for p in polygons if len(p) > 2] or box
     crop = annotation_mask(part.segmentation, (1.0, 1.0), (int(size[1]), int(size[0])))
     if crop is None:
         return box
     mask = np.ascontiguousarray(crop.mask, dtype=np.uint8)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    found = []
-    for contour in contours:
-        points = cv2.approxPolyDP(contour, _TOLERANCE_PX, True)[:, 0].astype(float)
+    found, room = [], _MAX_POINTS
+    for contour in sorted(contours, key=cv2.contourArea, reverse=True):
+        tolerance, points = _TOLERANCE_PX, cv2.approxPolyDP(contour, _TOLERANCE_PX, True)
+        while len(points) > _MAX_POINTS:
+            tolerance *= 2
+            points = cv2.approxPolyDP(contour, tolerance, True)
+        room -= len(points)
+        if room < 0:
+            break
         if len(points) > 2:
-            found.append(points + 0.5 + (crop.x, crop.y))
+            found.append(points[:, 0].astype(float) + 0.5 + (crop.x, crop.y))
     return found or box
 
 
