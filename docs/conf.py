@@ -44,8 +44,9 @@ _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def setup(app) -> None:
-    """Let links of included files lead to pages of the site."""
-    app.connect("include-read", _lead_links_to_pages)
+    """Let links between Markdown files of the repository lead to pages of the site."""
+    app.connect("source-read", _lead_links_of_page)
+    app.connect("include-read", _lead_links_of_included_file)
 
 
 def _pages() -> dict[Path, str]:
@@ -59,19 +60,28 @@ def _pages() -> dict[Path, str]:
     return pages
 
 
-def _lead_links_to_pages(app, path: Path, parent: str, content: list[str]) -> None:
-    """Rewrite relative links; to files without a page only their text stays.
+def _lead_links_of_page(app, name: str, content: list[str]) -> None:
+    """Of a page; MyST offers other files for download."""
+    content[0] = _lead_links(content[0], (DOCS / name).parent, keep_files=True)
 
-    Links that lead nowhere stay as they are, and MyST warns of them.
-    """
-    pages = _pages()
+
+def _lead_links_of_included_file(app, path: Path, parent: str, content: list[str]) -> None:
+    """Of a file that a page includes; of links to files without a page only the text stays."""
     folder = Path(os.path.abspath(DOCS / path)).parent
+    content[0] = _lead_links(content[0], folder, keep_files=False)
+
+
+def _lead_links(text: str, folder: Path, keep_files: bool) -> str:
+    """Rewrite relative links. Those that lead nowhere stay as they are, and MyST warns of them."""
+    pages = _pages()
 
     def rewritten(match: re.Match) -> str:
-        text, target, anchor = match.groups()
+        label, target, anchor = match.groups()
         file = (folder / target).resolve()
         if ":" in target or not file.exists():
             return match.group()
-        return f"[{text}]({pages[file]}{anchor or ''})" if file in pages else text
+        if file in pages:
+            return f"[{label}]({pages[file]}{anchor or ''})"
+        return match.group() if keep_files else label
 
-    content[0] = _LINK.sub(rewritten, content[0])
+    return _LINK.sub(rewritten, text)

@@ -6,6 +6,10 @@ import re
 import runpy
 from pathlib import Path
 
+import cv2
+import numpy as np
+import torch
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
     path
@@ -35,3 +39,56 @@ def test_links_of_markdown_files_lead_to_files():
     ]
     assert len(PAGES) > 20
     assert broken == []
+
+
+def python_block(page: str, containing: str) -> str:
+    """The one block of Python of a page that contains a text."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
+    )
+    (block,) = [block for block in blocks if containing in block]
+    return block
+
+
+def test_the_readme_predicts_on_a_picture_as_it_says(
+    tiny_cfg, save_model, tmp_path, monkeypatch, capsys
+):
+    config, weights = save_model(tiny_cfg)
+    run = tmp_path / "output" / "run"
+    run.mkdir(parents=True)
+    config.rename(run / "config.yaml")
+    weights.rename(run / "model_final.pth")
+    cv2.imwrite(str(tmp_path / "photo.jpg"), np.full((96, 128, 3), 90, np.uint8))
+    monkeypatch.chdir(tmp_path)
+    exec(python_block("README.md", "Predictor"), {})
+    assert re.match(r"tensor\(.*Boxes\(tensor\(", capsys.readouterr().out, re.DOTALL)
+
+
+def test_the_readme_puts_hrpn_into_a_config_as_it_says():
+    names = {}
+    exec(python_block("README.md", "METRIC"), names)
+    assert names["cfg"].MODEL.PROPOSAL_GENERATOR.NAME == "HierarchicalRPN"
+    assert (names["cfg"].MODEL.HRPN.METRIC, names["cfg"].MODEL.HRPN.THRESHOLD) == ("iou", 0.4)
+
+
+def test_the_guide_to_a_detector_of_ones_own_builds_one():
+    names = {}
+    exec(python_block("docs/guides/own_detector.md", "build_model"), names)
+    model = names["model"]
+    assert type(model).__name__ == "GeneralizedRCNN"
+    assert type(model.proposal_generator).__name__ == "HierarchicalRPN"
+
+
+def test_the_guide_to_steady_scores_refines_those_of_a_stock_detector(tmp_path, monkeypatch):
+    from detectron2.modeling import build_model
+
+    from msnet_d2 import load_config
+
+    stock = build_model(load_config("mask_rcnn_D_R50_FPN.yaml", device="cpu"))
+    torch.save({"model": stock.state_dict()}, tmp_path / "detector.pth")
+    monkeypatch.chdir(tmp_path)
+    frames = [torch.full((3, 64, 64), value, dtype=torch.uint8) for value in (80, 90, 100)]
+    names = {"frames": frames}
+    exec(python_block("docs/guides/refine_scores.md", "ScoreRefiner"), names)
+    assert len(names["finished"]) == 3
+    assert all(o["instances"].has("track_id") for o in names["finished"])
