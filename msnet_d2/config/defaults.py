@@ -109,16 +109,25 @@ def _add_score_refinement_config(cfg: CN) -> None:
     cfg.TEST.SCORE_REFINEMENT = CN()
     # False: its scores stay as the detector gives them.
     cfg.TEST.SCORE_REFINEMENT.ENABLED = True
+    # "appearance": a score is averaged with that of the detection of the adjacent frame that looks
+    # most like it (paper). "geometry": scores are averaged over all detections of one class at one
+    # place of the ground, and frames that miss it while it is in view count too; beyond the paper,
+    # without embedding and training, see score_refinement/geometry.py.
+    cfg.TEST.SCORE_REFINEMENT.RULE = "appearance"
     # The adjacent frame: "previous" (online), "next" or "both" (the better match; one frame of
     # delay).
     cfg.TEST.SCORE_REFINEMENT.NEIGHBORS = "previous"
+    # Rule "geometry": how many frames after a frame refine it, if "next" or "both"; so many it is
+    # delayed, and so many frames with their masks are kept. The keys below but MAX_FRAME_GAP and
+    # TRACK are of rule "appearance" alone.
+    cfg.TEST.SCORE_REFINEMENT.LOOKAHEAD = 1
     # Detections with a score in [C0, C1] are refined. Paper: 0.2 to 0.7.
     cfg.TEST.SCORE_REFINEMENT.SCORE_RANGE = (0.2, 0.7)
     # Frames further apart than this, by their number in the video, are not adjacent.
     cfg.TEST.SCORE_REFINEMENT.MAX_FRAME_GAP = 30
     # Frames that differ more than this are of different shots and not adjacent: 1 minus the
-    # correlation of thumbnails at the best shift, see score_refinement/shots.py. Flights of one
-    # frame a second or less need 0: shot changes are not looked for. Beyond the paper.
+    # correlation of thumbnails at the best shift, see score_refinement/shots.py; unless points of
+    # the ground are found again. 0: shot changes are not looked for. Beyond the paper.
     cfg.TEST.SCORE_REFINEMENT.SHOT_CHANGE_THRESH = 0.7
     # Give detections a track_id, a hint which of a video's detections are one object. Beyond the
     # paper.

@@ -35,8 +35,8 @@ from msnet_d2.evaluation.build import build_evaluator
 from msnet_d2.evaluation.refining import RefiningEvaluator
 from msnet_d2.modeling.proposal_generator.hierarchical_rpn import HierarchicalRPN
 from msnet_d2.modeling.soft_nms import add_mask_soft_nms
+from msnet_d2.score_refinement.build import build_score_refiner
 from msnet_d2.score_refinement.refined_detector import detector_of
-from msnet_d2.score_refinement.refiner import build_score_refiner
 
 __all__ = ["MSNetTrainer"]
 

@@ -16,8 +16,8 @@ class RefiningEvaluator(DatasetEvaluator):
     """Refines the scores of a model's outputs before another evaluator gets them.
 
     The frames of a video have to come in order and on one rank
-    (:class:`msnet_d2.data.loading.samplers.VideoInferenceSampler`). Scores of instances without
-    embeddings, such as those of test-time augmentation, stay as they are.
+    (:class:`msnet_d2.data.loading.samplers.VideoInferenceSampler`). Scores that the refiner cannot
+    match, such as those of test-time augmentation, stay as they are.
     """
 
     def __init__(self, evaluator: DatasetEvaluator, refiner: ScoreRefiner) -> None:
@@ -36,15 +36,15 @@ class RefiningEvaluator(DatasetEvaluator):
         """Refine what can be refined by now, and hand that on."""
         for source, output in zip(inputs, outputs):
             self._waiting.append({key: value for key, value in source.items() if key != "image"})
-            # A frame without embeddings counts as an image that belongs to no video.
-            video_id = source.get("video_id") if output["instances"].has("embeddings") else None
+            # A frame that cannot be matched counts as an image that belongs to no video.
+            video_id = source.get("video_id") if self.refiner.can_refine(output) else None
             done = self.refiner.update(
                 output, video_id=video_id, frame_index=source.get("frame_index")
             )
             self._hand_on(done)
 
     def evaluate(self, *args, **kwargs):
-        """Hand the last frame on, and evaluate."""
+        """Hand the last frames on, and evaluate."""
         self._hand_on(self.refiner.flush())
         return self.evaluator.evaluate(*args, **kwargs)
 

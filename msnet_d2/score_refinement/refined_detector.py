@@ -12,7 +12,9 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes
 from torch import Tensor, nn
 
+from msnet_d2.config.refinement import refinement_rule
 from msnet_d2.errors import ConfigError
+from msnet_d2.score_refinement.homography import grey_picture
 from msnet_d2.score_refinement.losses import triplet_losses
 from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 from msnet_d2.score_refinement.shots import thumbnail
@@ -36,8 +38,9 @@ class RefinedDetector(nn.Module):
     The other items train the detector, if it is not frozen.
 
     In inference the outputs are the detector's. That of an input with a ``video_id`` has besides
-    ``instances.embeddings`` (N, C, h, w) and ``output["thumbnail"]`` (64, 64), for a
-    :class:`~msnet_d2.score_refinement.refiner.ScoreRefiner`.
+    ``instances.embeddings`` (N, C, h, w), ``output["thumbnail"]`` (64, 64) and ``output["grey"]``
+    (h, w), a small picture, for a :class:`~msnet_d2.score_refinement.refiner.ScoreRefiner`. With
+    ``TEST.SCORE_REFINEMENT.RULE`` "geometry" it has the small picture alone.
 
     A state dict has the detector's tensors under the detector's own names, and beside them those of
     the embedding under ``srn.``. So the checkpoints of a detector and of the same detector refined
@@ -54,6 +57,7 @@ class RefinedDetector(nn.Module):
         margin: float = 1.0,
         hardest_k: int = 1,
         loss_weight: float = 1.0,
+        embeds: bool = True,
     ) -> None:
         """Explicit arguments, or ``RefinedDetector(cfg)`` from MODEL.SRN.
 
@@ -65,6 +69,7 @@ class RefinedDetector(nn.Module):
             margin: see :func:`.losses.multi_scale_consistency_loss`.
             hardest_k: negatives of a triplet that are optimized.
             loss_weight: factor of ``loss_mcl``.
+            embeds: whether detections are embedded in inference; refinement by geometry needs none.
 
         Raises:
             ConfigError: if the detector has no backbone, or it lacks the maps that ``srn`` takes.
@@ -83,6 +88,7 @@ class RefinedDetector(nn.Module):
         self.margin = margin
         self.hardest_k = hardest_k
         self.loss_weight = loss_weight
+        self.embeds = embeds
         if freeze_detector:
             detector.requires_grad_(False)
         self._register_state_dict_hook(_drop_detector_prefix)
@@ -110,6 +116,7 @@ class RefinedDetector(nn.Module):
             "margin": srn.MARGIN,
             "hardest_k": srn.HARDEST_K,
             "loss_weight": srn.LOSS_WEIGHT,
+            "embeds": refinement_rule(cfg) == "appearance",
         }
 
     @property
@@ -174,8 +181,10 @@ class RefinedDetector(nn.Module):
                         f"{type(self.detector).__name__} returns no instances, whose scores could "
                         "be refined; set MODEL.SRN.DETECTOR to a detector that does"
                     )
-                own = {name: features[name][i : i + 1] for name in self.srn.in_features}
-                self._embed(output, own, inputs["image"])
+                output["grey"] = grey_picture(inputs["image"])
+                if self.embeds:
+                    own = {name: features[name][i : i + 1] for name in self.srn.in_features}
+                    self._embed(output, own, inputs["image"])
         return outputs
 
     @torch.no_grad()

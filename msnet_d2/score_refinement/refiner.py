@@ -2,7 +2,7 @@
 
 A stream of frames is refined like this; ``model`` is a :class:`.refined_detector.RefinedDetector`::
 
-    refiner = ScoreRefiner(cfg)
+    refiner = build_score_refiner(cfg)
     for i, image in frames:
         (output,) = model([{"image": image, "video_id": "flight", "frame_index": i}])
         for done in refiner.update(output, video_id="flight", frame_index=i):
@@ -11,13 +11,16 @@ A stream of frames is refined like this; ``model`` is a :class:`.refined_detecto
         use(done)
 
 An output is a dict. Its ``"instances"`` have the embeddings of the detections, and ``"thumbnail"``
-is what shot changes are found by. All of it are plain tensors: outputs may be queued, pickled, and
-moved to another device. The refiner takes both out of what it returns.
+and ``"grey"`` are what shot changes are found by. All of it are plain tensors: outputs may be
+queued, pickled, and moved to another device. The refiner takes them out of what it returns.
 
 With ``neighbors`` "previous" :meth:`ScoreRefiner.update` returns exactly the frame it was given.
 With "next" and "both" it returns the frame before (or none, for the first one), and
 :meth:`ScoreRefiner.flush` the last one. Frames that belong to no video (``video_id`` None) pass
 through, in their turn, with their scores as they are.
+
+``TEST.SCORE_REFINEMENT.RULE`` "geometry" is refined by the same calls, see
+:mod:`.geometry_refiner`.
 
 A finished output has these fields in ``output["instances"]``, aligned with the detections, whose
 order, boxes, classes and masks are those that came in:
@@ -33,21 +36,25 @@ order, boxes, classes and masks are those that came in:
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from torch import Tensor
 
-from msnet_d2.config.refinement import refines_scores
+from msnet_d2.config.refinement import refinement_rule
 from msnet_d2.errors import ConfigError, InputError
+from msnet_d2.score_refinement.homography import Keypoints, estimate_homography, find_keypoints
 from msnet_d2.score_refinement.matching import AppearanceRule, Candidate
 from msnet_d2.score_refinement.shots import shot_difference
 from msnet_d2.structures.duplicates import mask_soft_nms
 
-__all__ = ["NEIGHBORS", "ScoreRefiner", "build_score_refiner"]
+__all__ = ["NEIGHBORS", "Frame", "ScoreRefiner"]
 
 NEIGHBORS = ("previous", "next", "both")
 
@@ -56,13 +63,8 @@ NEIGHBORS = ("previous", "next", "both")
 _TRACK_SIMILARITY = 0.5
 
 
-def build_score_refiner(cfg: CfgNode) -> ScoreRefiner | None:
-    """The refiner of this config's model; None if its scores are not refined."""
-    return ScoreRefiner(cfg) if refines_scores(cfg) else None
-
-
 @dataclass
-class _Frame:
+class Frame:
     """A frame that waits for its neighbors."""
 
     output: dict[str, Any]
@@ -76,7 +78,21 @@ class _Frame:
 
     @property
     def instances(self) -> Instances:
+        """The detections."""
         return self.output["instances"]
+
+    @cached_property
+    def keypoints(self) -> Keypoints | None:
+        """Points of interest; None if the output has no picture."""
+        grey = self.output.get("grey")
+        return None if grey is None else find_keypoints(grey.cpu())
+
+    def homography_to(self, other: Frame) -> np.ndarray | None:
+        """The homography (3, 3) from pixels of this frame to those of another, None if there is
+        none."""
+        if self.keypoints is None or other.keypoints is None:
+            return None
+        return estimate_homography(self.keypoints, other.keypoints, self.instances.image_size)
 
 
 class ScoreRefiner:
@@ -90,6 +106,10 @@ class ScoreRefiner:
 
     It keeps one frame at most, whatever the length of the video.
     """
+
+    # What can_refine looks for in an output, for its message; and what is kept of a frame.
+    needs = "embeddings"
+    frame_type = Frame
 
     @configurable
     def __init__(
@@ -144,7 +164,16 @@ class ScoreRefiner:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Translate TEST.SCORE_REFINEMENT into the arguments of the constructor."""
+        """Translate TEST.SCORE_REFINEMENT into the arguments of the constructor.
+
+        Raises:
+            ConfigError: if it is of another rule.
+        """
+        if refinement_rule(cfg) != "appearance":
+            raise ConfigError(
+                f"TEST.SCORE_REFINEMENT.RULE is {cfg.TEST.SCORE_REFINEMENT.RULE!r}, and a "
+                "ScoreRefiner refines by appearance; build_score_refiner(cfg) gives the right one"
+            )
         refinement = cfg.TEST.SCORE_REFINEMENT
         low, high = refinement.SCORE_RANGE
         return {
@@ -169,7 +198,8 @@ class ScoreRefiner:
 
     def reset(self) -> None:
         """Forget all frames, also those not yet returned."""
-        self._last: _Frame | None = None
+        self._last: Frame | None = None
+        self._waiting: deque[Frame] = deque()
         self._next_track = 0
 
     @torch.no_grad()
@@ -185,7 +215,8 @@ class ScoreRefiner:
         Args:
             output: with "instances" (``pred_boxes``, ``scores``, ``pred_classes`` and, if it
                 belongs to a video, ``embeddings`` (N, C, h, w)), in any resolution, on any device;
-                and "thumbnail" (64, 64), without which any two frames are taken to be of one shot.
+                and "thumbnail" (64, 64), without which any two frames are taken to be of one shot,
+                and "grey" (h, w), by which frames of one shot are known that have moved far.
                 It is not changed. What else is in it comes back untouched.
             video_id: of which video the frame is; None: of none, it is an image of its own.
             frame_index: the frame's number in the video, on the scale of ``max_frame_gap``;
@@ -193,59 +224,63 @@ class ScoreRefiner:
 
         Returns:
             Finished outputs in the order they were given: none, one, or (where a video ends under
-            delay) two.
+            delay) more.
 
         Raises:
-            InputError: if a frame of a video comes without embeddings.
+            InputError: if a frame of a video comes without what it is matched by.
         """
-        if video_id is not None and not output["instances"].has("embeddings"):
+        if video_id is not None and not self.can_refine(output):
             raise InputError(
-                f"the instances of frame {frame_index} of video {video_id!r} have no embeddings: "
+                f"the instances of frame {frame_index} of video {video_id!r} have no {self.needs}: "
                 "set MODEL.META_ARCHITECTURE to RefinedDetector and MODEL.SRN.DETECTOR to the "
                 "detector, and give the model inputs with a video_id"
             )
         last = self._last
         if frame_index is None:
             frame_index = 0 if last is None or last.video_id != video_id else last.index + 1
-        current = _Frame(dict(output), video_id, frame_index)
+        current = self.frame_type(dict(output), video_id, frame_index)
         current.onward_scores = current.instances.scores
 
+        done = []
         if last is None or last.video_id != video_id:
             self._next_track = 0
-        if self._adjacent(last, current):
+            done += self._finish_all_but(0)
+        if self._in_reach(last, current) and self._same_shot(last, current):
             self._match(last, current)
         self._start_tracks(current)
-        done = []
-        if last is not None and self.delay:
-            done.append(self._finish(last))
-        self._last = current
-        if not self.delay:
-            done.append(self._finish(current))
-        elif video_id is None:  # nothing will come that could refine it
-            done.append(self._finish(current))
-            self._last = None
-        return done
+        # Nothing will come that could refine a picture that belongs to no video.
+        self._last = None if video_id is None else current
+        self._waiting.append(current)
+        return done + self._finish_all_but(0 if video_id is None else self.delay)
 
     def flush(self) -> list[dict[str, Any]]:
-        """Finish the frame that is still waiting, if any, and start afresh."""
-        last = self._last
+        """Finish the frames that are still waiting, if any, and start afresh."""
+        done = self._finish_all_but(0)
         self.reset()
-        return [self._finish(last)] if last is not None and self.delay else []
+        return done
 
-    def _adjacent(self, last: _Frame | None, current: _Frame) -> bool:
+    def can_refine(self, output: dict[str, Any]) -> bool:
+        """Whether an output has what its frame is matched by."""
+        return output["instances"].has("embeddings")
+
+    def _in_reach(self, last: Frame | None, current: Frame) -> bool:
         if last is None or current.video_id is None or last.video_id != current.video_id:
             return False
         if not 0 < current.index - last.index <= self.max_frame_gap:
             return False
-        if last.instances.image_size != current.instances.image_size:
-            return False
+        return last.instances.image_size == current.instances.image_size
+
+    def _same_shot(self, last: Frame, current: Frame) -> bool:
         thumbnails = [frame.output.get("thumbnail") for frame in (last, current)]
         if self.shot_change_thresh <= 0 or any(x is None for x in thumbnails):
             return True
         a, b = thumbnails
-        return shot_difference(a, b.to(a.device)) <= self.shot_change_thresh
+        if shot_difference(a, b.to(a.device)) <= self.shot_change_thresh:
+            return True
+        # After half a second of fast flight a tenth of the thumbnails differ as much as that.
+        return last.homography_to(current) is not None
 
-    def _match(self, last: _Frame, current: _Frame) -> None:
+    def _match(self, last: Frame, current: Frame) -> None:
         """Match the detections of two adjacent frames, if any score or track depends on it."""
         a, b = last.instances, current.instances
         if len(a) == 0 or len(b) == 0:
@@ -264,15 +299,21 @@ class ScoreRefiner:
             if self.running_mean:
                 current.onward_scores, _ = self.rule.refine(b.scores, [candidate])
         if self.track:
-            self._continue_tracks(last, current, matches.similarity)
+            similarity = matches.similarity
+            forward, backward = similarity.argmax(dim=1), similarity.argmax(dim=0)
+            mutual = forward[backward] == torch.arange(len(backward), device=backward.device)
+            mutual &= similarity.max(dim=0).values >= _TRACK_SIMILARITY
+            self._continue_tracks(last, current, backward.masked_fill(~mutual, -1))
 
-    def _continue_tracks(self, last: _Frame, current: _Frame, similarity: Tensor) -> None:
-        forward, backward = similarity.argmax(dim=1), similarity.argmax(dim=0)
-        mutual = forward[backward] == torch.arange(len(backward), device=backward.device)
-        mutual &= similarity.max(dim=0).values >= _TRACK_SIMILARITY
-        current.track_ids = torch.where(mutual, last.track_ids.to(similarity.device)[backward], -1)
+    @staticmethod
+    def _continue_tracks(last: Frame, current: Frame, index: Tensor) -> None:
+        """Hand track numbers on to the detections of ``current`` from those of ``last`` (``index``,
+        -1: from none)."""
+        ids = last.track_ids.to(index.device)
+        if len(ids):
+            current.track_ids = torch.where(index >= 0, ids[index.clamp(min=0)], -1)
 
-    def _start_tracks(self, current: _Frame) -> None:
+    def _start_tracks(self, current: Frame) -> None:
         """Give a new number to each detection of a video that continues no track."""
         device, n = current.instances.scores.device, len(current.instances)
         ids = torch.full((n,), -1, dtype=torch.int64, device=device)
@@ -284,19 +325,29 @@ class ScoreRefiner:
             self._next_track += len(new)
         current.track_ids = ids
 
-    def _finish(self, frame: _Frame) -> dict[str, Any]:
+    def _refine(self, frame: Frame) -> tuple[Tensor, Tensor]:
+        """Refined scores (N,) and similarities (N,) of a frame whose neighbors are known."""
+        return self.rule.refine(frame.instances.scores, frame.candidates)
+
+    def _finish_all_but(self, count: int) -> list[dict[str, Any]]:
+        """Finish the frames that wait but for the last ``count``."""
+        done = []
+        while len(self._waiting) > count:
+            done.append(self._finish(self._waiting[0]))
+            self._waiting.popleft()
+        return done
+
+    def _finish(self, frame: Frame) -> dict[str, Any]:
         """The output of a frame with its refined instances."""
         instances = frame.instances
         fields = instances.get_fields()
         refined = Instances(
             instances.image_size, **{k: v for k, v in fields.items() if k != "embeddings"}
         )
-        refined.scores, refined.match_similarity = self.rule.refine(
-            instances.scores, frame.candidates
-        )
+        refined.scores, refined.match_similarity = self._refine(frame)
         if frame.video_id is not None:
             refined.scores = mask_soft_nms(refined, self.mask_soft_nms_thresh)
         refined.scores_raw = instances.scores
         refined.track_id = frame.track_ids
-        output = {k: v for k, v in frame.output.items() if k != "thumbnail"}
+        output = {k: v for k, v in frame.output.items() if k not in ("thumbnail", "grey")}
         return {**output, "instances": refined}

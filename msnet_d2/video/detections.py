@@ -143,7 +143,7 @@ class StreamDetector:
     @classmethod
     def from_config(cls, cfg: Any, predictor: Any, video_id: str) -> StreamDetector:
         """The detector for one video, with the refiner that the config asks for."""
-        from msnet_d2.score_refinement.refiner import build_score_refiner
+        from msnet_d2.score_refinement.build import build_score_refiner
 
         return cls(predictor, build_score_refiner(cfg), video_id)
 

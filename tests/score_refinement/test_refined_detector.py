@@ -17,6 +17,7 @@ from helpers.refined import build, video, with_detector
 from msnet_d2.errors import ConfigError, WeightsError
 from msnet_d2.modeling.output_guard import guard_outputs
 from msnet_d2.score_refinement import RefinedDetector, ScoreRefinementNetwork, ScoreRefiner
+from msnet_d2.score_refinement.homography import grey_picture
 from msnet_d2.score_refinement.refined_detector import detector_of
 
 
@@ -43,11 +44,20 @@ class TestInference:
         with torch.no_grad():
             refined, plain = model(video(1))[0], model.detector(video(1))[0]
         fields = plain["instances"].get_fields()
-        assert set(refined) == {*plain, "thumbnail"}
+        assert set(refined) == {*plain, "thumbnail", "grey"}
         assert set(refined["instances"].get_fields()) == {*fields, "embeddings"}
         for name, value in fields.items():
             ours = refined["instances"].get(name)
             assert torch.equal(getattr(ours, "tensor", ours), getattr(value, "tensor", value))
+
+    def test_refinement_by_geometry_needs_a_picture_alone(self, srn_cfg):
+        srn_cfg.TEST.SCORE_REFINEMENT.RULE = "geometry"
+        model = build(srn_cfg).eval()
+        with torch.no_grad():
+            (output,) = model(video(1))
+        assert not output["instances"].has("embeddings")
+        assert "thumbnail" not in output
+        assert torch.equal(output["grey"], grey_picture(video(1)[0]["image"]))
 
     def test_the_embedding_of_a_frame_is_the_dense_one(self, srn_cfg):
         """Through the whole model, with the output twice as large as the network's input."""

@@ -32,7 +32,8 @@ from msnet_d2.video.results import (
 __all__ = ["Chunk", "detect_chunk", "frames_of_overlap", "join_chunks", "plan_chunks"]
 
 # With RUNNING_MEAN a refined score is the mean of a frame's own score and that of the frame
-# before. A frame this many steps back weighs 2^-64, below the 2^-24 of single precision.
+# before. A frame this many steps back weighs 2^-64, below the 2^-24 of single precision; by
+# geometry 0.65^64, which is 2^-40.
 RUNNING_MEAN_FRAMES = 64
 # Detections from this score on count in a video's summary, as in `msnet video`.
 _COUNTED_SCORE = 0.5
@@ -58,7 +59,8 @@ def frames_of_overlap(detector: VideoDetector) -> int:
     if not refines_scores(detector.cfg):
         return 0
     rule = detector.cfg.TEST.SCORE_REFINEMENT
-    past = RUNNING_MEAN_FRAMES * detector.settings.stride if rule.RUNNING_MEAN else 0
+    runs = rule.RUNNING_MEAN or rule.RULE == "geometry"
+    past = RUNNING_MEAN_FRAMES * detector.settings.stride if runs else 0
     return int(rule.MAX_FRAME_GAP) + past
 
 

@@ -63,6 +63,9 @@ def test_scores_that_are_carried_on_need_a_longer_overlap_which_ends_their_memor
     every_third = replace(carrying, stride=3)
     assert frames_of_overlap(VideoDetector(settings)) == 2
     assert frames_of_overlap(VideoDetector(carrying)) == 2 + RUNNING_MEAN_FRAMES
+    by_place = settings.config.replace("RULE: appearance", "RULE: geometry")
+    by_place = VideoDetector(replace(settings, config=by_place))
+    assert frames_of_overlap(by_place) == 2 + RUNNING_MEAN_FRAMES
     assert frames_of_overlap(VideoDetector(every_third)) == 2 + 3 * RUNNING_MEAN_FRAMES
     # The refiner's running mean from two starts, 0.2 and 0.7, over the same frames.
     own = np.random.default_rng(0).uniform(0.2, 0.7, (RUNNING_MEAN_FRAMES, 1000)).astype(np.float32)
