@@ -61,7 +61,7 @@ def _pages() -> dict[Path, str]:
 
 
 def _lead_links_of_page(app, name: str, content: list[str]) -> None:
-    """Of a page; MyST offers other files for download."""
+    """Of a page; MyST offers files that are not Markdown for download."""
     content[0] = _lead_links(content[0], (DOCS / name).parent, keep_files=True)
 
 
@@ -82,6 +82,6 @@ def _lead_links(text: str, folder: Path, keep_files: bool) -> str:
             return match.group()
         if file in pages:
             return f"[{label}]({pages[file]}{anchor or ''})"
-        return match.group() if keep_files else label
+        return match.group() if keep_files and file.suffix != ".md" else label
 
     return _LINK.sub(rewritten, text)

@@ -92,3 +92,14 @@ def test_the_guide_to_steady_scores_refines_those_of_a_stock_detector(tmp_path, 
     exec(python_block("docs/guides/refine_scores.md", "ScoreRefiner"), names)
     assert len(names["finished"]) == 3
     assert all(o["instances"].has("track_id") for o in names["finished"])
+
+
+def test_every_project_and_every_measured_table_has_a_page():
+    written = {*ROOT.glob("projects/*/README.md"), *ROOT.glob("benchmarks/*.md")}
+    included = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"^```\{include\} (\S+)", page.read_text(), re.MULTILINE)
+    }
+    assert len(written) > 5
+    assert written - included == {ROOT / "benchmarks" / "README.md"}
