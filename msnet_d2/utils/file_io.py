@@ -21,6 +21,7 @@ __all__ = [
     "check_regular_file",
     "hidden_beside",
     "leads_out",
+    "parse_json",
     "read_json_file",
     "read_regular_file",
     "replacing",
@@ -95,20 +96,28 @@ def read_json_file(path: str | Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
             than 4 million lists and objects or 32 million values.
         OSError: if it cannot be read.
     """
-    content = read_regular_file(path, max_bytes)
+    return parse_json(read_regular_file(path, max_bytes), path)
+
+
+def parse_json(content: bytes, source: str | Path) -> Any:
+    """The same of what has been read; ``source`` names it in messages.
+
+    Raises:
+        InputError: as :func:`read_json_file`.
+    """
     # Counted before they are built: an empty list takes two bytes there and 64 in memory. Those in
     # text are counted too, which no real file comes near.
     many = content.count(b"[") + content.count(b"{")
     if many > _MAX_CONTAINERS or content.count(b",") > _MAX_VALUES:
         raise InputError(
-            f"{path} holds more than {_MAX_CONTAINERS:,} lists and objects, or more than "
+            f"{source} holds more than {_MAX_CONTAINERS:,} lists and objects, or more than "
             f"{_MAX_VALUES:,} values"
         )
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else error
-        raise InputError(f"{path} is not JSON: {reason}") from error
+        raise InputError(f"{source} is not JSON: {reason}") from error
 
 
 def leads_out(path: str | Path, folder: str | Path) -> bool:

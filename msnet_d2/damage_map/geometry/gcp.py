@@ -28,6 +28,7 @@ PARAMETERS = {"yaw": 2.0, "pitch": 1.0, "altitude": 3.0, "roll": 1.0, "focal": 0
 POINTS_NEEDED = {"yaw": 1, "pitch": 1, "altitude": 2, "roll": 3, "focal": 4}
 # Each is looked at in every step of the fit.
 MAX_POINTS = 1000
+MAX_BYTES = 4 << 20
 # No pixel shows ground further off than this to within a metre.
 MAX_AWAY_M = 20_000.0
 _MAX_PX = 1e6
@@ -147,7 +148,7 @@ def read_gcps(path: Path | str) -> list[GroundControlPoint]:
     Raises:
         InputError: if a column is missing or a value is no number or out of range, with its line.
     """
-    text = read_text(path)
+    text = read_text(path, "file of control points", MAX_BYTES)
     name = Path(path).name
     first = text.partition("\n")[0]
     try:

@@ -130,10 +130,9 @@ def _spikes(columns: dict[str, np.ndarray]) -> np.ndarray:
         return index[:0]
     step, across = _speeding(columns, index, 1), _speeding(columns, index, 2)
     lone = index[1:-1][step[:-1] & step[1:] & ~across]
-    lat, lon = columns["lat"], columns["lon"]
+    places = columns["lat"] + 1j * columns["lon"]
     # The record's repeats are as wrong as itself.
-    hits = [np.flatnonzero((lat == lat[i]) & (lon == lon[i])) for i in lone]
-    return np.unique(np.concatenate(hits)) if hits else lone
+    return np.flatnonzero(np.isin(places, places[lone]))
 
 
 def find_spans(columns: dict[str, np.ndarray]) -> dict[TelemetryFlag, np.ndarray]:

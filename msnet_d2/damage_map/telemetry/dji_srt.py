@@ -27,7 +27,7 @@ import re
 from datetime import datetime, timedelta
 
 from msnet_d2.damage_map.telemetry.flight_log import FlightLog
-from msnet_d2.damage_map.telemetry.log_text import NUMBER, parse_clock
+from msnet_d2.damage_map.telemetry.log_text import MAX_RECORDS, NUMBER, check_count, parse_clock
 from msnet_d2.damage_map.telemetry.values import (
     ANGLES,
     LENGTHS,
@@ -222,10 +222,11 @@ def parse_dji_srt(text: str, source: str, gps_order: str | None = None) -> Fligh
         gps_order: "lat,lon" or "lon,lat" in ``GPS(a, b)``; found out from the log if None.
 
     Raises:
-        InputError: if there are no subtitles, or no position in any of them.
+        InputError: if there are no subtitles, too many, or no position in any of them.
     """
     if gps_order not in (None, *ORDERS):
         raise InputError(f"GPS order {gps_order!r}: expected 'lat,lon' or 'lon,lat'")
+    check_count(text.count("-->"), MAX_RECORDS, "subtitles", source)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     cues = list(_CUE.finditer(text))
     if not cues:
@@ -246,6 +247,7 @@ def parse_dji_srt(text: str, source: str, gps_order: str | None = None) -> Fligh
             rows.append({**row, "time_s": time_s})
             row_places.append(places)
             clocks.append(frame)
+        check_count(len(rows), MAX_RECORDS, "records", source)
     if not rows:
         seen = sorted({key.strip() for key in _KEY.findall(_TAG.sub(" ", text[:4000]))})
         held = f"; they hold {', '.join(seen[:12])}" if seen else ", nor any other value"

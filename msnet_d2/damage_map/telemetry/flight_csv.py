@@ -21,6 +21,7 @@ from msnet_d2.damage_map.telemetry.csv_columns import (
 from msnet_d2.damage_map.telemetry.csv_time import RowTimes
 from msnet_d2.damage_map.telemetry.flight_log import COLUMNS, FlightLog
 from msnet_d2.damage_map.telemetry.heights import choose_heights
+from msnet_d2.damage_map.telemetry.log_text import MAX_RECORDS, check_count
 from msnet_d2.damage_map.telemetry.values import (
     ANGLES,
     LENGTHS,
@@ -33,6 +34,9 @@ from msnet_d2.errors import InputError
 
 __all__ = ["FIELDS", "parse_columns", "parse_flight_csv"]
 
+# Logs of DatCon have some 300 columns; a cell takes 60 bytes of memory.
+MAX_COLUMNS = 5000
+MAX_CELLS = 10_000_000
 _TRUE = {"1", "1.0", "true", "yes", "recording", "starting", "on"}
 _THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 # Integers this large are degrees times ten million, as satellite receivers write them.
@@ -68,6 +72,8 @@ class _Table:
         first = lines.lstrip("\r\n").partition("\n")[0]
         self.source = source
         self.delimiter = max(",;\t", key=first.count)
+        check_count(lines.count("\n") + lines.count("\r"), 2 * MAX_RECORDS, "lines", source)
+        check_count(lines.count(self.delimiter), MAX_CELLS, "cells", source)
         try:
             reader = csv.reader(io.StringIO(lines), delimiter=self.delimiter)
             rows = [row for row in reader if any(row)]
@@ -78,6 +84,7 @@ class _Table:
         if len(rows) < 2:
             raise InputError(f"{source}: no row below the header; is it a flight log in CSV?")
         self.header, self.rows = rows[0], rows[1:]
+        check_count(len(self.header), MAX_COLUMNS, "columns", source)
 
     def cells(self, column: int) -> list[str]:
         return [row[column].strip() if column < len(row) else "" for row in self.rows]

@@ -14,8 +14,10 @@ from msnet_d2.utils.file_io import read_regular_file
 __all__ = ["NUMBER", "decimals", "decode", "parse_clock", "parse_number", "read_text"]
 
 FIRST_YEAR, LAST_YEAR = 1970, 2200
-# An hour at 60 frames a second is about 150 MB in the wordiest dialect.
-MAX_BYTES = 1 << 30
+# An hour at 60 frames a second is about 150 MB in the wordiest dialect, and 216,000 records. Each
+# takes up to two kilobytes of memory.
+MAX_BYTES = 1 << 28
+MAX_RECORDS = 500_000
 NUMBER = r"[-+]?\d{1,15}(?:[.,]\d{1,15})?(?![\d.,]*\d)"
 
 _ZONE = r"\s*(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?(?![\d:]))?"
@@ -62,17 +64,32 @@ _BINARY = (
 )
 
 
-def read_text(path: Path | str) -> str:
+def read_text(path: Path | str, what: str = "flight log", max_bytes: int = MAX_BYTES) -> str:
     """Return the text of a log, whatever of UTF-8, UTF-16 and Latin-1 it is in.
+
+    Args:
+        path: of the file.
+        what: it is, for messages.
+        max_bytes: that it may have.
 
     Raises:
         InputError: if the file is missing, too large, or not text.
     """
     try:
-        raw = read_regular_file(path, MAX_BYTES)
+        raw = read_regular_file(path, max_bytes)
     except OSError as error:
-        raise InputError(f"{path}: the flight log cannot be read ({error.strerror})") from error
+        raise InputError(f"{path}: the {what} cannot be read ({error.strerror})") from error
     return decode(raw, str(path))
+
+
+def check_count(count: int, most: int, what: str, source: str) -> None:
+    """See that a log holds no more of something than any flight has.
+
+    Raises:
+        InputError: if it does.
+    """
+    if count > most:
+        raise InputError(f"{source}: {count:,} {what}; {most:,} are the most that are read")
 
 
 def decode(raw: bytes, where: str) -> str:

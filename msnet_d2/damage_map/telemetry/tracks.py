@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from xml.etree import ElementTree
@@ -12,9 +12,10 @@ import numpy as np
 from msnet_d2.damage_map.telemetry.csv_time import epoch_scale
 from msnet_d2.damage_map.telemetry.flight_log import FlightLog
 from msnet_d2.damage_map.telemetry.heights import choose_heights
-from msnet_d2.damage_map.telemetry.log_text import parse_clock
+from msnet_d2.damage_map.telemetry.log_text import MAX_RECORDS, check_count, parse_clock
 from msnet_d2.damage_map.telemetry.values import decimals, parse_number
 from msnet_d2.errors import InputError
+from msnet_d2.utils.file_io import parse_json
 
 # Local names of elements below <extensions>, and of properties in GeoJSON: lower case, without
 # underscores. Garmin's <course> is where the drone moved, not where it looked, and is therefore
@@ -51,6 +52,10 @@ _POINT_TIME_KEYS = (
     "DateTime",
     "Timestamp",
 )
+# Tracks are six levels deep and have ten elements a point.
+MAX_DEPTH = 50
+MAX_ELEMENTS = 10 * MAX_RECORDS
+_ENTITY = re.compile("<!ENTITY", re.IGNORECASE)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 Point = tuple[dict[str, float], "datetime | None", int]
 
@@ -59,13 +64,36 @@ def _local(tag) -> str:
     return tag.rpartition("}")[2].lower() if isinstance(tag, str) else ""
 
 
+class _BoundedBuilder(ElementTree.TreeBuilder):
+    """Builds no tree that takes far more time or memory than its text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source, self.depth, self.count = source, 0, 0
+
+    def start(self, tag, attrs):
+        self.depth += 1
+        self.count += 1
+        check_count(self.depth, MAX_DEPTH, "levels of elements", self.source)
+        check_count(self.count, MAX_ELEMENTS, "elements", self.source)
+        return super().start(tag, attrs)
+
+    def end(self, tag):
+        self.depth -= 1
+        return super().end(tag)
+
+
 def _parse_xml(text: str, source: str, kind: str):
     # No track has a document type; one that declares entities can fill the memory.
-    if "<!DOCTYPE" in text[:10_000].upper() or "<!ENTITY" in text.upper():
+    if "<!DOCTYPE" in text[:10_000].upper() or _ENTITY.search(text):
         raise InputError(f"{source}: a {kind} file with a document type is not read")
     try:
         # A declared encoding contradicts text that is decoded already.
-        return ElementTree.fromstring(text[text.find("?>") + 2 :] if "?>" in text[:200] else text)
+        declared = text.find("?>", 0, 200)
+        parser = ElementTree.XMLParser(target=_BoundedBuilder(source))
+        return ElementTree.fromstring(text if declared < 0 else text[declared + 2 :], parser)
+    except InputError:
+        raise
     except (ElementTree.ParseError, ValueError) as error:
         raise InputError(f"{source}: not well-formed XML ({error})") from error
 
@@ -131,10 +159,7 @@ def parse_geojson(text: str, source: str) -> FlightLog:
     Raises:
         InputError: if it is no GeoJSON, or has no points with times.
     """
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{source}: not a GeoJSON file ({error})") from error
+    data = parse_json(text.encode(errors="replace"), source)
     try:
         points = list(_geojson_points(data))
     except (TypeError, AttributeError, KeyError, ValueError) as error:
