@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo     synthesise drone flights, train MSNet on them, evaluate it, draw what it finds (output/demo)"
+	@echo "make demo     synthesise drone flights, train MSNet on them, evaluate it, draw what it finds (output/demo; SEED=N: other scenes)"
 	@echo "make test     run the tests"
 	@echo "make fuzz     try every fault of SECURITY.md at length, and count (benchmarks/trust.md)"
 	@echo "make lint     check style with ruff, types with mypy, and build the documentation"
@@ -24,7 +24,7 @@ $(READY): .ci/setup .ci/requirements.txt .ci/detectron2.txt setup.py $(wildcard 
 	@touch $@
 
 demo: $(READY)
-	@$(VENV)/bin/msnet demo --out output/demo
+	@$(VENV)/bin/msnet demo --out output/demo $(if $(SEED),--seed $(SEED))
 
 test: $(READY)
 	@$(VENV)/bin/python -m pytest -n auto --dist worksteal

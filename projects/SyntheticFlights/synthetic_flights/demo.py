@@ -41,7 +41,7 @@ class DemoSettings:
         clips, clip_seconds: flights with video besides, for score refinement: all but one train it,
             the last is the clip that is shown. A triplet needs a frame 10 s away.
         size: width and height of the frames.
-        seed: of the scenes.
+        seed: of the scenes, and of the trainings (SEED) unless ``opts`` give another.
         config, srn_config: config files of the detector and of score refinement.
         opts: overrides of both configs, a flat list of keys and values.
         pictures: how many frames are drawn.
@@ -319,7 +319,7 @@ class Demo:
             "OUTPUT_DIR": str(folder),
             **overrides,
         }
-        cfg = load_config(config, list(self.settings.opts)).clone()
+        cfg = load_config(config, ["SEED", self.settings.seed, *self.settings.opts]).clone()
         cfg.defrost()
         cfg.merge_from_list([item for pair in values.items() for item in pair])
         cfg.freeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,6 +73,16 @@ def test_demo_leaves_figures_pictures_and_clip_and_repeats_nothing(settings, tmp
     Demo(out, settings, workers=1).run()
     assert (out / "model" / "model_final.pth").stat().st_mtime_ns == weights
     assert capsys.readouterr().out.count("done before") == 8  # one line a step
+
+
+def test_the_seed_is_also_that_of_the_trainings(settings, tmp_path):
+    def seeds(demo):
+        configs = (demo._config(settings.config, demo.model), demo._refined_config())
+        return [cfg.SEED for cfg in configs]
+
+    assert seeds(Demo(tmp_path, settings)) == [7, 7]
+    assert seeds(Demo(tmp_path, replace(settings, seed=3))) == [3, 3]
+    assert seeds(Demo(tmp_path, replace(settings, opts=("SEED", "5")))) == [5, 5]
 
 
 def test_folder_of_others_is_left_alone(tmp_path):

@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val-videos", type=int, help="how many of them are for evaluation")
     parser.add_argument("--seconds", type=float, help="length of a flight")
     parser.add_argument("--size", type=parse_size, metavar="WxH", help="size of the frames")
-    parser.add_argument("--seed", type=int, help="seed of the scenes")
+    parser.add_argument(
+        "--seed", type=int, help="seed of the scenes and of the trainings (default: 7)"
+    )
     add_option(
         parser,
         "--num-workers",
