@@ -54,7 +54,12 @@ setup(
     package_data={
         "msnet_d2": ["py.typed"],
         "msnet_d2.configs": ["*.yaml", "*/*.yaml", "*.py"],
-        "msnet_d2.damage_map.output": ["page/*"],
+        "msnet_d2.damage_map.output.page": [
+            "*.html",
+            "*.json",
+            "scripts/*.js",
+            "styles/*.css",
+        ],
         "msnet_d2.video": ["results.schema.json"],
     },
     # torch and detectron2 are not listed: pip would replace builds that were made for the user's

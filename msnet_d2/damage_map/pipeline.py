@@ -29,7 +29,7 @@ from msnet_d2.damage_map.output.folder import FORMAT, MARKER, check_folder, whol
 from msnet_d2.damage_map.output.gpkg import import_pyogrio, write_gpkg
 from msnet_d2.damage_map.output.grid import MapGrid
 from msnet_d2.damage_map.output.kmz import write_kmz
-from msnet_d2.damage_map.output.page import build_page
+from msnet_d2.damage_map.output.page import build_page, photos_beside
 from msnet_d2.damage_map.output.photos import Pictures, take_pictures
 from msnet_d2.damage_map.output.records import (
     MapContent,
@@ -50,13 +50,16 @@ from msnet_d2.errors import (
     OutputError,
     WeightsError,
 )
-from msnet_d2.utils.file_io import write_json, write_text
+from msnet_d2.utils.file_io import write_bytes, write_json, write_text
 from msnet_d2.utils.redact import redact_paths
 from msnet_d2.utils.text import printable
 
 __all__ = ["MapSummary", "make_map"]
 
 logger = logging.getLogger(__name__)
+
+# What the page links to.
+_LINKED = ("buildings.csv", "damage.geojson", "damage.gpkg", "damage.kmz")
 
 
 @dataclass
@@ -290,7 +293,10 @@ def _write(folder: Path, content: MapContent, pictures: Pictures) -> None:
     write_gpkg(folder / "damage.gpkg", content.records, content.parts)
     write_csv(folder / "buildings.csv", content.records)
     write_kmz(folder / "damage.kmz", content.records, content.parts, pictures.crops, content.doubts)
-    write_text(folder / "index.html", build_page(content, pictures))
+    for name, photo in photos_beside(pictures).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_bytes(folder / name, photo)
+    write_text(folder / "index.html", build_page(content, pictures, _LINKED))
 
 
 def _summary(out: Path, content: MapContent, clock: _Clock) -> MapSummary:

@@ -19,11 +19,8 @@ from msnet_d2.errors import VideoError
 from msnet_d2.utils.redact import redact_paths
 from msnet_d2.video.stream import Frame
 
-# Width of a building's picture, and what it becomes with more than so many buildings: the page has
-# to stay usable.
+# Width of a building's picture in pixels.
 CROP_WIDTH = 400
-MANY_BUILDINGS = 300
-MANY_CROP_WIDTH = 200
 _MARGIN = 0.3
 
 # Longer side of a mosaic, shared among all videos, and the frames that it is made of.
@@ -120,8 +117,6 @@ def take_pictures(
         buildings: to show, each by its best observation.
         enu: plane of the places.
     """
-    many = len(buildings) > MANY_BUILDINGS
-    width = MANY_CROP_WIDTH if many else CROP_WIDTH
     flown = sum(v.flight is not None for v in videos)
     pixels = max(MIN_MOSAIC_PX, int(MOSAIC_PX / max(flown, 1) ** 0.5))
     crops: dict[str, bytes] = {}
@@ -138,7 +133,7 @@ def take_pictures(
             for frame in _frames(video, {*wanted, *laid}):
                 for building in wanted.get(frame.index, ()):
                     name = building_id(building.number)
-                    crops[name] = crop(frame.image, building.best, width)
+                    crops[name] = crop(frame.image, building.best, CROP_WIDTH)
                 if mosaic is not None and frame.index in laid:
                     mosaic.lay(frame.image, laid[frame.index])
         except VideoError as error:

@@ -102,9 +102,15 @@ def test_the_page_holds_all_it_needs(street, tmp_path):
     page = (tmp_path / "map" / "index.html").read_text()
     assert "/*DATA*/" not in page
     assert "/*STYLE*/" not in page
-    # Tiles are asked for when the reader switches them on; the other is a name, not an address.
+    # Tiles are asked for when the reader switches them on; links are followed by a click; the last
+    # is a name, not an address.
     addresses = set(re.findall(r"https?://[\w.-]+", page))
-    assert addresses <= {"https://tile.openstreetmap.org", "http://www.w3.org"}
+    assert addresses <= {
+        "https://tile.openstreetmap.org",
+        "https://www.openstreetmap.org",
+        "https://www.google.com",
+        "http://www.w3.org",
+    }
 
 
 def test_a_second_flight_over_the_same_houses_adds_passes_and_no_houses(street, flights, tmp_path):

@@ -8,6 +8,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from helpers.pages import find, pixel, place_of, requests_of, rows
 
 from msnet_d2.damage_map.pipeline import make_map
 
@@ -15,92 +16,12 @@ pytest.importorskip("av")
 pytest.importorskip("pyogrio")
 
 
-@pytest.fixture
-def page_of(flights, tmp_path):
-    """The page of a map of four houses: one of each level, and one that is doubtful."""
-
-    def make(**options):
-        House = flights.House
-        houses = [House(-32, 40, 1, 0.8), House(0, 40, 2, 0.7), House(30, 42, 3, 0.9)]
-        files = flights.write([*houses, House(4, 75, 1, 0.35)])
-        make_map([files.video], tmp_path / "map", **options, results=[files.results])
-        return tmp_path / "map" / "index.html"
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def chrome(chromium, tmp_path_factory):
-    """One Chromium for all tests, which resolves no name of any host."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    browser, driver = chromium
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    page = webdriver.Chrome(options=options, service=Service(driver))
-    page.set_script_timeout(60)
-    yield page
-    page.quit()
-
-
-@pytest.fixture
-def visit(chrome):
-    """Open a page: ``visit(path, width)`` returns the driver, with logs of this page alone."""
-
-    def visit(path, width=1400, height=900):
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        for log in ("browser", "performance"):
-            chrome.get_log(log)
-        chrome.get(path.as_uri())
-        chrome.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0], 200))")
-        return chrome
-
-    return visit
-
-
-def requests_of(page):
-    """Addresses that the page asked for; what is inside it (data:) is no request, and what the
-    browser's own pages load is not ours."""
-    messages = [json.loads(entry["message"])["message"] for entry in page.get_log("performance")]
-    sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    urls = [p["request"]["url"] for p in sent if not p["documentURL"].startswith("chrome:")]
-    return [u for u in urls if not u.startswith(("data:", "blob:"))]
-
-
-def find(page, css):
-    return page.find_elements("css selector", css)
-
-
-def rows(page):
-    return [row.get_attribute("data-id") for row in find(page, "#table tbody tr")]
-
-
-def pixel(page, x, y):
-    """Colour of the map at a place of its canvas, RGB."""
-    return page.execute_script(
-        "const c = document.getElementById('map'), r = c.width / c.clientWidth;"
-        "return [...c.getContext('2d').getImageData(...[...arguments].map(v => v * r), 1, 1)"
-        ".data]",
-        float(x), float(y),
-    )[:3]  # fmt: skip
-
-
 def test_it_opens_from_a_file_silently_and_asks_nobody(visit, page_of):
     path = page_of()
     page = visit(path)
     assert page.get_log("browser") == []
     assert requests_of(page) == [path.as_uri()]
-    assert "3 damaged buildings, and 1 too doubtful to assess" in page.page_source
+    assert "3 damaged buildings and 1 too doubtful to assess" in find(page, "#facts")[0].text
     assert len(rows(page)) == 4
     # Something is drawn: more than the ground colour and the grid.
     shot = cv2.imdecode(
@@ -114,7 +35,7 @@ def test_it_opens_from_a_file_silently_and_asks_nobody(visit, page_of):
 
 def test_a_click_on_the_map_shows_the_building(visit, page_of):
     page = visit(page_of())
-    x, y = page.execute_script("return map.px(data.buildings.find(f => f.p.level === 'Debris').c)")
+    x, y = place_of(page, 3)
     from selenium.webdriver import ActionChains
 
     canvas = find(page, "#map")[0]
@@ -130,7 +51,7 @@ def test_a_click_on_the_map_shows_the_building(visit, page_of):
     # The crop is a picture that the browser can show, and each observation is in the chart.
     assert page.execute_script("return document.querySelector('#detail img').naturalWidth") == 400
     assert len(find(page, "#detail svg circle")) == page.execute_script(
-        "return data.buildings.find(f => f.p.level === 'Debris').p.observations"
+        "return damageMap.data.buildings.find(f => f.record.level === 'Debris').record.observations"
     )
     assert len(find(page, "#table tr.chosen")) == 1
 
@@ -138,7 +59,7 @@ def test_a_click_on_the_map_shows_the_building(visit, page_of):
 def test_filters_hide_on_the_map_and_in_the_table(visit, page_of):
     page = visit(page_of())
     everything = rows(page)
-    x, y = page.execute_script("return map.px(data.buildings.find(f => f.p.level_number === 3).c)")
+    x, y = place_of(page, 3)
     shown = pixel(page, x + 6, y)
     find(page, "[data-level='3']")[0].click()
     assert len(rows(page)) == 3
@@ -160,7 +81,7 @@ def test_filters_hide_on_the_map_and_in_the_table(visit, page_of):
     )
     find(page, "#review")[0].click()
     assert len(rows(page)) == page.execute_script(
-        "return data.buildings.filter(f => f.p.needs_review).length"
+        "return damageMap.data.buildings.filter(f => f.record.needs_review).length"
     )
 
 
@@ -180,18 +101,21 @@ def test_columns_sort_both_ways(visit, page_of):
 def test_layers_change_the_map_and_the_base_map_is_only_asked_for_when_wanted(visit, page_of):
     path = page_of()
     page = visit(path)
-    picture = "return document.getElementById('map').toDataURL()"
+    picture = "damageMap.map.drawNow(); return document.getElementById('map').toDataURL()"
     seen = [page.execute_script(picture)]
-    for layer in ("heat", "track", "mosaic"):
+    for layer in ("heat", "track", "mosaic", "errors"):
         find(page, f"[data-layer={layer}]")[0].click()
         seen.append(page.execute_script(picture))
-    assert len(set(seen)) == 4
+    assert len(set(seen)) == 5
     assert requests_of(page) == [path.as_uri()]
     find(page, "[data-layer=osm]")[0].click()
     page.execute_async_script("setTimeout(arguments[0], 300)")
     asked = requests_of(page)
     assert asked
     assert all(u.startswith("https://tile.openstreetmap.org/") for u in asked)
+    assert "OpenStreetMap cannot be reached" in find(page, "#no-tiles")[0].text
+    find(page, "[data-layer=osm]")[0].click()
+    assert not find(page, "#no-tiles")[0].is_displayed()
 
 
 def test_on_a_phone_nothing_runs_off_the_side(visit, page_of):
@@ -210,16 +134,24 @@ def test_the_report_has_a_sheet_of_totals_and_one_an_area(visit, page_of):
     sheet = page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
     pdf = base64.b64decode(sheet["data"])
     assert pdf.startswith(b"%PDF")
-    # The houses lie within one square of 250 m.
+    # The houses lie within one square of 250 m: one sheet says all.
     titles = page.execute_script(
         "return [...document.querySelectorAll('.sheet h1')].map(h => h.textContent)"
     )
-    assert titles == ["Damage report", "Buildings"]
+    assert titles == ["Damage report"]
     totals = page.execute_script(
         "return [...document.querySelectorAll('.sheet .totals')[0].rows]"
         ".map(r => r.cells[0].textContent.trim() + ' ' + r.cells[1].textContent)"
     )
     assert totals[1:] == ["Debris 1", "Severe 1", "Slight 1", "not assessed 1", "All 4"]
+    # Each building has its photo, number, place and urgency on paper.
+    listed = page.execute_script(
+        "return [...document.querySelectorAll('.sheet .listing tbody tr')].map(row =>"
+        "[row.querySelector('img').naturalWidth, row.cells[1].textContent])"
+    )
+    assert [width for width, _ in listed] == [400] * 4
+    assert sorted(text[:8] for _, text in listed) == [f"B000{i}48." for i in (1, 2, 3, 4)]
+    assert len(find(page, ".sheet .map")) == 1
 
 
 def test_without_places_there_is_a_chart_instead_of_a_map(visit, page_of):
@@ -244,5 +176,5 @@ def test_names_of_files_are_text_and_no_markup(visit, flights, tmp_path):
     make_map([evil], tmp_path / "map", results=[files.results])
     page = visit(tmp_path / "map" / "index.html")
     assert page.get_log("browser") == []
-    assert name in find(page, "#sources")[0].text
+    assert name in find(page, "#facts")[0].text
     assert not find(page, "img[src=x]")

@@ -1,6 +1,7 @@
 """``index.html``: the map as one page that needs no network.
 
-The page is put together from the files beside this one; everything it shows is inside it.
+The page is put together from the files beside this one. Everything it shows is inside it, but for
+the photos of many buildings, which lie in a folder beside it.
 """
 
 from __future__ import annotations
@@ -8,10 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -21,32 +20,55 @@ from msnet_d2.damage_map.buildings.assessment import Building
 from msnet_d2.damage_map.buildings.levels import LEVELS
 from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.output.grid import GRID_CELL_M
+from msnet_d2.damage_map.output.page.bundle import bundle
 from msnet_d2.damage_map.output.photos import Pictures
-from msnet_d2.damage_map.output.records import Geometry, MapContent, PartRecord
+from msnet_d2.damage_map.output.records import BuildingRecord, Geometry, MapContent, PartRecord
+
+# Photos of more buildings lie beside the page: at 20 kB each, 300 make a page of 8 MB.
+MAX_EMBEDDED_PHOTOS = 300
+PHOTOS = "photos"
+# Of parts the page shows no more than this.
+_PART_FIELDS = ("level_number", "confidence", "observations")
 
 # Metres east and north (N, 2) to the page's coordinates: metres of web maps from its origin.
 ToPage = Callable[[np.ndarray], list[list[float]]]
 
-_FILES = {"STYLE": "style.css", "MAP": "map.js", "APP": "app.js", "PRINT": "print.js"}
+
+def build_page(content: MapContent, pictures: Pictures, files: tuple[str, ...] = ()) -> str:
+    """The page as text.
+
+    Args:
+        content: of the map.
+        pictures: photos of buildings and the ground; see :func:`photos_beside`.
+        files: names of the files beside the page that it links to.
+    """
+    return bundle(_data(content, pictures), files)
 
 
-def build_page(content: MapContent, pictures: Pictures) -> str:
-    """The page as text."""
-    enu = content.enu
+def photos_beside(pictures: Pictures) -> Mapping[str, bytes]:
+    """Photos that must lie beside the page, by their path from it."""
+    if len(pictures.crops) <= MAX_EMBEDDED_PHOTOS:
+        return {}
+    return {f"{PHOTOS}/{name}.jpg": photo for name, photo in pictures.crops.items()}
+
+
+def _data(content: MapContent, pictures: Pictures) -> dict[str, Any]:
+    enu, grid = content.enu, content.grid
     origin, cosine = np.zeros(2), 1.0
     if enu is not None:
         origin = enu.to_mercator(np.zeros((1, 2)))[0]
         cosine = float(np.cos(np.radians(enu.origin[0])))
     to_page = _to_page(enu, origin)
-    grid = content.grid
-    data = {
+    return {
         "version": __version__,
+        "map_id": _map_id(content.records),
         "levels": [asdict(level) for level in LEVELS],
         "videos": [asdict(video) for video in content.videos],
         "problems": list(content.problems),
         "doubts": list(content.doubts),
-        "buildings": _features(content, pictures.crops, to_page, cosine),
-        "tracks": [[] if t is None else to_page(_thin(t)) for t in content.flight_lines],
+        "place": _place(content),
+        "buildings": _buildings(content, _photo_urls(pictures), to_page, cosine),
+        "flight_lines": [[] if t is None else to_page(_thin(t)) for t in content.flight_lines],
         "origin": origin.round(3).tolist(),
         "cosine": cosine,
         "grid_cell_m": GRID_CELL_M,
@@ -63,65 +85,79 @@ def build_page(content: MapContent, pictures: Pictures) -> str:
             for m in pictures.mosaics
         ],
     }
-    # The only markup that could end the script element early.
-    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    files = resources.files(__name__)
-    page = files.joinpath("page.html").read_text(encoding="utf-8")
-    for mark, name in _FILES.items():
-        page = page.replace(f"/*{mark}*/", files.joinpath(name).read_text(encoding="utf-8"))
-    for mark, kind in (("/*STYLES*/", "style"), ("/*SCRIPTS*/", "script")):
-        page = page.replace(mark, _digests(page, kind))
-    return page.replace("/*DATA*/", text)
 
 
-def _digests(page: str, kind: str) -> str:
-    """What a content security policy says of the elements of a kind: these, and no others."""
-    contents = re.findall(rf"<{kind}>(.*?)</{kind}>", page, re.S)
-    digests = (hashlib.sha256(content.encode()).digest() for content in contents)
-    return " ".join(f"'sha256-{base64.b64encode(d).decode('ascii')}'" for d in digests)
+def _map_id(records: tuple[BuildingRecord, ...]) -> str:
+    """Name under which a browser keeps reviews: other buildings or places make another."""
+    key = [(r.id, r.latitude, r.longitude, r.best_video, r.best_frame) for r in records]
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
 
 
-def _features(
-    content: MapContent, crops: Mapping[str, bytes], to_page: ToPage, cosine: float
+def _place(content: MapContent) -> dict[str, Any] | None:
+    """Center of the buildings, or of the flights over none, and their extent in metres."""
+    points = [b.point[None] for b in content.buildings if b.point is not None]
+    points = points or [line for line in content.flight_lines if line is not None and len(line)]
+    if not points or content.enu is None:
+        return None
+    xy = np.concatenate(points)
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    latitude, longitude = content.enu.to_lat_lon((low + high) / 2)[0]
+    return {
+        "latitude": round(float(latitude), 6),
+        "longitude": round(float(longitude), 6),
+        "size_m": np.round(high - low, 1).tolist(),
+    }
+
+
+def _photo_urls(pictures: Pictures) -> dict[str, str]:
+    if photos_beside(pictures):
+        return {name: f"{PHOTOS}/{name}.jpg" for name in pictures.crops}
+    return {name: _data_url("image/jpeg", photo) for name, photo in pictures.crops.items()}
+
+
+def _buildings(
+    content: MapContent, photos: Mapping[str, str], to_page: ToPage, cosine: float
 ) -> list[dict[str, Any]]:
-    """What the page has of each building: ``p`` its row, ``h`` its history, ``parts``, and with a
-    place ``c`` its center, ``e`` its CE90 in metres of web maps, ``g`` the rings of its outline."""
+    """What the page has of each building: its record, history and parts, and with a place its
+    center, the radius of its CE90 in metres of web maps, and the rings of its outline."""
     parts: dict[str, list[PartRecord]] = {}
     for part in content.parts:
         parts.setdefault(part.building, []).append(part)
-    features = []
+    shown = []
     for building, record in zip(content.buildings, content.records, strict=True):
-        feature: dict[str, Any] = {
-            "p": record.row(),
-            "h": _history(building),
-            "parts": [
-                {"p": p.row(), "g": _rings(p.geometry, to_page)} for p in parts.get(record.id, [])
-            ],
+        entry: dict[str, Any] = {
+            "record": record.row(),
+            "history": _history(building),
+            "parts": [_part(p, to_page) for p in parts.get(record.id, [])],
         }
         if record.geometry is not None:
-            feature["c"] = to_page(building.point[None])[0]
-            feature["e"] = round(building.ce90_m / cosine, 2)
+            entry["center"] = to_page(building.point[None])[0]
+            entry["radius"] = round(building.ce90_m / cosine, 2)
             if record.geometry.enu.geom_type != "Point":
-                feature["g"] = _rings(record.geometry, to_page)
-        if record.id in crops:
-            feature["img"] = _data_url("image/jpeg", crops[record.id])
-        features.append(feature)
-    return features
+                entry["rings"] = _rings(record.geometry, to_page)
+        if record.id in photos:
+            entry["photo"] = photos[record.id]
+        shown.append(entry)
+    return shown
 
 
-def _history(building: Building) -> list[dict[str, Any]]:
-    """One entry for each observation; ``video`` is its place in the page's list of videos."""
-    return [
-        {
-            "video": o.video.order,
-            "frame": o.frame,
-            "time_s": round(o.time_s, 3),
-            "level": o.worst.level,
-            "score": round(o.worst.score, 4),
-            "score_raw": None if o.worst.score_raw is None else round(o.worst.score_raw, 4),
-        }
-        for o in building.observations
-    ]
+def _part(part: PartRecord, to_page: ToPage) -> dict[str, Any]:
+    record = {name: getattr(part, name) for name in _PART_FIELDS}
+    return {"record": record, "rings": _rings(part.geometry, to_page)}
+
+
+def _history(building: Building) -> dict[str, list[Any]]:
+    """A value for each observation; ``video`` is its place in the page's list of videos."""
+    seen = building.observations
+    raw = [o.worst.score_raw for o in seen]
+    return {
+        "video": [o.video.order for o in seen],
+        "frame": [o.frame for o in seen],
+        "time_s": [round(o.time_s, 2) for o in seen],
+        "level": [o.worst.level for o in seen],
+        "score": [round(o.worst.score, 3) for o in seen],
+        "score_raw": [None if score is None else round(score, 3) for score in raw],
+    }
 
 
 def _to_page(enu: EnuFrame | None, origin: np.ndarray) -> ToPage:
