@@ -23,7 +23,7 @@ def rows(page):
 
 
 def pixel(page, x, y):
-    """Colour of the map at a place of its canvas, RGB."""
+    """Color of the map at a place of its canvas, RGB."""
     return page.execute_script(
         "damageMap.map.drawNow();"
         "const c = document.getElementById('map'), r = c.width / c.clientWidth;"

@@ -23,7 +23,7 @@ def test_it_opens_from_a_file_silently_and_asks_nobody(visit, page_of):
     assert requests_of(page) == [path.as_uri()]
     assert "3 damaged buildings and 1 too doubtful to assess" in find(page, "#facts")[0].text
     assert len(rows(page)) == 4
-    # Something is drawn: more than the ground colour and the grid.
+    # Something is drawn: more than the ground color and the grid.
     shot = cv2.imdecode(
         np.frombuffer(base64.b64decode(page.get_screenshot_as_base64()), np.uint8), cv2.IMREAD_COLOR
     )
