@@ -156,8 +156,8 @@ def _diagnosis_of(trial: Trial, what: AblationSettings) -> dict:
         there = json.loads(path.read_text(encoding="utf-8"))
         if {key: there.get(key) for key in wanted} == wanted:
             return there
-    # f changes scores, not proposals.
-    diagnosis = {} if trial.method.refines else diagnose(trial, images=what.images)
+    # Refinement changes scores, not proposals.
+    diagnosis = {} if trial.method.refinement is not None else diagnose(trial, images=what.images)
     truth = load_ground_truth(resolve_dataset(trial.split.val)[0])
     if truth.has_masks:
         diagnosis["calibration"] = calibration(match_file(trial.predictions, truth, "segm"))

@@ -54,8 +54,9 @@ Train and evaluate methods on splits of a data set, with equal budgets and seeds
 
 Methods: polarmask, mask_rcnn_D, mask_rcnn_BD, msnet, msnet_iou, msnet_parents, and for any of
 them NAME+srn and NAME+steady: its detector, with the score refinement network trained on top, by
-the paper's rule and by this project's. Writes results.json, table.md and plots; exits with 1 if a
-trial failed (run again to retry it).
+the paper's rule and by this project's; and NAME+geometry: its detector as it is, with scores
+refined by geometry and duplicates damped by their masks. Writes results.json, table.md and plots;
+exits with 1 if a trial failed (run again to retry it).
 
   msnet bench accuracy --dataset data --methods mask_rcnn_D msnet \\
       --out output/bench \\

@@ -3,7 +3,8 @@
 A method is a config file of a *family* ("quick": a small backbone for a CPU; "full": the paper's)
 and overrides. ``NAME+srn`` is the method NAME with the Score Refinement Network trained on top of
 its detector, which stays as it is (paper, section 4.3); ``NAME+steady`` is the same by this
-project's rule, beyond the paper.
+project's rule, beyond the paper. ``NAME+geometry`` is its detector, with scores refined by geometry
+and duplicates damped by their masks; nothing is trained for it.
 """
 
 from __future__ import annotations
@@ -39,8 +40,16 @@ _REFINEMENTS = {
         "quick": (*_SRN["quick"], "quick/msnet_srn_steady_lite0_FPN.yaml"),
         "full": (*_SRN["full"], "msnet_srn_steady_R50_FPN.yaml"),
     },
+    "+geometry": {
+        "quick": ("quick/msnet_geometry_lite0_FPN.yaml",),
+        "full": ("msnet_geometry_R50_FPN.yaml",),
+    },
 }
-_REFINEMENT_TITLES = {"+srn": "+SRN", "+steady": "+SRN, steady"}
+_REFINEMENT_TITLES = {
+    "+srn": "+SRN",
+    "+steady": "+SRN, steady",
+    "+geometry": ", refined by geometry, mask soft NMS",
+}
 # Keys that the benchmark itself sets.
 _RESERVED = (
     "DATASETS.",
@@ -65,7 +74,7 @@ class Method:
         trains: whether there is anything to train; otherwise the base's weights are evaluated under
             other settings.
         needs_parents: whether training needs the boxes of the buildings.
-        refinement: "+srn" or "+steady"; None: scores are not refined.
+        refinement: "+srn", "+steady" or "+geometry"; None: scores are not refined.
     """
 
     name: str
@@ -80,7 +89,7 @@ class Method:
     @property
     def refines(self) -> bool:
         """Whether this method trains an embedding on top of its base."""
-        return self.refinement is not None
+        return self.trains and self.refinement is not None
 
 
 def _family(quick: str, full: str) -> dict[str, str]:
@@ -144,7 +153,8 @@ def find_methods(
     """Methods by name, each once.
 
     Args:
-        names: of :data:`METHODS` or ``variants``, or one of these with "+srn" or "+steady".
+        names: of :data:`METHODS` or ``variants``, or one of these with "+srn", "+steady" or
+            "+geometry".
         variants: methods of the user's own.
 
     Raises:
@@ -177,6 +187,7 @@ def _find(name: str, known: Mapping[str, Method]) -> Method:
         name=name,
         title=base.title + _REFINEMENT_TITLES[suffix],
         base=base.name,
+        trains=suffix != "+geometry",
         needs_parents=False,
         refinement=suffix,
     )
@@ -244,7 +255,7 @@ def method_config(
         ConfigError: if an override cannot be used, or is the benchmark's own business.
     """
     _check_free([*opts[::2], *refine_opts[::2]], "the benchmark")
-    if method.refines:
+    if method.refinement is not None:
         pairs = zip(opts[::2], opts[1::2])
         opts = [word for pair in pairs if not pair[0].startswith("SOLVER.") for word in pair]
         file = method.configs[family]

@@ -75,6 +75,20 @@ def test_both_rules_of_refinement_share_a_detector(family):
         assert own.SOLVER == cfg.SOLVER
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ["mask_rcnn_D", "mask_rcnn_BD", "msnet_parents"])
+def test_refinement_by_geometry_trains_nothing(name, family):
+    (method,) = find_methods([f"{name}+geometry"])
+    assert (method.base, method.trains, method.refines) == (name, False, False)
+    (base,) = find_methods([name])
+    cfg, detector = method_config(method, family), method_config(base, family)
+    assert cfg.MODEL.META_ARCHITECTURE == "RefinedDetector"
+    assert detector.MODEL.META_ARCHITECTURE == cfg.MODEL.SRN.DETECTOR
+    assert cfg.TEST.SCORE_REFINEMENT.RULE == "geometry"
+    assert cfg.TEST.MASK_SOFT_NMS_THRESH == 0.25
+    assert detector.MODEL.ROI_HEADS == cfg.MODEL.ROI_HEADS
+
+
 def test_refined_baseline_builds_and_carries_frames(tiny_cfg):
     """The baseline with buildings as a class gives score refinement what it needs."""
     import torch
@@ -93,7 +107,7 @@ def test_refined_baseline_builds_and_carries_frames(tiny_cfg):
     image = torch.zeros(3, 64, 96)
     with torch.no_grad():
         (output,) = model([{"image": image, "video_id": "1", "frame_index": 0}])
-    assert set(output) == {"instances", "parents", "thumbnail"}
+    assert set(output) == {"instances", "parents", "thumbnail", "grey"}
     assert output["instances"].has("embeddings")
     assert (output["instances"].pred_classes < 3).all()
 
