@@ -46,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("previous", "next", "both", "off"),
         help="the frames that refine scores (default: the config's)",
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files of these names that msnet video did not write",
+    )
     add_options(parser, "--batch-size", "--stride", "--no-progress")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end after N frames")
     parser.add_argument(
@@ -81,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
         for path in (args.out, args.results):
             if path is not None:
                 stack.enter_context(hold(path, "results of a video"))
+        _check_replaced(args)
         return _process(args, reader)
 
 
@@ -120,6 +126,29 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, option)
         if value is not None and value < 1:
             raise InputError(f"--{option.replace('_', '-')} must be at least 1, got {value}")
+
+
+def _check_replaced(args: argparse.Namespace) -> None:
+    """See that nothing is lost: files of earlier runs alone are replaced, and never the input."""
+    import os
+    from pathlib import Path
+
+    from msnet_d2.errors import InputError
+    from msnet_d2.video.results import is_results_file
+    from msnet_d2.video.writer import was_written_here
+
+    for path, is_ours in ((args.out, was_written_here), (args.results, is_results_file)):
+        if path is None or not os.path.lexists(path):
+            continue
+        if Path(args.input).exists() and os.path.realpath(path) == os.path.realpath(args.input):
+            raise InputError(f"{path} is the input, and would be replaced; give another name")
+        if Path(path).is_dir():
+            raise InputError(f"{path} is a folder; give the name of a file")
+        if not args.overwrite and not (Path(path).is_file() and is_ours(path)):
+            raise InputError(
+                f"{path} exists, and is not known to be written by msnet video; give another name, "
+                "or --overwrite to replace it"
+            )
 
 
 def _process(args: argparse.Namespace, reader) -> int:

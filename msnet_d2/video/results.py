@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 
 from msnet_d2.errors import InputError
 from msnet_d2.structures.rle import checked_rle
-from msnet_d2.utils.file_io import read_regular_file, write_text
+from msnet_d2.utils.file_io import check_regular_file, read_regular_file, write_text
 from msnet_d2.video.stream import ReadReport, VideoInfo
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "SourceInfo",
     "VideoResults",
     "decode_results",
+    "is_results_file",
     "read_results",
     "results_schema",
 ]
@@ -280,6 +281,16 @@ def read_results(path: str | Path) -> VideoResults:
     except OSError as error:
         raise InputError(f"{path}: the results cannot be read ({error.strerror})") from error
     return decode_results(content, str(path))
+
+
+def is_results_file(path: str | Path) -> bool:
+    """Whether a file begins as the results of a video do."""
+    try:
+        check_regular_file(path, MAX_BYTES)
+        with open(path, "rb") as file:
+            return FORMAT.encode() in file.read(100)
+    except (OSError, InputError):
+        return False
 
 
 class _Tag(Struct):

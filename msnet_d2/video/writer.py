@@ -11,9 +11,9 @@ import numpy as np
 
 from msnet_d2.errors import InputError, VideoError
 from msnet_d2.utils.file_io import PendingFile
-from msnet_d2.utils.video_io import import_av
+from msnet_d2.utils.video_io import import_av, open_video
 
-__all__ = ["CONTAINERS", "VideoWriter", "fit_frame"]
+__all__ = ["CONTAINERS", "VideoWriter", "fit_frame", "was_written_here"]
 
 # FFmpeg's names of the containers, by suffix.
 CONTAINERS = {
@@ -24,6 +24,8 @@ CONTAINERS = {
     ".avi": "avi",
     ".ts": "mpegts",
 }
+# A comment in the file, by which a later run knows that it may replace it.
+_MARK = "annotated by msnet_d2"
 # The first that this FFmpeg has: H.264 by the encoders there are, then what every FFmpeg has.
 _CODECS = ("libx264", "libopenh264", "mpeg4")
 # MPEG-4 counts time in at most 16 bits a second.
@@ -97,6 +99,7 @@ class VideoWriter:
             self._container = self._av.open(
                 str(self._pending.path), "w", format=CONTAINERS[self._path.suffix.lower()]
             )
+            self._container.metadata["comment"] = _MARK
             self._stream = self._add_stream(options, sample_aspect_ratio)
             self._container.start_encoding()
         except (OSError, ValueError) as error:
@@ -206,6 +209,16 @@ class VideoWriter:
             raise VideoError(
                 f"cannot write frame {self.frames_written} of {self._path.name}: {error}"
             ) from error
+
+
+def was_written_here(path: str | Path) -> bool:
+    """Whether :class:`VideoWriter` wrote a file; False for ``.ts``, which holds no comments."""
+    av = import_av()
+    try:
+        with open_video(path) as container:
+            return container.metadata.get("comment", container.metadata.get("COMMENT")) == _MARK
+    except av.FFmpegError:
+        return False
 
 
 def fit_frame(image: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -132,3 +132,45 @@ def test_neighbors_need_a_refined_detector(video, video_tools, tmp_path, capsys)
     code, _ = video(source, "--neighbor", "both", "--opts", "MODEL.META_ARCHITECTURE", "MSNet")
     assert code == 2
     assert "needs a RefinedDetector" in capsys.readouterr().err
+
+
+def test_files_of_the_user_are_not_replaced_and_those_of_an_earlier_run_are(
+    video, video_tools, tmp_path, capsys
+):
+    source = video_tools.write(tmp_path / "flight.mp4", 2)
+    # A film and a table of the user's own, under the names that the run would write.
+    film = video_tools.write(tmp_path / "out.mp4", 3).read_bytes()
+    assert video(source)[0] == 2
+    assert (
+        "out.mp4 exists, and is not known to be written by msnet video" in capsys.readouterr().err
+    )
+    assert (tmp_path / "out.mp4").read_bytes() == film
+    (tmp_path / "out.mp4").unlink()
+    (tmp_path / "out.json").write_text('{"mine": 1}')
+    assert video(source)[0] == 2
+    assert "out.json exists" in capsys.readouterr().err
+    assert (tmp_path / "out.json").read_text() == '{"mine": 1}'
+    assert not (tmp_path / "out.mp4").exists()
+
+    assert video(source, "--overwrite")[0] == 0
+    assert video(source)[0] == 0  # both are its own now
+
+
+def test_the_input_is_never_replaced(video, video_tools, tmp_path, capsys):
+    source = video_tools.write(tmp_path / "flight.mp4", 2)
+    (tmp_path / "link.mp4").symlink_to(source)
+    for name in (source, tmp_path / "link.mp4"):
+        assert video(source, "--out", name, "--overwrite")[0] == 2
+        assert "is the input, and would be replaced" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".m4v", ".mkv", ".avi"])
+def test_annotated_videos_are_known_again(tmp_path, suffix):
+    from msnet_d2.video.writer import VideoWriter, was_written_here
+
+    path = tmp_path / f"a{suffix}"
+    with VideoWriter(path, width=64, height=48, fps=10) as writer:
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    assert was_written_here(path)
+    path.write_bytes(b"no video")
+    assert not was_written_here(path)
