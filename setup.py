@@ -26,7 +26,7 @@ EXTRAS = {
     # HOTA, MOTSA, IDF1, AP of tracks. It brings opencv-python, in the place of the headless
     # build: better installed alone, by pip install --no-deps trackeval.
     "tracking": ["trackeval>=1.3"],
-    "ray": ["ray>=2.9"],  # msnet map --ray-address; 200 MB
+    "ray": ["ray>=2.52"],  # msnet map --ray-address; the first with tokens; 200 MB
     "docs": ["sphinx", "myst-parser", "furo", "sphinx-argparse"],
     "dev": [
         "hypothesis",

@@ -1,11 +1,13 @@
 """Chunks of videos on a Ray cluster.
 
-Ray places the chunks, starts and watches the workers, and runs a chunk again whose worker died.
+Ray places the chunks, starts and watches the workers, and runs a chunk again whose worker died. It
+also runs what anybody sends who reaches it, so that it is used with its tokens alone.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 
 from msnet_d2.errors import DependencyError, InputError, MSNetError, VideoError
@@ -14,6 +16,14 @@ from msnet_d2.video.distributed.chunks import Chunk
 from msnet_d2.video.distributed.parallel import RETRIES, ChunkFunction, Outcomes, Task
 
 __all__ = ["import_ray", "run_on_ray"]
+
+_AUTH_MODE = "RAY_AUTH_MODE"
+# Earlier ones know no tokens.
+_FIRST_WITH_TOKENS = (2, 52)
+_HOW = (
+    "make a token by 'ray get-auth-token --generate', start the cluster with RAY_AUTH_MODE=token, "
+    "and give the token to this process as RAY_AUTH_TOKEN or in ~/.ray/auth_token"
+)
 
 
 def import_ray():
@@ -24,6 +34,7 @@ def import_ray():
     """
     # Maps are made of places where people have lost their homes: nobody is told, unless asked to.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault(_AUTH_MODE, "token")  # read when Ray is imported
     try:
         import ray
     except ImportError as error:
@@ -48,7 +59,7 @@ def run_on_ray(
 
     Raises:
         DependencyError: without Ray.
-        InputError: if there is no cluster.
+        InputError: if there is no cluster, or it is used without tokens.
     """
     ray = import_ray()
     connected = _connect(ray, address)
@@ -94,12 +105,37 @@ def _connect(ray, address: str | None) -> bool:
             "no Ray cluster is named: give `ray_address` or set RAY_ADDRESS; `num_workers` alone "
             "uses processes of this machine"
         )
+    _check_tokens(ray.__version__)
     _check_reachable(where)
     try:
         ray.init(address=where, log_to_driver=False)
+    except ray.exceptions.AuthenticationError as error:
+        raise InputError(
+            f"the Ray cluster at {where} and this process share no token ({_first_line(error)}); "
+            f"{_HOW}"
+        ) from error
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(f"no Ray cluster at {where}: {_first_line(error)}") from error
     return True
+
+
+def _check_tokens(version: str) -> None:
+    """See that Ray asks for tokens, whatever its version does by itself.
+
+    Raises:
+        InputError: if this version knows none, or they are switched off.
+    """
+    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
+    if numbers < _FIRST_WITH_TOKENS:
+        raise InputError(
+            f"Ray {version} knows no tokens, and runs what anybody sends; install 'ray>=2.52' here "
+            "and on the cluster"
+        )
+    mode = os.environ.get(_AUTH_MODE, "")
+    if mode.lower() != "token":
+        raise InputError(
+            f"{_AUTH_MODE} is {mode!r}: a cluster without tokens runs what anybody sends; {_HOW}"
+        )
 
 
 def _check_reachable(address: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from helpers import chunks as work
 
 from msnet_d2.cli import main
-from msnet_d2.errors import VideoError, WeightsError
+from msnet_d2.errors import InputError, VideoError, WeightsError
 from msnet_d2.video.detector import VideoDetector
 from msnet_d2.video.distributed.parallel import RETRIES, ParallelDetection
 from msnet_d2.video.distributed.processes import run_in_processes
@@ -22,15 +22,23 @@ pytest.importorskip("pyogrio")
 
 
 @pytest.fixture(params=["processes", "ray"])
-def backend(request):
+def backend(request, monkeypatch):
     """Two workers: (where chunks are run, the options of ``msnet map`` for it)."""
     if request.param == "processes":
         yield partial(run_in_processes, workers=2), ["--num-workers", "2"]
         return
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     ray = pytest.importorskip("ray")
     from msnet_d2.video.distributed.ray_workers import run_on_ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",  # nobody else may send work to it
+    )
     ray.cloudpickle.register_pickle_by_value(work)
     yield run_on_ray, ["--ray-address", "auto"]
     ray.cloudpickle.unregister_pickle_by_value(work)
@@ -151,3 +159,25 @@ def test_a_cluster_that_is_not_there_is_said_at_once(model, clip, tmp_path, caps
     assert main([str(p) for p in (*line, "--workers", "ray")]) == 2
     assert "no Ray cluster is named" in capsys.readouterr().err
     assert not (tmp_path / "map").exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "mode", "reason"),
+    [
+        ("2.51.2", "token", "knows no tokens.*ray>=2.52"),
+        ("1.13.0", "token", "knows no tokens"),
+        ("2.52.0", "disabled", "RAY_AUTH_MODE is 'disabled'.*get-auth-token"),
+        ("2.60.0", "", "RAY_AUTH_MODE is ''"),
+        ("2.52.0", "token", None),
+        ("3.0.0.dev0", "TOKEN", None),
+    ],
+)
+def test_ray_is_used_with_tokens_alone(monkeypatch, version, mode, reason):
+    from msnet_d2.video.distributed.ray_workers import _check_tokens
+
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    if reason is None:
+        _check_tokens(version)
+    else:
+        with pytest.raises(InputError, match=reason):
+            _check_tokens(version)
