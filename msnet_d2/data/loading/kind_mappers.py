@@ -118,7 +118,7 @@ class AmodalDatasetMapper(ISBDADatasetMapper):
     def _transform_annotations(self, dataset_dict: dict, transforms, image_shape) -> None:
         if not self.use_instance_mask or self.instance_mask_format != "bitmask":
             raise ConfigError(
-                "AmodalDatasetMapper needs MODEL.MASK_ON True and INPUT.MASK_FORMAT 'bitmask'"
+                f"{type(self).__name__} needs MODEL.MASK_ON True and INPUT.MASK_FORMAT 'bitmask'"
             )
         super()._transform_annotations(dataset_dict, transforms, image_shape)
 
