@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -21,6 +21,7 @@ from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.output.records import BuildingRecord
 from msnet_d2.errors import InputError
 from msnet_d2.utils.file_io import read_json_file, read_regular_file
+from msnet_d2.utils.text import printable
 
 FORMAT = "msnet reviews"
 MAX_BYTES = 64 * 2**20
@@ -28,6 +29,9 @@ _TRUE = ("true", "yes", "1")
 # A review counts for a building at least so many metres away, however exact both places are.
 _MIN_REACH_M = 5.0
 _MAX_TEXT = 10_000
+# Each review is compared with each building of a map.
+_MAX_REVIEWS = 10_000
+_ID = re.compile(r"B\d{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,8 @@ def read_reviews(path: str | Path) -> tuple[Review, ...]:
             rows = _rows_of_csv(begin, path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    if len(rows) > _MAX_REVIEWS:
+        raise InputError(f"{path} holds {len(rows):,} reviews; expected {_MAX_REVIEWS:,} at most")
     return tuple(_review(row, f"{path.name}, review {k}") for k, row in enumerate(rows, start=1))
 
 
@@ -102,10 +108,11 @@ def _plain(cell: str | None) -> str:
 
 
 def _review(row: Any, where: str) -> Review:
-    if not isinstance(row, Mapping) or not _text(row, "id", where):
-        raise InputError(f"{where}: no building's id")
+    name = row.get("id") if isinstance(row, Mapping) else None
+    if not isinstance(name, str) or not _ID.fullmatch(name):
+        raise InputError(f"{where}: no building's id, such as B0001")
     return Review(
-        id=_text(row, "id", where) or "",
+        id=name,
         latitude=_number(row, "latitude", 90, where),
         longitude=_number(row, "longitude", 180, where),
         ce90_m=_number(row, "ce90_m", 1e6, where),
@@ -162,8 +169,10 @@ def apply_reviews(
     for review in sorted(reviews, key=lambda r: r.checked_at or ""):
         index = _place_index(review, records, places, enu)
         if index is None:
-            said = json.dumps(review.note, ensure_ascii=False) if review.note else "checked"
-            lost.append(f"the review of {review.id} ({said[:80]}) fits no building of this map")
+            said = "checked"
+            if review.note:
+                said = f'"{printable(" ".join(review.note[:80].split()))}"'
+            lost.append(f"the review of {review.id} ({said}) fits no building of this map")
         else:
             found[index] = review
     reviewed = tuple(

@@ -121,6 +121,8 @@ def test_the_table_of_reviews_says_the_same_as_the_json(tmp_path):
             "latitude is '91'",
         ),
         ('{"format": "msnet reviews", "reviews": [{"id": "B1", "note": []}]}', "note is no text"),
+        ('{"format": "msnet reviews", "reviews": [{"id": "B1\\u001b[2J"}]}', "no building's id"),
+        ("id,checked,note\n" + "B1,yes,\n" * 10_001, "10,001 reviews; expected 10,000 at most"),
     ],
 )
 def test_other_files_are_refused_in_one_line(tmp_path, content, expected):

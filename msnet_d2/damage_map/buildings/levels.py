@@ -4,7 +4,7 @@ A model that was trained on ISBDA knows its three levels and nothing finer. What
 them is indicative: FEMA and EMS-98 are assigned by people who stand in front of the building. There
 is no level "none": what was not found damaged was not assessed.
 
-The colors are the map's own: they get darker with the damage, so that grey keeps their order, stay
+The colors are the map's own: they get darker with the damage, so that gray keeps their order, stay
 apart for color-blind readers, and none is green, which reads as safe.
 """
 

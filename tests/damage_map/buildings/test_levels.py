@@ -1,4 +1,4 @@
-"""The colors of the levels, as color-blind readers and grey printers show them."""
+"""The colors of the levels, as color-blind readers and gray printers show them."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ import { number } from "./text.js";
 
 const CHOSEN = "#1d5fd0";
 const FLIGHT = "#1f4e8c";
+// The most urgent lie on top and get their numbers first.
+const byUrgency = [...data.buildings].sort((a, b) => a.record.urgency - b.record.urgency);
 
 // Draw all layers of a map onto its canvas.
 export function paint(map) {
@@ -15,11 +17,11 @@ export function paint(map) {
   else drawGrid(map, context);
   if (map.layers.mosaic) drawMosaics(map, context);
   if (Object.keys(data.grid).length > 1) drawAreas(map, context);
-  const shown = data.buildings.filter((b) => b.center && isInView(map, b) && map.visible(b));
+  const shown = byUrgency.filter((b) => b.center && isInView(map, b) && map.visible(b));
   if (map.layers.heat) drawHeat(map, context, shown);
   if (map.layers.track) drawFlightLines(map, context);
   if (map.layers.errors) for (const building of shown) drawError(map, context, building);
-  for (const building of shown) drawBuilding(map, context, building);
+  for (const building of [...shown].reverse()) drawBuilding(map, context, building);
   drawNumbers(map, context, shown);
   if (map.chosen && shown.includes(map.chosen)) drawChosen(map, context, map.chosen);
   if (map.pin) drawPin(map, context);
@@ -124,7 +126,7 @@ function drawNumbers(map, context, shown) {
   context.textBaseline = "top";
   context.fillStyle = "#111";
   const taken = new Set();
-  for (const { center, record } of [...shown].sort((a, b) => a.record.urgency - b.record.urgency)) {
+  for (const { center, record } of shown) {
     const [x, y] = map.toPixel(center);
     const cell = `${Math.round(x / 42)} ${Math.round(y / 16)}`;
     if (taken.has(cell)) continue;

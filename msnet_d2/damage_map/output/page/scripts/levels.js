@@ -33,6 +33,10 @@ export function drawSign(context, number, x, y, size) {
   context.translate(x - size / 2, y - size / 2);
   context.scale(size / 24, size / 24);
   context.fillStyle = data.levels[number].color;
+  // A light rim, as damage below may be as dark.
+  context.lineWidth = 5;
+  context.strokeStyle = "rgba(255,255,255,.9)";
+  context.stroke(PATHS[number][0]);
   context.fill(PATHS[number][0]);
   context.lineWidth = 2;
   context.strokeStyle = "#222";
@@ -43,7 +47,7 @@ export function drawSign(context, number, x, y, size) {
   context.restore();
 }
 
-// Fills that stay apart in grey print: dots, lines, crossed lines.
+// Fills that stay apart in gray print: dots, lines, crossed lines.
 const tiles = new Map();
 export function pattern(context, number) {
   if (!tiles.has(number)) tiles.set(number, patternTile(number));

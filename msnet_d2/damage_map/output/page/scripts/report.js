@@ -40,7 +40,8 @@ function overview(map, buildings, isOne) {
     caveat(),
     buildings.length < length ? element("p", { text: filtered }) : null,
     totals(buildings),
-    mapPicture(map, buildings),
+    // Where sheets of areas follow, the numbers are on their maps.
+    mapPicture(map, buildings, isOne ? 0 : undefined),
     element("p", { text: t("only_found") }),
     isOne ? listing(buildings) : element("p", { text: t("areas", { side: data.grid_cell_m }) }),
     element("p", { class: "small", text: footer() }),
@@ -54,7 +55,7 @@ function areaSheet(map, name, buildings) {
     { class: "sheet" },
     data.doubts.length ? element("p", { class: "banner", text: t("doubtful") }) : null,
     element("h1", { text: title }),
-    mapPicture(map, buildings),
+    mapPicture(map, buildings, 0),
     listing(buildings),
   );
 }
@@ -84,8 +85,8 @@ function table(kind, keys, rows) {
   );
 }
 
-// The map of some buildings with their numbers, drawn on a canvas of its own.
-function mapPicture(map, buildings) {
+// The map of some buildings, drawn on a canvas of its own; their numbers from a scale on.
+function mapPicture(map, buildings, numberScale) {
   if (!map || !buildings.some((building) => building.center)) return null;
   const canvas = element("canvas", { width: 1650, height: 1020 });
   const sheet = Object.assign(Object.create(GroundMap.prototype), map, {
@@ -95,7 +96,7 @@ function mapPicture(map, buildings) {
     ratio: 1.5,
     chosen: null,
     pin: null,
-    numberScale: 0,
+    numberScale,
     // Tiles of another site may not be read back.
     layers: { ...map.layers, osm: false },
     draw: () => {},

@@ -73,7 +73,7 @@ export class GroundMap {
       box[3] = Math.max(box[3], y + around);
     };
     for (const building of buildings) {
-      if (building.center) add(building.center, 15);
+      if (building.center) add(building.center, 30);
       for (const ring of building.rings || []) ring.forEach((point) => add(point));
     }
     if (!isFinite(box[0])) {
