@@ -9,26 +9,33 @@ import numpy as np
 import torch
 
 from msnet_d2.errors import WeightsError
+from msnet_d2.utils.safe_pickle import check_pickle
 from msnet_d2.utils.text import brief
 
 __all__ = ["check_archive", "check_number_types", "check_tensors"]
 
 # The part of an archive that is no numbers; ResNet-101 with its optimizer takes 0.3 MB.
 _MAX_STRUCTURE_BYTES = 16 << 20
+_LEGACY_PICKLES = 5
 # Tensors may share memory, as tied weights do, but not stand for much more than there is.
 _MAX_SHARING = 4
 _ALWAYS_BYTES = 64 << 20
 
 
 def check_archive(path: str) -> None:
-    """See that an archive of torch unpacks to what it is large, before it is read.
+    """See that a file of torch unpacks to what it is large, before it is read.
 
     torch stores without compression. A file of 300 kB could else stand for gigabytes.
 
+    Args:
+        path: of an archive, or of a file that torch wrote before version 1.6.
+
     Raises:
-        ValueError: if parts of it are compressed, or its structure is larger than 16 MiB.
+        ValueError: if parts of it are compressed, its structure is larger than 16 MiB or takes more
+            than two million steps to build, or it is the tar of torch before version 0.1.10.
     """
     if not zipfile.is_zipfile(path):
+        _check_legacy(path)
         return
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
@@ -39,6 +46,24 @@ def check_archive(path: str) -> None:
                     f"{entry.file_size / 1e6:.0f} MB of it are names and structure; "
                     f"{_MAX_STRUCTURE_BYTES / 1e6:.0f} MB are the most"
                 )
+            if entry.filename.endswith("/data.pkl"):
+                check_pickle(archive.read(entry))
+
+
+def _check_legacy(path: str) -> None:
+    """Check the pickles before the numbers: a sign, a version, the system, structure, names."""
+    with open(path, "rb") as file:
+        content = file.read(_MAX_STRUCTURE_BYTES + 1)
+    if content[257:262] == b"ustar":
+        raise ValueError("it is a tar of torch before version 0.1.10; save it by a newer one")
+    try:
+        check_pickle(content, _LEGACY_PICKLES)
+    except EOFError as error:
+        if len(content) <= _MAX_STRUCTURE_BYTES:
+            raise ValueError("it ends too early") from error
+        raise ValueError(
+            f"more than {_MAX_STRUCTURE_BYTES / 1e6:.0f} MB of it are names and structure"
+        ) from error
 
 
 def check_tensors(state: Mapping, path: str, file_bytes: int) -> None:
