@@ -129,7 +129,7 @@ def test_fixed_kernels_are_no_parameters_and_learned_ones_are():
     assert weight.shape == (2, 1, 4, 4)
 
 
-def test_the_convolutionised_classifier_computes_what_the_linear_one_did(tmp_path):
+def test_the_convolutionized_classifier_computes_what_the_linear_one_did(tmp_path):
     width, state = 6, {}
     for name, given in (("classifier.0", 512 * 49), ("classifier.3", width)):
         layer = torch.nn.Linear(given, width)
