@@ -69,7 +69,7 @@ setup(
         "msgspec>=0.19",
         "numpy",
         "opencv-python-headless",
-        "pillow",
+        "pillow>=9.4",
         "pycocotools>=2.0.6",
         "shapely",  # Detectron2 crops polygons with it
         "shtab>=1.7",  # msnet completion; 23 kB

@@ -177,7 +177,7 @@ def test_a_small_picture_of_a_huge_tile_is_refused(tmp_path):
 def test_whatever_pillow_raises_over_malformed_tags_is_a_damaged_picture(tmp_path, monkeypatch):
     from PIL import ImageOps
 
-    def fail(_):
+    def fail(image, in_place):
         raise TypeError("'bytes' object cannot be interpreted as an integer")
 
     monkeypatch.setattr(ImageOps, "exif_transpose", fail)
