@@ -17,6 +17,7 @@ from msnet_d2.cli import main
 from msnet_d2.data import resolve_dataset
 from msnet_d2.errors import DatasetError, InputError
 from msnet_d2.evaluation import score_kind_file
+from msnet_d2.evaluation.amodal import hidden_region_iou
 from msnet_d2.evaluation.build import build_evaluator
 from msnet_d2.evaluation.flow_error import endpoint_error
 from msnet_d2.evaluation.semantic import confusion_matrix, semantic_metrics
@@ -423,6 +424,8 @@ def test_amodal_masks_are_scored_as_wholes(folder, tmp_path, tiny_cfg):
     assert figures["amodal"]["AP"] == pytest.approx(100)
     # The one that is seen whole is ignored on both sides.
     assert figures["amodal_occluded"]["AP"] == pytest.approx(100)
+    assert figures["amodal_below_90"]["AP"] == pytest.approx(100)
+    assert figures["hidden"]["instances"] == 0, "8 pixels are too few to compare"
     # Against what is seen the whole has an IoU of 1/2: it matches at 0.5 of ten thresholds.
     assert figures["visible"]["AP50"] == pytest.approx(100)
     assert figures["visible"]["AP"] < 60
@@ -439,6 +442,33 @@ def test_amodal_masks_are_scored_as_wholes(folder, tmp_path, tiny_cfg):
     assert again["amodal"] == pytest.approx(figures["amodal"], nan_ok=True)
     kept = score_kind_file(name, tmp_path / "out/coco_instances_results.json")
     assert kept["visible"] == pytest.approx(again["visible"], nan_ok=True)
+
+
+def test_hidden_regions_are_compared_by_hand(folder, monkeypatch):
+    monkeypatch.setattr("msnet_d2.evaluation.amodal.HIDDEN_PIXELS", 4)
+    seen, whole, guess = (np.zeros((4, 6), np.uint8) for _ in range(3))
+    seen[:, :2], whole[:, :4], guess[:, :3] = 1, 1, 1
+    guess[0, 5] = 1
+    lone = np.zeros((4, 6), np.uint8)
+    lone[:, 4:] = 1
+    first = {"category_id": 0, "iscrowd": 0, "segmentation": rle(seen)}
+    first["amodal_segmentation"] = rle(whole)
+    # Of the second 4 pixels are hidden, and nothing finds it.
+    second = {**first, "segmentation": rle(lone * (np.arange(6) < 5))}
+    second["amodal_segmentation"] = rle(lone)
+    crowd = {**second, "iscrowd": 1}
+    records = [{"image_id": 1, "annotations": [first, second, crowd]}]
+    entry = {"image_id": 1, "category_id": 7, "score": 0.9, "segmentation": rle(guess)}
+    perfect = {**entry, "score": 0.5, "segmentation": rle(whole)}
+    other_class = {**entry, "category_id": 8, "score": 1.0, "segmentation": rle(whole)}
+    # IoU with the whole: 12 of 17. Beyond the visible mask: column 2 and a pixel, 5; hidden are
+    # columns 2 and 3, 8; both 4, either 9. The better mask of the lower score comes too late.
+    found = hidden_region_iou(records, [7], [perfect, entry, other_class])
+    assert found["IoU"] == pytest.approx(100 * (4 / 9 + 0) / 2)
+    assert (found["found"], found["instances"]) == (50, 2)
+    assert hidden_region_iou(records, [7], [])["IoU"] == 0
+    records[0]["annotations"] = []
+    assert np.isnan(hidden_region_iou(records, [7], [entry])["IoU"])
 
 
 def test_predictions_that_are_not_there(semantic, folder, capsys):
