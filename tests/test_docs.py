@@ -115,3 +115,12 @@ def test_every_project_and_every_measured_table_has_a_page():
     assert len(written) > 5
     missing = written - included - {ROOT / "benchmarks" / "README.md"}
     assert missing == set(), "write pages in docs/projects or docs/measured that include them"
+
+
+def test_every_config_is_in_the_table_of_configurations():
+    page = (ROOT / "docs" / "configurations.md").read_text()
+    configs = {path.name for path in ROOT.glob("configs/*.yaml")}
+    bases = {"Base-MSNet.yaml", "Base-RCNN-FPN.yaml"}
+    assert {name for name in configs - bases if name not in page} == set()
+    named = re.findall(r"`configs/(\w[\w/.-]*\.yaml)`", page)
+    assert [name for name in named if not (ROOT / "configs" / name).is_file()] == []

@@ -1,9 +1,9 @@
 """Print versions, the device and where Detectron2 comes from, and how to mend what is broken.
 
 Exits with 1 if something that MSNet needs is broken.
-
-Nothing here imports torch or Detectron2 at module level: this is what runs where they are broken.
 """
+
+# Nothing here imports torch or Detectron2 at module level: this is what runs where they are broken.
 
 from __future__ import annotations
 
