@@ -23,6 +23,9 @@ _SHOWN = (
     ("Observations", "observations"),
     ("Position, CE90 (m)", "ce90_m"),
     ("Needs review", "review_reasons"),
+    ("Urgency", "urgency"),
+    ("Checked by", "checked_by"),
+    ("Note", "note"),
 )
 # Zip files hold dates; a fixed one makes equal maps equal files.
 _DATE = (1980, 1, 1, 0, 0, 0)

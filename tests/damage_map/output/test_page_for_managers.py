@@ -120,7 +120,8 @@ def test_coordinates_are_found_in_the_usual_forms(visit, page_of):
 
     forms = (
         f"{lat}, {lon}", f"{lat} {lon}", f"{lat}N {lon}E", f"{lon}° E, {lat}° N",
-        f"geo:{lat},{lon}", f"N{lat} E{lon}", f"{minutes(lat, 'N')} {minutes(lon, 'E')}",
+        f"geo:{lat},{lon}", f"{lat}; {lon}".replace(".", ","), f"N{lat} E{lon}",
+        f"{minutes(lat, 'N')} {minutes(lon, 'E')}",
     )  # fmt: skip
     for text in forms:
         enter(page, "#search", text)
@@ -198,6 +199,18 @@ def test_reviews_survive_the_page_and_travel_to_the_next_map(visit, page_of, fli
     assert "✓" in find(page, "tr.chosen td.c-checked")[0].text
 
 
+def test_a_spoilt_store_of_the_browser_does_not_keep_the_page_from_opening(visit, page_of):
+    path = page_of()
+    page = visit(path)
+    for kept in ("{", "7", '{"B0001": 7, "B0002": null}'):
+        page.execute_script(
+            "localStorage.setItem(`msnet reviews ${damageMap.data.map_id}`, arguments[0])", kept
+        )
+        page = visit(path)
+        assert len(rows(page)) == 4
+        assert page.get_log("browser") == []
+
+
 def test_it_speaks_other_languages_and_remembers(visit, page_of):
     path = page_of()
     page = visit(path)
@@ -247,7 +260,7 @@ def test_five_thousand_buildings_are_drawn_within_three_seconds(visit, page_of):
 def test_photos_beside_the_page_are_shown_and_a_missing_one_is_said(
     visit, page_of, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("msnet_d2.damage_map.output.page.MAX_EMBEDDED_PHOTOS", 3)
+    monkeypatch.setattr("msnet_d2.damage_map.output.page.MANY_BUILDINGS", 3)
     path = page_of()
     photos = sorted(p.name for p in (path.parent / "photos").iterdir())
     assert photos == [f"B000{i}.jpg" for i in (1, 2, 3, 4)]

@@ -21,11 +21,10 @@ from msnet_d2.damage_map.buildings.levels import LEVELS
 from msnet_d2.damage_map.geometry.local_frame import EnuFrame
 from msnet_d2.damage_map.output.grid import GRID_CELL_M
 from msnet_d2.damage_map.output.page.bundle import bundle
-from msnet_d2.damage_map.output.photos import Pictures
+from msnet_d2.damage_map.output.photos import MANY_BUILDINGS, Pictures
 from msnet_d2.damage_map.output.records import BuildingRecord, Geometry, MapContent, PartRecord
 
-# Photos of more buildings lie beside the page: at 20 kB each, 300 make a page of 8 MB.
-MAX_EMBEDDED_PHOTOS = 300
+# Folder of photos beside the page, where there are more than MANY_BUILDINGS of them.
 PHOTOS = "photos"
 # Of parts the page shows no more than this.
 _PART_FIELDS = ("level_number", "confidence", "observations")
@@ -47,7 +46,7 @@ def build_page(content: MapContent, pictures: Pictures, files: tuple[str, ...] =
 
 def photos_beside(pictures: Pictures) -> Mapping[str, bytes]:
     """Photos that must lie beside the page, by their path from it."""
-    if len(pictures.crops) <= MAX_EMBEDDED_PHOTOS:
+    if len(pictures.crops) <= MANY_BUILDINGS:
         return {}
     return {f"{PHOTOS}/{name}.jpg": photo for name, photo in pictures.crops.items()}
 

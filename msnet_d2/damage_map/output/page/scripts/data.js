@@ -1,7 +1,6 @@
 import { byId } from "./dom.js";
 
 export const data = JSON.parse(byId("data").textContent);
-export const byName = new Map(data.buildings.map((building) => [building.record.id, building]));
 export const hasMap =
   data.buildings.some((building) => building.center) || data.flight_lines.some((l) => l.length);
 

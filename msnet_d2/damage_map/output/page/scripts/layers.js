@@ -105,7 +105,8 @@ function drawBuilding(map, context, building) {
     stroke(context, 2.5, data.levels[level].color, level ? [] : [5, 4]);
     if (map.layers.parts && scale > 1.5) drawParts(map, context, building.parts);
   }
-  drawSign(context, level, ...map.toPixel(building.center), scale > 1 ? 18 : scale > 0.4 ? 14 : 11);
+  const size = scale > 1 ? 18 : scale > 0.4 ? 14 : 11;
+  drawSign(context, level, ...map.toPixel(building.center), size, map.ratio);
 }
 
 function drawParts(map, context, parts) {

@@ -27,24 +27,35 @@ export function icon(number) {
 export const badge = (number) =>
   element("span", { class: "badge" }, icon(number), ` ${levelName(number)}`);
 
-// On a canvas, centered at a pixel.
-export function drawSign(context, number, x, y, size) {
-  context.save();
-  context.translate(x - size / 2, y - size / 2);
+// On a canvas, centered at a pixel. Signs are drawn once and copied: there may be thousands.
+const sprites = new Map();
+export function drawSign(context, number, x, y, size, ratio) {
+  const key = `${number} ${size} ${ratio}`;
+  if (!sprites.has(key)) sprites.set(key, sprite(number, size * ratio));
+  const side = size * 1.3;
+  context.drawImage(sprites.get(key), x - side / 2, y - side / 2, side, side);
+}
+
+function sprite(number, size) {
+  const side = Math.ceil(size * 1.3);
+  const canvas = element("canvas", { width: side, height: side });
+  const context = canvas.getContext("2d");
+  context.translate(side / 2, side / 2);
   context.scale(size / 24, size / 24);
-  context.fillStyle = data.levels[number].color;
+  context.translate(-12, -12);
+  const [shape, mark] = PATHS[number];
+  const outline = (path, width, color) => {
+    context.lineWidth = width;
+    context.strokeStyle = color;
+    context.stroke(path);
+  };
   // A light rim, as damage below may be as dark.
-  context.lineWidth = 5;
-  context.strokeStyle = "rgba(255,255,255,.9)";
-  context.stroke(PATHS[number][0]);
-  context.fill(PATHS[number][0]);
-  context.lineWidth = 2;
-  context.strokeStyle = "#222";
-  context.stroke(PATHS[number][0]);
-  context.lineWidth = 2.8;
-  context.strokeStyle = markColor(number);
-  context.stroke(PATHS[number][1]);
-  context.restore();
+  outline(shape, 5, "rgba(255,255,255,.9)");
+  context.fillStyle = data.levels[number].color;
+  context.fill(shape);
+  outline(shape, 2, "#222");
+  outline(mark, 2.8, markColor(number));
+  return canvas;
 }
 
 // Fills that stay apart in gray print: dots, lines, crossed lines.

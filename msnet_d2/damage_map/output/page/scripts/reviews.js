@@ -37,9 +37,8 @@ function saved() {
 export function loadReviews() {
   const said = saved();
   for (const { record } of data.buildings) {
-    if (Object.hasOwn(said, record.id)) {
-      for (const field of FIELDS) record[field] = said[record.id][field] ?? null;
-    }
+    const kept = Object.hasOwn(said, record.id) ? said[record.id] : null;
+    for (const field of kept ? FIELDS : []) record[field] = kept[field] ?? null;
   }
 }
 

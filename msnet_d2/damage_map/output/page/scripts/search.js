@@ -11,8 +11,12 @@ const DEGREES = new RegExp(
   "giu",
 );
 
+// As people write who have a comma in decimal numbers: 48,1351; 11,582.
+const DECIMAL_COMMAS = /^([-+]?\d{1,3}),(\d+)[\s;,]+([-+]?\d{1,3}),(\d+)$/;
+
 // Latitude and longitude in degrees, also with minutes, seconds and hemispheres; null for others.
-export function parseCoordinates(text) {
+export function parseCoordinates(written) {
+  const text = written.replace(DECIMAL_COMMAS, "$1.$2 $3.$4");
   const found = [...text.matchAll(DEGREES)];
   if (found.length !== 2 || text.replace(DEGREES, "").replace(/geo:|[\s,;]/g, "")) return null;
   const values = found.map(([, before, degrees, minutes, seconds, after]) => {
