@@ -120,7 +120,7 @@ def test_coordinates_are_found_in_the_usual_forms(visit, page_of):
 
     forms = (
         f"{lat}, {lon}", f"{lat} {lon}", f"{lat}N {lon}E", f"{lon}° E, {lat}° N",
-        f"geo:{lat},{lon}", f"{lat}; {lon}".replace(".", ","), f"N{lat} E{lon}",
+        f"geo:{lat},{lon}", f"{lat:.6f}; {lon:.6f}".replace(".", ","), f"N{lat} E{lon}",
         f"{minutes(lat, 'N')} {minutes(lon, 'E')}",
     )  # fmt: skip
     for text in forms:
