@@ -46,6 +46,17 @@ class MaskCrop:
         theirs = other.mask[y0 - other.y : y1 - other.y, x0 - other.x : x1 - other.x]
         return int(np.count_nonzero(np.logical_and(ours, theirs)))
 
+    def within(self, other: MaskCrop) -> np.ndarray:
+        """The mask where ``other`` is: (h, w) bool of its shape; both are of one frame."""
+        found = np.zeros(other.mask.shape, bool)
+        x0, y0 = max(self.x, other.x), max(self.y, other.y)
+        x1 = min(self.x + self.mask.shape[1], other.x + other.mask.shape[1])
+        y1 = min(self.y + self.mask.shape[0], other.y + other.mask.shape[0])
+        if x1 > x0 and y1 > y0:
+            ours = self.mask[y0 - self.y : y1 - self.y, x0 - self.x : x1 - self.x]
+            found[y0 - other.y : y1 - other.y, x0 - other.x : x1 - other.x] = ours > 0
+        return found
+
     def to_rle(self, height: int, width: int) -> dict:
         """COCO's RLE of the mask in its whole frame, as encoding the whole frame gives it.
 

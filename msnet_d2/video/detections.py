@@ -46,6 +46,7 @@ class Detections:
         scores: (N,), after refinement if there was one.
         pred_classes: (N,) int.
         pred_masks: N crops, or None without a mask head.
+        pred_hidden_masks: N crops, what of the masks is not seen, or None.
         scores_raw: (N,) before refinement, or None.
         pred_parent_boxes: (N, 4) building of each, or None; all zero where it lies in none.
         parent_scores: (N,) or None.
@@ -62,6 +63,7 @@ class Detections:
     parent_scores: np.ndarray | None = None
     track_id: np.ndarray | None = None
     parents: Parents | None = None
+    pred_hidden_masks: list[MaskCrop | None] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -76,11 +78,14 @@ class Detections:
         """
         instances = output["instances"]
         boxes = as_numpy(instances.pred_boxes).astype(np.float64).reshape(-1, 4)
-        masks = None
-        if getattr(instances, "pred_masks", None) is not None:
+
+        def crops(name: str) -> list[MaskCrop | None] | None:
+            values = getattr(instances, name, None)
+            if values is None:
+                return None
             # The margin: a mask may reach a pixel past its box where it is pasted.
-            cropper = MaskCropper(instances.pred_masks, len(boxes), size, margin=1)
-            masks = [_owned(cropper.crop(i, box)) for i, box in enumerate(boxes)]
+            cropper = MaskCropper(values, len(boxes), size, margin=1)
+            return [_owned(cropper.crop(i, box)) for i, box in enumerate(boxes)]
 
         def optional(name: str) -> np.ndarray | None:
             values = getattr(instances, name, None)
@@ -91,7 +96,8 @@ class Detections:
             pred_boxes=boxes,
             scores=as_numpy(instances.scores),
             pred_classes=as_numpy(instances.pred_classes),
-            pred_masks=masks,
+            pred_masks=crops("pred_masks"),
+            pred_hidden_masks=crops("pred_hidden_masks"),
             scores_raw=optional("scores_raw"),
             pred_parent_boxes=optional("pred_parent_boxes"),
             parent_scores=optional("parent_scores"),

@@ -15,6 +15,7 @@ __all__ = [
     "Layout",
     "blend_mask",
     "corner_marks",
+    "dashed_outline",
     "legend_sprite",
     "paste",
     "render_text",
@@ -157,6 +158,40 @@ def blend_mask(
         mask, np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
     )
     cv2.copyTo(solid, cv2.subtract(mask, inside), region)
+
+
+def dashed_outline(
+    canvas: np.ndarray,
+    mask: np.ndarray,
+    hidden: np.ndarray,
+    x: int,
+    y: int,
+    color: Color,
+    layout: Layout,
+) -> None:
+    """Outline the hidden part of a mask by dashes inside it.
+
+    Args:
+        canvas: (H, W, 3) uint8, drawn on.
+        mask: (h, w) bool or uint8, non-zero where the whole object is; it lies inside the canvas.
+        hidden: (h, w) bool, what of it is not seen.
+        x, y: the masks' upper left corner in the canvas, in pixels.
+        color: in the canvas's order (BGR).
+        layout: gives thickness and length of the dashes.
+    """
+    mask = np.ascontiguousarray(mask).view(np.uint8)
+    height, width = mask.shape
+    if not height or not width:
+        return
+    dashes = np.zeros_like(mask)
+    length = 5 * layout.mask_line
+    for contour in cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)[0]:
+        columns, rows = contour[:, 0].T
+        drawn = np.arange(len(columns)) // length % 2 == 0
+        dashes[rows[drawn], columns[drawn]] = 1
+    side = 2 * layout.mask_line + 1
+    dashes = cv2.dilate(dashes, np.ones((side, side), np.uint8)) & mask
+    canvas[y : y + height, x : x + width][(dashes > 0) & hidden] = color
 
 
 def corner_marks(canvas: np.ndarray, box: np.ndarray, layout: Layout) -> None:

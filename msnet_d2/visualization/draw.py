@@ -22,6 +22,7 @@ from msnet_d2.visualization.brushes import (
     Layout,
     blend_mask,
     corner_marks,
+    dashed_outline,
     legend_sprite,
     paste,
     render_text,
@@ -53,6 +54,7 @@ class _Item:
     short_text: str
     arrow: int = 0
     mask: MaskCrop | None = None
+    hidden: MaskCrop | None = None
 
 
 def level_colors(metadata: Any) -> list[tuple[int, int, int]]:
@@ -90,7 +92,9 @@ def draw_instance_predictions(
             ``pred_classes`` (N,), and optionally ``pred_masks``, ``pred_parent_boxes`` (N, 4) and
             ``scores_raw``. Masks are (N, H, W) bool or uint8, or (N, h, w) or (N, 1, h, w)
             probabilities inside the boxes (as a mask head gives, any h and w), or a list of N
-            :class:`MaskCrop`. Tensors on any device, or numpy. N may be 0.
+            :class:`MaskCrop`. ``pred_hidden_masks``, of any of these forms, are what of the masks
+            is not seen: it is not filled, and outlined by dashes. Tensors on any device, or numpy.
+            N may be 0.
         metadata: with ``thing_classes`` and ``thing_colors`` (RGB).
         parents: buildings, ``pred_boxes`` (M, 4) and optionally ``scores`` (M,). None: the distinct
             ``pred_parent_boxes`` of the instances that are drawn. Where the instances have
@@ -118,6 +122,9 @@ def draw_instance_predictions(
     kept = np.flatnonzero(scores >= min_score)
     kept = kept[np.argsort(-scores[kept], kind="stable")]
     masks = MaskCropper(getattr(instances, "pred_masks", None), len(scores), canvas.shape[:2])
+    hidden = MaskCropper(
+        getattr(instances, "pred_hidden_masks", None), len(scores), canvas.shape[:2]
+    )
     names = _names(metadata, classes)
     height, width = canvas.shape[:2]
     crops = [masks.crop(int(i), boxes[i]) for i in kept]
@@ -138,6 +145,7 @@ def draw_instance_predictions(
                 score,
                 arrow,
                 crop,
+                hidden.crop(int(i), boxes[i]),
             )
         )
     parent_boxes = _parent_boxes(instances, parents, kept, min_score)
@@ -301,7 +309,7 @@ def _draw(
     # The most important last: it lies on top.
     for item in reversed(items):
         if item.mask is not None:
-            blend_mask(canvas, item.mask.mask, item.mask.x, item.mask.y, colors[item.level], layout)
+            _draw_mask(canvas, item.mask, item.hidden, colors[item.level], layout)
     for item in reversed(items):
         x0, y0, x1, y1 = item.box
         if x1 > x0 and y1 > y0:
@@ -328,6 +336,21 @@ def _draw(
             place, _ = layout.place(item.box, sprite.shape[1], sprite.shape[0], steps=6)
         paste(canvas, sprite, *place)
         layout.occupy(*place, sprite.shape[1], sprite.shape[0])
+
+
+def _draw_mask(
+    canvas: np.ndarray,
+    whole: MaskCrop,
+    hidden: MaskCrop | None,
+    color: tuple[int, int, int],
+    layout: Layout,
+) -> None:
+    if hidden is None:
+        blend_mask(canvas, whole.mask, whole.x, whole.y, color, layout)
+        return
+    covered = hidden.within(whole)
+    blend_mask(canvas, (whole.mask > 0) & ~covered, whole.x, whole.y, color, layout)
+    dashed_outline(canvas, whole.mask, covered, whole.x, whole.y, color, layout)
 
 
 def _draw_caption(canvas: np.ndarray, caption: str, layout: Layout) -> None:

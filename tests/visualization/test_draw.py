@@ -448,3 +448,29 @@ def test_masks_decide_on_duplicates_where_there_are_some():
     assert distinct_objects(boxes, masks=masks, max_overlap=0.5) == [0, 1]
     assert distinct_objects(boxes, masks=masks, max_overlap=0.49) == [0]
     assert distinct_objects(np.zeros((0, 4))) == []
+
+
+@pytest.mark.parametrize("form", ["full", "in boxes", "crops"])
+def test_what_is_hidden_of_a_mask_is_outlined_by_dashes_and_not_filled(form):
+    box = (40, 40, 140, 120)
+    whole, hidden = full_masks([box]), full_masks([(90, 40, 140, 120)])
+    if form == "in boxes":
+        hidden = torch.zeros(1, 1, 28, 28)
+        hidden[..., 14:] = 0.9
+    elif form == "crops":  # of other windows
+        whole = [MaskCrop(np.ones((80, 100), np.uint8), 40, 40)]
+        hidden = [MaskCrop(np.ones((90, 50), np.uint8), 90, 35)]
+    before = image()
+    found = instances([box], [0.9], [1], masks=whole, pred_hidden_masks=hidden)
+    # The box has a line of its own, one pixel wide.
+    after = draw_predictions(before, found, metadata=METADATA, legend=False)
+    seen = changed(before, after)[42:118]
+    assert seen[:, 43:88].all(), "filled"
+    assert not seen[:, 92:137].any(), "not filled"
+    # Inside the box's line, along the hidden right edge, are dashes and gaps.
+    edge = (after[45:115, 138] == BLUE_FIRST[1]).all(axis=1)
+    assert 0.3 < edge.mean() < 0.9
+    assert 6 <= np.count_nonzero(np.diff(edge.astype(int))) <= 20
+    nothing = instances([box], [0.9], [1], masks=full_masks([box]))
+    drawn = draw_predictions(before, nothing, metadata=METADATA, legend=False)
+    assert changed(before, drawn)[42:118, 92:137].all()

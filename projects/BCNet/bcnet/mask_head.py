@@ -51,7 +51,7 @@ class BCNetMaskHead(BaseMaskRCNNHead):
 
     In inference, instances get ``pred_masks`` and, where they are predicted, ``pred_boundaries``,
     ``pred_occluder_masks`` and ``pred_occluder_boundaries``: probabilities (N, 1, 28, 28) within
-    their boxes.
+    their boxes; with ``whole`` also ``pred_hidden_masks``, which are drawn by dashes.
     """
 
     @configurable
@@ -66,6 +66,7 @@ class BCNetMaskHead(BaseMaskRCNNHead):
         gcn_norm: str = "LN",
         boundary: bool = True,
         weights: Sequence[float] = (1.0, 0.25, 1.0, 1.0),
+        whole: bool = False,
         vis_period: int = 0,
     ):
         """Build the head.
@@ -80,6 +81,8 @@ class BCNetMaskHead(BaseMaskRCNNHead):
             gcn_norm: their normalisation.
             boundary: whether boundaries are predicted.
             weights: of the losses of mask, occluders' mask, boundary and occluders' boundary.
+            whole: whether masks are trained to be whole and occluders to be what hides them, so
+                that what lies in both is hidden.
             vis_period: Detectron2's.
 
         Raises:
@@ -93,7 +96,7 @@ class BCNetMaskHead(BaseMaskRCNNHead):
             )
         if len(weights) != 4:
             raise ConfigError(f"MODEL.BCNET.WEIGHTS has {len(weights)} numbers; expected 4")
-        self.bilayer, self.boundary = bilayer, boundary
+        self.bilayer, self.boundary, self.whole = bilayer, boundary, whole
         self.weights = tuple(weights)
         self.num_conv = num_conv
         channels = input_shape.channels
@@ -142,6 +145,7 @@ class BCNetMaskHead(BaseMaskRCNNHead):
             "gcn_norm": keys.GCN_NORM,
             "boundary": keys.BOUNDARY,
             "weights": keys.WEIGHTS,
+            "whole": keys.TARGET == "amodal" and keys.OCCLUDERS != "others",
         }
 
     def _add_output(self, prefix: str, channels: int, classes: int) -> None:
@@ -204,6 +208,9 @@ class BCNetMaskHead(BaseMaskRCNNHead):
             if output is not None:
                 for of_image, part in zip(instances, output.sigmoid().split(counts)):
                     of_image.set(name, part)
+        for of_image in instances if self.whole and self.bilayer else ():
+            hidden = torch.minimum(of_image.pred_masks, of_image.pred_occluder_masks)
+            of_image.pred_hidden_masks = hidden
         return instances
 
     def _losses(self, logits: Logits, instances: list[Instances]) -> dict[str, torch.Tensor]:

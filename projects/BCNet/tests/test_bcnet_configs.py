@@ -78,6 +78,8 @@ def test_a_step_and_a_detection(config):
         (output,) = model.eval()([inputs])
     assert output["instances"].pred_masks.shape[1:] == (48, 64)
     assert output["instances"].pred_occluder_masks.shape[1:] == (1, 28, 28)
+    # "others" are no order: nothing is known to be hidden.
+    assert output["instances"].has("pred_hidden_masks") == (config == AMODAL)
 
 
 def test_it_learns_what_is_whole_and_what_hides_it():

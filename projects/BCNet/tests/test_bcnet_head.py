@@ -146,6 +146,18 @@ def test_detections_of_each_image_get_their_own_predictions_in_order():
     torch.testing.assert_close(first.pred_boundaries, logits.boundary[:1].sigmoid())
 
 
+def test_hidden_is_what_lies_in_the_whole_and_behind_the_occluder():
+    head = make_head(whole=True).eval()
+    for name in ("", "occluder_"):
+        torch.nn.init.normal_(getattr(head, f"{name}predictor").weight)
+    detections = Instances((28, 28), pred_classes=torch.zeros(3, dtype=torch.int64))
+    with torch.no_grad():
+        (found,) = head(torch.randn(3, 8, 14, 14), [detections])
+    both = (found.pred_masks > 0.5) & (found.pred_occluder_masks > 0.5)
+    assert 0 < both.float().mean() < 1
+    assert torch.equal(found.pred_hidden_masks > 0.5, both)
+
+
 def test_weights_of_a_stock_mask_head_set_the_objects_layer():
     stock = MaskRCNNConvUpsampleHead(SHAPE, num_classes=1, conv_dims=[8] * 3)
     head = make_head()
