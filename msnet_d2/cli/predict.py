@@ -2,8 +2,9 @@
 
 For each picture DIR receives a drawn one (NAME.jpg), and DIR/predictions.json all results: level,
 score, box (x, y, width, height in pixels), mask (COCO's RLE) and building of each damaged part, and
-the buildings themselves. With the config.yaml that training wrote, the weights are the last
-checkpoint beside it unless others are given.
+the buildings themselves. Of a model that gives a class for every pixel, such as flood, they are a
+mask of each class, and DIR/labels/NAME.png has the class numbers. With the config.yaml that
+training wrote, the weights are the last checkpoint beside it unless others are given.
 
   msnet predict photo.jpg folder/ --config-file run/config.yaml --out found
 """
@@ -69,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
         },
     )
     found = sum(len(image["instances"]) for image in summary["images"])
-    print(f"{found} damaged parts in {len(summary['images'])} pictures: {Path(args.out)}")
+    noun = "regions" if predictor.metadata.get("regions") else "damaged parts"
+    print(f"{found} {noun} in {len(summary['images'])} pictures: {Path(args.out)}")
     for problem in summary["unreadable"]:
         line = printable(f"not read: {problem['file']}: {problem['reason']}")
         print(line, file=sys.stderr)

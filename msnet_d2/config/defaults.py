@@ -205,6 +205,9 @@ def _add_baseline_config(cfg: CN) -> None:
     # In training the parents (buildings) of the data set's parts become objects of this class, each
     # once; -1: they do not. Models with a head of such a class set it to the last of their classes.
     cfg.MODEL.ROI_HEADS.PARENT_CLASS = -1
+    # Of a model that gives a class for every pixel: the class that `msnet predict` and `video`
+    # neither draw nor write as a mask, such as dry ground; -1: none.
+    cfg.MODEL.SEM_SEG_HEAD.BACKGROUND_CLASS = -1
     # Classes that have masks; MaskedClassROIHeads takes the mask loss over these alone. Empty:
     # those that the metadata of the first training set name (classes_with_masks), else all; but
     # never PARENT_CLASS.

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -115,6 +116,9 @@ def dataset_with_classes(name: str, class_names: Sequence[str]) -> str:
     derived = f"{name}_{digest}"
     if derived in DatasetCatalog:
         return derived
+    if _is_semantic(name):
+        _register_relabeled(name, derived, numbers, class_names)
+        return derived
     DatasetCatalog.register(derived, lambda: _renumbered(DatasetCatalog.get(name), numbers))
     metadata = MetadataCatalog.get(name).as_dict()
     metadata.update(name=derived, thing_classes=class_names)
@@ -143,9 +147,30 @@ def _match(cfg: CfgNode, *, frozen: bool, keys: Sequence[str]) -> CfgNode:
 
 def _class_names(name: str) -> list[str]:
     """Names of a registered data set's classes; it is loaded if that is what brings them."""
-    if not MetadataCatalog.get(name).get("thing_classes"):
+    key = "stuff_classes" if _is_semantic(name) else "thing_classes"
+    if not MetadataCatalog.get(name).get(key):
         DatasetCatalog.get(name)
-    return [str(n) for n in MetadataCatalog.get(name).get("thing_classes") or ()]
+    return [str(n) for n in MetadataCatalog.get(name).get(key) or ()]
+
+
+def _is_semantic(name: str) -> bool:
+    """Whether the truth of a registered data set is a class for every pixel."""
+    return MetadataCatalog.get(name).get("kind") == "semantic"
+
+
+def _register_relabeled(
+    name: str, derived: str, numbers: Sequence[int | None], class_names: list[str]
+) -> None:
+    """Register a semantic data set once more, its label table leading to other numbers."""
+    lut = np.full(256, 255, np.uint8)
+    lut[: len(numbers)] = numbers
+    table = lut[MetadataCatalog.get(name).label_lut]
+    DatasetCatalog.register(
+        derived, lambda: [{**r, "label_lut": table} for r in DatasetCatalog.get(name)]
+    )
+    metadata = {**MetadataCatalog.get(name).as_dict(), "label_lut": table}
+    metadata.update(name=derived, stuff_classes=class_names)
+    MetadataCatalog.get(derived).set(**{k: v for k, v in metadata.items() if k != "name"})
 
 
 def _colors_of(datasets: Sequence[str], class_names: Sequence[str]) -> list[list[int]]:
@@ -181,7 +206,11 @@ def _refuse_unknown(
     unknown = {index for index, number in enumerate(numbers) if number is None}
     if not unknown:
         return
-    used = {a["category_id"] for r in DatasetCatalog.get(name) for a in r.get("annotations", ())}
+    used = (
+        unknown
+        if _is_semantic(name)
+        else {a["category_id"] for r in DatasetCatalog.get(name) for a in r.get("annotations", ())}
+    )
     wrong = [own[index] for index in sorted(unknown & used)]
     if wrong:
         raise DatasetError(

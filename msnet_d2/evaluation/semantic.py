@@ -22,18 +22,21 @@ from pycocotools import mask as mask_util
 
 from msnet_d2.data.kinds.label_images import read_labels
 from msnet_d2.errors import DatasetError, InputError
+from msnet_d2.evaluation.confusion import draw_confusion
 from msnet_d2.structures.rle import segmentation_to_rle
 from msnet_d2.utils.file_io import read_json_file, write_json
 
 __all__ = [
     "SemanticEvaluator",
     "confusion_matrix",
+    "figures_of",
     "score_semantic_file",
     "semantic_metrics",
 ]
 
 IGNORED = 255
 RESULTS_FILE = "sem_seg_predictions.json"
+CONFUSION_FILE = "confusion.png"
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -129,7 +132,10 @@ class SemanticEvaluator(DatasetEvaluator):
                 self._predictions += _encode(name, predicted)
 
     def evaluate(self) -> OrderedDict | None:
-        """Sum over processes; ``{"sem_seg": metrics}`` in the main one, else None."""
+        """Sum over processes; :func:`figures_of` in the main one, else None.
+
+        With an output folder, the confusion matrix is drawn there.
+        """
         comm.synchronize()
         matrices, predictions = comm.gather(self._matrix), comm.gather(self._predictions)
         if not comm.is_main_process():
@@ -137,7 +143,26 @@ class SemanticEvaluator(DatasetEvaluator):
         if self._output_dir is not None:
             everything = [entry for part in predictions for entry in part]
             write_json(os.path.join(self._output_dir, RESULTS_FILE), everything)
-        return OrderedDict(sem_seg=semantic_metrics(sum(matrices), self._class_names))
+        matrix = sum(matrices)
+        if self._output_dir is not None:
+            path = os.path.join(self._output_dir, CONFUSION_FILE)
+            draw_confusion(matrix, self._class_names, path)
+        return figures_of(matrix, self._class_names)
+
+
+def figures_of(matrix: np.ndarray, class_names: Sequence[str]) -> OrderedDict:
+    """The metrics, and beside them those of calling every pixel the most frequent class.
+
+    Returns:
+        ``{"sem_seg": metrics, "sem_seg_baseline": metrics}``.
+    """
+    true = matrix.sum(axis=1)
+    baseline = np.zeros_like(matrix)
+    baseline[:, true.argmax()] = true
+    return OrderedDict(
+        sem_seg=semantic_metrics(matrix, class_names),
+        sem_seg_baseline=semantic_metrics(baseline, class_names),
+    )
 
 
 def _compare(record: dict, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -185,7 +210,7 @@ def score_semantic_file(dataset_name: str, predictions: str | Path) -> OrderedDi
         else:
             predicted = _paint(masks.get(Path(record["file_name"]).name, []), record, path)
         matrix += _compare(record, predicted, len(names))
-    return OrderedDict(sem_seg=semantic_metrics(matrix, names))
+    return figures_of(matrix, names)
 
 
 def _read_masks(path: Path) -> dict[str, list[dict]]:

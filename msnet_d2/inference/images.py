@@ -37,6 +37,7 @@ from msnet_d2.visualization.draw import draw_instance_predictions
 __all__ = ["ImageFile", "find_images", "predict_images", "read_image"]
 
 PREDICTIONS_FILE = "predictions.json"
+LABELS_FOLDER = "labels"
 _MAX_PREDICTIONS_BYTES = 1 << 30
 # Images too, of cameras and of mapping, which are not read: named, not passed over in silence.
 UNREAD_SUFFIXES = (
@@ -147,7 +148,8 @@ def predict_images(
     Returns:
         What ``predictions.json`` holds: ``images`` with ``file``, ``drawn``, ``width``, ``height``,
         ``instances`` (``level``, ``score``, ``bbox`` XYWH, ``segmentation`` RLE, ``parent_bbox``,
-        ``parent_score``) and ``parents`` (``bbox``, ``score``), best first; ``unreadable`` with
+        ``parent_score``) and ``parents`` (``bbox``, ``score``), best first, and of a model that
+        gives a class for every pixel ``labels``, a PNG of class numbers; ``unreadable`` with
         ``file`` and ``reason``; ``damaged``, names of pictures of which parts are missing, where
         nothing can be found; ``shrunk``, pictures of which the network sees less than
         :data:`~msnet_d2.inference.scale.LEAST_SCALE`, with ``file`` and ``scale``; ``status``,
@@ -195,9 +197,10 @@ def _predict_images(
         if scale < LEAST_SCALE:
             shrunk.append({"file": picture.name, "scale": scale})
         try:
-            found = _at_least(predictor(image), min_score)
+            output = predictor(image)
         except WeightsError as error:
             raise WeightsError(f"{picture.name}: {error}") from error
+        found = _at_least(output, min_score)
         _, jpeg = cv2.imencode(".jpg", _draw(image, found, predictor.metadata, min_score))
         write_bytes(folder / name, jpeg.tobytes())
         images.append(
@@ -206,6 +209,7 @@ def _predict_images(
                 "drawn": name,
                 "width": image.shape[1],
                 "height": image.shape[0],
+                **_write_labels(output, folder, name),
                 **_plain(found, list(predictor.metadata.thing_classes)),
             }
         )
@@ -231,6 +235,9 @@ def _output_names(pictures: list[ImageFile], folder: Path) -> list[str]:
     taken = {picture.path.resolve() for picture in pictures}
     if folder.is_dir():
         taken |= {path.resolve() for path in folder.iterdir() if path.name not in drawn}
+        # A label picture of somebody else takes the name of its drawing, too.
+        labels = [folder / f"{path.stem}.jpg" for path in folder.glob(f"{LABELS_FOLDER}/*.png")]
+        taken |= {path.resolve() for path in labels if path.name not in drawn}
     names = []
     for picture in pictures:
         stem = picture.path.stem
@@ -257,6 +264,18 @@ def _drawn_before(folder: Path) -> set[str]:
         return set()
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} was not written by msnet predict; name another folder") from error
+
+
+def _write_labels(output: dict[str, Any], folder: Path, drawn: str) -> dict[str, str]:
+    """Write the class of every pixel of a model that gives it: a grey PNG of class numbers."""
+    scores = output.get("sem_seg")
+    if scores is None:
+        return {}
+    name = f"{LABELS_FOLDER}/{Path(drawn).stem}.png"
+    _, png = cv2.imencode(".png", scores.argmax(dim=0).cpu().numpy().astype(np.uint8))
+    (folder / LABELS_FOLDER).mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / name, png.tobytes())
+    return {"labels": name}
 
 
 def _at_least(output: dict[str, Any], min_score: float) -> dict[str, Any]:

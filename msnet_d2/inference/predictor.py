@@ -14,13 +14,14 @@ from detectron2.modeling import build_model
 
 from msnet_d2.checkpoint.classes import with_classes_of_weights
 from msnet_d2.checkpoint.load_weights import load_trained_weights
-from msnet_d2.config.classes import num_classes
+from msnet_d2.config.classes import is_semantic, num_classes
 from msnet_d2.config.ranges import check_ranges
 from msnet_d2.config.registered import check_registered
 from msnet_d2.data.isbda.categories import ISBDA_CATEGORIES
 from msnet_d2.data.loading.resizing import QuickResizeShortestEdge
 from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.inference.acceleration import InferenceOptions, accelerate
+from msnet_d2.inference.regions import with_regions
 from msnet_d2.modeling.soft_nms import add_mask_soft_nms
 
 __all__ = ["Predictor", "metadata_for"]
@@ -102,7 +103,9 @@ class Predictor:
 
         Returns:
             N outputs of the model in the pictures' own resolution; for MSNet ``instances`` and
-            ``parents``. N = 0 gives an empty list.
+            ``parents``. A model that gives a class for every pixel (``sem_seg``, (K, H, W) logits)
+            has a region of each class as ``instances``, see
+            :func:`~msnet_d2.inference.regions.regions_of`. N = 0 gives an empty list.
 
         Raises:
             InputError: if a picture is no such array, or the numbers differ.
@@ -113,7 +116,9 @@ class Predictor:
         for prepared, extra in zip(inputs, extras or ()):
             # What describes the picture itself is not for others to say.
             prepared.update({key: extra[key] for key in extra.keys() - prepared.keys()})
-        return self.model(inputs) if inputs else []
+        background = self.cfg.MODEL.SEM_SEG_HEAD.get("BACKGROUND_CLASS", -1)
+        outputs = self.model(inputs) if inputs else []
+        return [with_regions(output, background) for output in outputs]
 
     def _prepare(self, image: np.ndarray) -> dict[str, Any]:
         if not (
@@ -148,6 +153,8 @@ def metadata_for(cfg: CfgNode) -> Metadata:
     metadata = Metadata(
         name="classes", thing_classes=names or [f"class {index}" for index in range(count)]
     )
+    if is_semantic(cfg):
+        metadata.regions = True  # of all pixels, not objects: drawn without boxes
     if colors:
         metadata.thing_colors = [tuple(color) for color in colors]
     return metadata

@@ -300,13 +300,13 @@ def render_text(
 
 
 def legend_sprite(
-    rows: tuple[tuple[str, int, Color], ...], buildings: int, arrows: bool, layout: Layout
+    rows: tuple[tuple[str, int, Color], ...], buildings: int | None, arrows: bool, layout: Layout
 ) -> np.ndarray:
     """Legend with a color, a name and a count per row: (h, w, 3) uint8, read-only.
 
     Args:
         rows: name, count, colour (BGR) of each class.
-        buildings: count of the last row.
+        buildings: count of the last row; None: there is none.
         arrows: add what the arrows mean.
         layout: sizes.
     """
@@ -315,11 +315,16 @@ def legend_sprite(
 
 @lru_cache(maxsize=64)
 def _legend(
-    rows: tuple[tuple[str, int, Color], ...], buildings: int, arrows: bool, cap: int, line: int
+    rows: tuple[tuple[str, int, Color], ...],
+    buildings: int | None,
+    arrows: bool,
+    cap: int,
+    line: int,
 ) -> np.ndarray:
     plate_color = (32, 32, 32)
     lines = [text_sprite(f"{name} {count}", cap, plate_color) for name, count, _ in rows]
-    lines.append(text_sprite(f"Buildings {buildings}", cap, plate_color))
+    if buildings is not None:
+        lines.append(text_sprite(f"Buildings {buildings}", cap, plate_color))
     if arrows:
         lines.append(text_sprite("raised", cap, plate_color, 1))
         lines.append(text_sprite("lowered", cap, plate_color, -1))

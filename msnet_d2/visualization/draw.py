@@ -95,7 +95,8 @@ def draw_instance_predictions(
             :class:`MaskCrop`. ``pred_hidden_masks``, of any of these forms, are what of the masks
             is not seen: it is not filled, and outlined by dashes. Tensors on any device, or numpy.
             N may be 0.
-        metadata: with ``thing_classes`` and ``thing_colors`` (RGB).
+        metadata: with ``thing_classes`` and ``thing_colors`` (RGB). With ``regions`` the instances
+            are regions of classes: they get no boxes, and the legend has their share in percent.
         parents: buildings, ``pred_boxes`` (M, 4) and optionally ``scores`` (M,). None: the distinct
             ``pred_parent_boxes`` of the instances that are drawn. Where the instances have
             ``pred_parent_boxes``, buildings without a drawn instance are left out: a model finds
@@ -310,7 +311,8 @@ def _draw(
     for item in reversed(items):
         if item.mask is not None:
             _draw_mask(canvas, item.mask, item.hidden, colors[item.level], layout)
-    for item in reversed(items):
+    regions = bool(getattr(metadata, "regions", False))
+    for item in () if regions else reversed(items):
         x0, y0, x1, y1 = item.box
         if x1 > x0 and y1 > y0:
             cv2.rectangle(canvas, (x0, y0), (x1 - 1, y1 - 1), colors[item.level], layout.box_line)
@@ -318,12 +320,19 @@ def _draw(
         names = list(metadata.thing_classes)
         counts = [sum(item.level == k for item in items) for k in range(len(names))]
         rows = [(names[k], counts[k], colors[k]) for k in range(len(names))]
-        sprite = legend_sprite(tuple(rows), len(parent_boxes), arrows, layout)
+        if regions:
+            rows = [
+                (f"{names[item.level]} %", _percent(item, canvas), colors[item.level])
+                for item in sorted(items, key=lambda item: item.level)
+            ]
+        buildings = None if regions else len(parent_boxes)
+        sprite = legend_sprite(tuple(rows), buildings, arrows, layout) if rows else None
+    if legend and sprite is not None:
         paste(canvas, sprite, layout.pad, layout.pad, opacity=0.75)
         layout.occupy(layout.pad, layout.pad, sprite.shape[1], sprite.shape[0])
     if caption:
         _draw_caption(canvas, caption, layout)
-    for item in items:
+    for item in () if regions else items:
         x0, y0, x1, y1 = item.box
         if x1 <= x0 or y1 <= y0:
             continue
@@ -351,6 +360,12 @@ def _draw_mask(
     covered = hidden.within(whole)
     blend_mask(canvas, (whole.mask > 0) & ~covered, whole.x, whole.y, color, layout)
     dashed_outline(canvas, whole.mask, covered, whole.x, whole.y, color, layout)
+
+
+def _percent(item: _Item, canvas: np.ndarray) -> int:
+    """Share of the picture that a region covers, rounded."""
+    pixels = 0 if item.mask is None else np.count_nonzero(item.mask.mask)
+    return round(100 * pixels / (canvas.shape[0] * canvas.shape[1]))
 
 
 def _draw_caption(canvas: np.ndarray, caption: str, layout: Layout) -> None:

@@ -203,3 +203,20 @@ def test_data_of_another_loader_are_matched_too():
     assert targets([name]) == [(1, 2)]
     assert MetadataCatalog.get(name).evaluator_type == "coco"
     assert annotation["category_id"] == 0
+
+
+def test_labels_of_pixels_are_matched_by_name_too(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    labels = [{"id": 3, "name": "Water"}, {"id": 7, "name": "dry"}]
+    document = {"images": [], "labels": labels}
+    (tmp_path / "annotations" / "semantic_val.json").write_text(json.dumps(document))
+    (name,) = resolve_dataset(f"semantic@{tmp_path}:val")
+    DatasetCatalog.get(name)
+    matched = dataset_with_classes(name, ["dry", "mud", "water"])
+    assert MetadataCatalog.get(matched).stuff_classes == ["dry", "mud", "water"]
+    table = MetadataCatalog.get(matched).label_lut
+    # 3 is water, the third class; 7 is dry, the first; all else is ignored.
+    assert {n: int(v) for n, v in enumerate(table) if v != 255} == {3: 2, 7: 0}
+    assert dataset_with_classes(name, ["dry", "mud", "water"]) == matched
+    with pytest.raises(DatasetError, match="Water is none of these"):
+        dataset_with_classes(name, ["dry", "mud"])

@@ -20,7 +20,7 @@ from msnet_d2.evaluation import score_kind_file
 from msnet_d2.evaluation.amodal import hidden_region_iou
 from msnet_d2.evaluation.build import build_evaluator
 from msnet_d2.evaluation.flow_error import endpoint_error
-from msnet_d2.evaluation.semantic import confusion_matrix, semantic_metrics
+from msnet_d2.evaluation.semantic import confusion_matrix, figures_of, semantic_metrics
 from msnet_d2.evaluation.tracks import score_tracks
 
 IMAGE = {"id": 1, "file_name": "1_0.jpg", "width": 6, "height": 4}
@@ -52,6 +52,14 @@ def test_the_four_metrics_by_hand():
         "IoU-b": pytest.approx(71.43, abs=0.005),
         "IoU-c": 0,
     }
+
+
+def test_the_baseline_calls_every_pixel_the_most_frequent_class():
+    # 3 of 4 pixels are of class 0: accuracy 3/4, IUs 3/4 and 0.
+    figures = figures_of(np.array([[1, 2, 0], [0, 1, 0]]), ["a", "b"])
+    assert figures["sem_seg"]["pixel_acc"] == 50
+    assert figures["sem_seg_baseline"]["pixel_acc"] == 75
+    assert figures["sem_seg_baseline"]["mIoU"] == pytest.approx(37.5)
 
 
 def test_a_class_on_neither_side_is_undefined_and_missing_pixels_are_missed():

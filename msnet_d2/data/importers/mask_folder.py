@@ -92,8 +92,8 @@ def import_mask_folder(
         folder: with one .csv of the columns Image and Mask, and the files beside it or in folders
             Image and Mask.
         out: folder to write: train/, val/, semantic/ and annotations/.
-        foreground: name of the class that masks are white at; the other is "dry" beside "flood",
-            and "background" beside any other.
+        foreground: name of the class that masks are white at; the other is "dry" beside "flood" and
+            "water", and "background" beside any other.
         ignore_gray: mask values from 10 to 245 count as neither.
         val_share: share of the pictures to validate on.
         seed: of the split.
@@ -115,7 +115,7 @@ def import_mask_folder(
     if any(issue.fatal for issue in done.issues):
         return done
     done.groups, sides = _split(pairs, val_share, seed)
-    names = ("dry" if foreground == "flood" else "background", foreground)
+    names = ("dry" if foreground in ("flood", "water") else "background", foreground)
     with replaced_folder(out, "imported data set", inputs=[folder]) as made:
         counts = np.zeros(256, np.int64)
         images: dict[str, list[dict]] = {"train": [], "val": []}

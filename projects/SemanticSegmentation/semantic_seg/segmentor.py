@@ -13,19 +13,25 @@ from msnet_d2.errors import ConfigError
 
 __all__ = ["TiledSegmentor", "tile_starts"]
 
+# The coarsest stride of the networks here, in pixels.
+GRID = 32
+
 
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin along a side, evenly, so that neighbors share at least ``overlap``.
+    """Where tiles begin along a side so that neighbors share at least ``overlap``.
+
+    They begin at multiples of :data:`GRID`: there poolings meet the pixels that they meet
+    in the whole picture. The last tile may be shorter.
 
     Args:
         length: of the side, pixels.
         tile: of a tile; a shorter side is one tile.
-        overlap: less than ``tile``.
+        overlap: at most half of ``tile``.
     """
     if length <= tile:
         return [0]
-    count = -(-(length - overlap) // (tile - overlap))
-    return [round(n * (length - tile) / (count - 1)) for n in range(count)]
+    step = (tile - overlap) // GRID * GRID
+    return list(range(0, length - overlap, step))
 
 
 @META_ARCH_REGISTRY.register()
