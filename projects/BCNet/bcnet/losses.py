@@ -35,7 +35,7 @@ def boundaries(masks: torch.Tensor) -> torch.Tensor:
 def binary_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean binary cross entropy of logits (B, H, W) and targets (B, H, W) bool; 0 if B is 0."""
     if len(logits) == 0:
-        return logits.sum() * 0
+        return logits.float().sum() * 0
     return F.binary_cross_entropy_with_logits(logits.float(), targets.float())
 
 
