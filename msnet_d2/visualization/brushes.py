@@ -300,12 +300,15 @@ def render_text(
 
 
 def legend_sprite(
-    rows: tuple[tuple[str, int, Color], ...], buildings: int | None, arrows: bool, layout: Layout
+    rows: tuple[tuple[str, int | str, Color], ...],
+    buildings: int | None,
+    arrows: bool,
+    layout: Layout,
 ) -> np.ndarray:
     """Legend with a color, a name and a count per row: (h, w, 3) uint8, read-only.
 
     Args:
-        rows: name, count, colour (BGR) of each class.
+        rows: name, count or share, colour (BGR) of each class.
         buildings: count of the last row; None: there is none.
         arrows: add what the arrows mean.
         layout: sizes.
@@ -315,7 +318,7 @@ def legend_sprite(
 
 @lru_cache(maxsize=64)
 def _legend(
-    rows: tuple[tuple[str, int, Color], ...],
+    rows: tuple[tuple[str, int | str, Color], ...],
     buildings: int | None,
     arrows: bool,
     cap: int,

@@ -319,10 +319,11 @@ def _draw(
     if legend:
         names = list(metadata.thing_classes)
         counts = [sum(item.level == k for item in items) for k in range(len(names))]
+        rows: list[tuple[str, int | str, tuple[int, int, int]]]
         rows = [(names[k], counts[k], colors[k]) for k in range(len(names))]
         if regions:
             rows = [
-                (f"{names[item.level]} %", _percent(item, canvas), colors[item.level])
+                (names[item.level], f"{_percent(item, canvas)} %", colors[item.level])
                 for item in sorted(items, key=lambda item: item.level)
             ]
         buildings = None if regions else len(parent_boxes)
