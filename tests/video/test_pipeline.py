@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as mask_utils
 
 from msnet_d2.errors import InputError, VideoError
@@ -316,6 +317,21 @@ def test_crops_do_not_keep_the_masks_of_whole_frames_alive(video_tools):
     for crop in found.pred_masks:
         assert crop.mask.base is None
         assert crop.mask.size < 64 * 96 / 2
+
+
+def test_what_is_hidden_of_masks_comes_along_for_drawing(video_tools):
+    output = video_tools.FakePredictor.output(video_tools.picture(0))
+    assert Detections.from_output(output, (64, 96)).pred_hidden_masks is None
+    count = len(output["instances"].scores)
+    hidden = torch.zeros(count, 1, 28, 28)
+    hidden[..., :14] = 0.9  # the left half of each box
+    output["instances"].pred_hidden_masks = hidden
+    found = Detections.from_output(output, (64, 96))
+    assert len(found.pred_hidden_masks) == count > 0
+    for crop in found.pred_hidden_masks:
+        half = crop.mask.shape[1] // 2
+        assert crop.mask[:, : half - 1].all()
+        assert not crop.mask[:, half + 1 :].any()
 
 
 def test_output_over_the_source_is_refused(tmp_path, video_tools):
