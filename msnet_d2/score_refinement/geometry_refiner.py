@@ -1,6 +1,6 @@
 """Refines the scores of a video's detections by what lies at the same place in other frames.
 
-Driven as :class:`.refiner.ScoreRefiner`. An output needs no embeddings but ``"grey"``, a small
+Driven as :class:`.refiner.ScoreRefiner`. An output needs no embeddings but ``"gray"``, a small
 picture of the frame, by which the picture's motion is found. ``match_similarity`` of what comes out
 is the IoU of a detection and its match, the better one of two, after that motion.
 """
@@ -58,7 +58,7 @@ class GeometryRefiner(ScoreRefiner):
     It keeps as many frames as it looks ahead, with their masks, and one more.
     """
 
-    needs = "picture (`grey`) beside them"
+    needs = "picture (`gray`) beside them"
     frame_type = _Frame
 
     @configurable
@@ -120,7 +120,7 @@ class GeometryRefiner(ScoreRefiner):
 
     def can_refine(self, output: dict[str, Any]) -> bool:
         """Whether an output has the picture that its motion is found by."""
-        return "grey" in output
+        return "gray" in output
 
     def _same_shot(self, last: _Frame, current: _Frame) -> bool:
         # Whether there is a homography says whether two frames show the same ground; _match sees.

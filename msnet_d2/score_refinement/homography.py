@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Keypoints", "estimate_homography", "find_keypoints", "grey_picture"]
+__all__ = ["Keypoints", "estimate_homography", "find_keypoints", "gray_image"]
 
 # Chosen on rendered flights. Frames half a second apart agree in 50 points and more, frames of
 # different flights by chance in 10 at most (88 and 156 pairs).
@@ -39,7 +39,7 @@ class Keypoints:
     size: tuple[int, int]
 
 
-def grey_picture(image: Tensor) -> Tensor:
+def gray_image(image: Tensor) -> Tensor:
     """What :func:`find_keypoints` looks at: a frame's green, its longer side at most 480 pixels.
 
     Args:
@@ -49,22 +49,22 @@ def grey_picture(image: Tensor) -> Tensor:
         (h, w) uint8, on the CPU.
     """
     # Green is most of what the eye calls bright, and one channel a third of the work.
-    grey = np.array(image[len(image) // 2].to(torch.uint8).cpu().numpy())
-    height, width = grey.shape
+    gray = np.array(image[len(image) // 2].to(torch.uint8).cpu().numpy())
+    height, width = gray.shape
     scale = _SIDE / max(height, width)
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(grey)
+        gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(gray)
 
 
-def find_keypoints(grey: Tensor) -> Keypoints:
-    """ORB's points of interest in a picture (h, w) of :func:`grey_picture`."""
-    found, descriptors = cv2.ORB_create(nfeatures=_FEATURES).detectAndCompute(grey.numpy(), None)
+def find_keypoints(gray: Tensor) -> Keypoints:
+    """ORB's points of interest in a picture (h, w) of :func:`gray_image`."""
+    found, descriptors = cv2.ORB_create(nfeatures=_FEATURES).detectAndCompute(gray.numpy(), None)
     points = np.array([point.pt for point in found], dtype=np.float32).reshape(-1, 2) + 0.5
     if descriptors is None:
         descriptors = np.zeros((0, 32), dtype=np.uint8)
-    return Keypoints(points, descriptors, tuple(grey.shape))
+    return Keypoints(points, descriptors, tuple(gray.shape))
 
 
 def estimate_homography(a: Keypoints, b: Keypoints, size: tuple[int, int]) -> np.ndarray | None:

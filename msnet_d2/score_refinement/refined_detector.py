@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from msnet_d2.config.refinement import refinement_rule
 from msnet_d2.errors import ConfigError
-from msnet_d2.score_refinement.homography import grey_picture
+from msnet_d2.score_refinement.homography import gray_image
 from msnet_d2.score_refinement.losses import triplet_losses
 from msnet_d2.score_refinement.network import ScoreRefinementNetwork
 from msnet_d2.score_refinement.shots import thumbnail
@@ -38,7 +38,7 @@ class RefinedDetector(nn.Module):
     The other items train the detector, if it is not frozen.
 
     In inference the outputs are the detector's. That of an input with a ``video_id`` has besides
-    ``instances.embeddings`` (N, C, h, w), ``output["thumbnail"]`` (64, 64) and ``output["grey"]``
+    ``instances.embeddings`` (N, C, h, w), ``output["thumbnail"]`` (64, 64) and ``output["gray"]``
     (h, w), a small picture, for a :class:`~msnet_d2.score_refinement.refiner.ScoreRefiner`. With
     ``TEST.SCORE_REFINEMENT.RULE`` "geometry" it has the small picture alone.
 
@@ -181,7 +181,7 @@ class RefinedDetector(nn.Module):
                         f"{type(self.detector).__name__} returns no instances, whose scores could "
                         "be refined; set MODEL.SRN.DETECTOR to a detector that does"
                     )
-                output["grey"] = grey_picture(inputs["image"])
+                output["gray"] = gray_image(inputs["image"])
                 if self.embeds:
                     own = {name: features[name][i : i + 1] for name in self.srn.in_features}
                     self._embed(output, own, inputs["image"])

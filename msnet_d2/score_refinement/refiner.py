@@ -11,7 +11,7 @@ A stream of frames is refined like this; ``model`` is a :class:`.refined_detecto
         use(done)
 
 An output is a dict. Its ``"instances"`` have the embeddings of the detections, and ``"thumbnail"``
-and ``"grey"`` are what shot changes are found by. All of it are plain tensors: outputs may be
+and ``"gray"`` are what shot changes are found by. All of it are plain tensors: outputs may be
 queued, pickled, and moved to another device. The refiner takes them out of what it returns.
 
 With ``neighbors`` "previous" :meth:`ScoreRefiner.update` returns exactly the frame it was given.
@@ -84,8 +84,8 @@ class Frame:
     @cached_property
     def keypoints(self) -> Keypoints | None:
         """Points of interest; None if the output has no picture."""
-        grey = self.output.get("grey")
-        return None if grey is None else find_keypoints(grey.cpu())
+        gray = self.output.get("gray")
+        return None if gray is None else find_keypoints(gray.cpu())
 
     def homography_to(self, other: Frame) -> np.ndarray | None:
         """The homography (3, 3) from pixels of this frame to those of another, None if there is
@@ -216,7 +216,7 @@ class ScoreRefiner:
             output: with "instances" (``pred_boxes``, ``scores``, ``pred_classes`` and, if it
                 belongs to a video, ``embeddings`` (N, C, h, w)), in any resolution, on any device;
                 and "thumbnail" (64, 64), without which any two frames are taken to be of one shot,
-                and "grey" (h, w), by which frames of one shot are known that have moved far.
+                and "gray" (h, w), by which frames of one shot are known that have moved far.
                 It is not changed. What else is in it comes back untouched.
             video_id: of which video the frame is; None: of none, it is an image of its own.
             frame_index: the frame's number in the video, on the scale of ``max_frame_gap``;
@@ -349,5 +349,5 @@ class ScoreRefiner:
             refined.scores = mask_soft_nms(refined, self.mask_soft_nms_thresh)
         refined.scores_raw = instances.scores
         refined.track_id = frame.track_ids
-        output = {k: v for k, v in frame.output.items() if k not in ("thumbnail", "grey")}
+        output = {k: v for k, v in frame.output.items() if k not in ("thumbnail", "gray")}
         return {**output, "instances": refined}

@@ -11,11 +11,11 @@ __all__ = ["shot_difference", "thumbnail"]
 _SIDE = 64  # of a thumbnail, in pixels
 _BLUR = 15  # what is coarser than this, such as exposure, haze and a bright sky, does not count
 _LEAST_OVERLAP = 0.4  # share of the frame that must still be in view
-_FLAT = 1.0  # mean square, in grey levels², of a thumbnail without texture
+_FLAT = 1.0  # mean square, in gray levels², of a thumbnail without texture
 
 
 def thumbnail(image: Tensor) -> Tensor:
-    """What :func:`shot_difference` compares: a small grey picture without its coarse brightness.
+    """What :func:`shot_difference` compares: a small gray picture without its coarse brightness.
 
     Args:
         image: (C, H, W), values 0 to 255.

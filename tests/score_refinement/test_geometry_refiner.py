@@ -19,7 +19,7 @@ from msnet_d2.score_refinement.geometry_refiner import GeometryRefiner, _Frame
 from msnet_d2.score_refinement.homography import (
     estimate_homography,
     find_keypoints,
-    grey_picture,
+    gray_image,
 )
 
 SIZE = (160, 240)
@@ -47,10 +47,10 @@ def elsewhere():
 
 def view(place, x, y):
     """What a camera above (x, y) sees."""
-    return grey_picture(place[:, y : y + SIZE[0], x : x + SIZE[1]])
+    return gray_image(place[:, y : y + SIZE[0], x : x + SIZE[1]])
 
 
-def frame_output(parts, grey=None, number=0):
+def frame_output(parts, gray=None, number=0):
     """An output; parts are (x0, y0, score) of squares of 24 pixels, and optionally their class."""
     corner = torch.tensor([part[:2] for part in parts], dtype=torch.float32).reshape(-1, 2)
     instances = Instances(
@@ -62,7 +62,7 @@ def frame_output(parts, grey=None, number=0):
         ),
     )
     output = {"instances": instances, "number": number}
-    return output if grey is None else {**output, "grey": grey}
+    return output if gray is None else {**output, "gray": gray}
 
 
 def run(refiner, outputs, video_id="a"):
@@ -106,8 +106,8 @@ def test_pictures_of_other_ground_or_of_none_have_no_homography(place, elsewhere
 
 
 def test_large_pictures_are_looked_at_with_480_pixels(place):
-    assert grey_picture(place).shape == (343, 480)
-    assert grey_picture(place[:1, :50, :60]).shape == (50, 60)
+    assert gray_image(place).shape == (343, 480)
+    assert gray_image(place[:1, :50, :60]).shape == (50, 60)
 
 
 def test_a_part_is_averaged_over_the_frames_it_is_matched_in(place):
@@ -120,7 +120,7 @@ def test_a_part_is_averaged_over_the_frames_it_is_matched_in(place):
     assert [float(o["instances"].scores_raw[0]) for o in done] == pytest.approx([0.9, 0.6, 0.3])
     assert [int(o["instances"].track_id[0]) for o in done] == [0, 0, 0]
     assert all(float(o["instances"].match_similarity[0]) > 0.9 for o in done)
-    assert "grey" not in done[0]
+    assert "gray" not in done[0]
 
 
 def test_a_frame_that_misses_the_part_in_view_lowers_it(place):

@@ -17,7 +17,7 @@ from helpers.refined import build, video, with_detector
 from msnet_d2.errors import ConfigError, WeightsError
 from msnet_d2.modeling.output_guard import guard_outputs
 from msnet_d2.score_refinement import RefinedDetector, ScoreRefinementNetwork, ScoreRefiner
-from msnet_d2.score_refinement.homography import grey_picture
+from msnet_d2.score_refinement.homography import gray_image
 from msnet_d2.score_refinement.refined_detector import detector_of
 
 
@@ -44,7 +44,7 @@ class TestInference:
         with torch.no_grad():
             refined, plain = model(video(1))[0], model.detector(video(1))[0]
         fields = plain["instances"].get_fields()
-        assert set(refined) == {*plain, "thumbnail", "grey"}
+        assert set(refined) == {*plain, "thumbnail", "gray"}
         assert set(refined["instances"].get_fields()) == {*fields, "embeddings"}
         for name, value in fields.items():
             ours = refined["instances"].get(name)
@@ -57,7 +57,7 @@ class TestInference:
             (output,) = model(video(1))
         assert not output["instances"].has("embeddings")
         assert "thumbnail" not in output
-        assert torch.equal(output["grey"], grey_picture(video(1)[0]["image"]))
+        assert torch.equal(output["gray"], gray_image(video(1)[0]["image"]))
 
     def test_the_embedding_of_a_frame_is_the_dense_one(self, srn_cfg):
         """Through the whole model, with the output twice as large as the network's input."""

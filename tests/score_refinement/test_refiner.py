@@ -16,7 +16,7 @@ from msnet_d2.config import get_msnet_cfg
 from msnet_d2.config.refinement import refines_scores
 from msnet_d2.errors import ConfigError, InputError
 from msnet_d2.score_refinement import ScoreRefiner, build_score_refiner
-from msnet_d2.score_refinement.homography import grey_picture
+from msnet_d2.score_refinement.homography import gray_image
 from msnet_d2.score_refinement.matching import AppearanceRule
 from msnet_d2.score_refinement.refiner import NEIGHBORS
 from msnet_d2.score_refinement.shots import shot_difference, thumbnail
@@ -217,15 +217,15 @@ class TestStream:
         noise = np.random.default_rng(0)
         wide = torch.from_numpy(noise.integers(0, 256, (2, 3, 200, 780), dtype=np.uint8))
         pictures = scene, moved, _ = wide[0, :, :, :480], wide[0, :, :, 300:], wide[1, :, :, :480]
-        greys = [grey_picture(picture) for picture in pictures]
+        grays = [gray_image(picture) for picture in pictures]
         assert shot_difference(*map(thumbnail, (scene, moved))) > 0.7
         outputs = [
-            {**frame_output([(0, s)], i, image=picture), "grey": grey}
-            for i, (s, picture, grey) in enumerate(zip((0.3, 0.5, 0.7), pictures, greys))
+            {**frame_output([(0, s)], i, image=picture), "gray": gray}
+            for i, (s, picture, gray) in enumerate(zip((0.3, 0.5, 0.7), pictures, grays))
         ]
         done = run(ScoreRefiner(shot_change_thresh=0.7), outputs)
         assert scores(done) == [[0.3], [0.4], [0.7]]
-        assert "grey" not in done[0]
+        assert "gray" not in done[0]
 
     def test_a_picture_without_a_video_passes_through(self):
         output = frame_output([(0, 0.5)])
