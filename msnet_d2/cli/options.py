@@ -53,6 +53,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "FILE",
         "help": "a path, or a name such as quick/msnet_lite0_FPN.yaml",
     },
+    "--overwrite": {
+        "action": "store_true",
+        "help": "replace what another program wrote there, or this one with other settings",
+    },
     "--weights": {"metavar": "FILE", "help": "checkpoint, instead of MODEL.WEIGHTS"},
     "--allow-partial-weights": {
         "action": "store_true",

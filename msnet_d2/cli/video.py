@@ -46,12 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("previous", "next", "both", "off"),
         help="the frames that refine scores (default: the config's)",
     )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace files of these names that msnet video did not write",
-    )
-    add_options(parser, "--batch-size", "--stride", "--no-progress")
+    add_options(parser, "--overwrite", "--batch-size", "--stride", "--no-progress")
     parser.add_argument("--max-frames", type=int, metavar="N", help="end after N frames")
     parser.add_argument(
         "--fps", type=float, metavar="F", help="frames a second of a folder (default: 25)"

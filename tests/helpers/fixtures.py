@@ -7,6 +7,8 @@ import os
 
 # Two test processes share two cores; more threads each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray reads this when it is imported, which another test may do first.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import cv2
 import numpy as np

@@ -4,7 +4,8 @@ The paper evaluates on COCO-OCC, the images of COCO's validation set in which th
 objects overlap by at least 0.2:
 
   msnet coco-occ instances_val2017.json --out occ_val2017.json
-  msnet eval --config-file run/config.yaml --dataset occ_val2017.json --image-root val2017
+  msnet eval --config-file run/config.yaml --dataset occ_val2017.json \\
+      --image-root val2017
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from msnet_d2.cli.options import add_option
+from msnet_d2.cli.options import add_option, add_options
 
 HELP = "render an aerial data set in ISBDA's layout"
 
@@ -140,12 +140,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="processes (default: %(default)s); changes no byte",
     )
-    add_option(parser, "--no-progress")
-    add(
-        "--overwrite",
-        action="store_true",
-        help="replace what is in DIR even if something else wrote it, or this with other settings",
-    )
+    add_options(parser, "--no-progress", "--overwrite")
 
 
 def run(args: argparse.Namespace) -> int:
