@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 # Two test processes share two cores; more threads each would only wait for one another.
@@ -10,11 +9,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray reads this when it is imported, which another test may do first.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from helpers.isbda_folder import write_data
 
 torch.set_num_threads(1)
 
@@ -92,43 +91,7 @@ def save_model(tmp_path):
 @pytest.fixture
 def tiny_data(tmp_path):
     """Folder in ISBDA's layout: train/ with three pictures, val/ with two, 128×96."""
-    folder = tmp_path / "data"
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 3), ("val", 2)):
-        (folder / split).mkdir(parents=True)
-        images, annotations = [], []
-        for index in range(count):
-            name = f"{index}_1.png"
-            picture = rng.integers(90, 120, (96, 128, 3), dtype=np.uint8)
-            x, y = 10 + 8 * index, 12
-            cv2.rectangle(picture, (x, y), (x + 60, y + 60), (200, 200, 200), -1)
-            cv2.rectangle(picture, (x + 10, y + 10), (x + 30, y + 30), (20, 20, 60), -1)
-            cv2.imwrite(str(folder / split / name), picture)
-            images.append({"id": index + 1, "file_name": name, "width": 128, "height": 96})
-            a, b, c, d = x + 10, y + 10, x + 30, y + 30
-            annotations.append(
-                {
-                    "id": index,
-                    "image_id": index + 1,
-                    "category_id": index % 3 + 1,
-                    "segmentation": [[a, b, c, b, c, d, a, d]],
-                    "area": 400,
-                    "iscrowd": 0,
-                    "damage_bbox": [a, b, 20, 20],
-                    "house_bbox": [x, y, 60, 60],
-                }
-            )
-        (folder / "annotations").mkdir(exist_ok=True)
-        (folder / "annotations" / f"instances_{split}.json").write_text(
-            json.dumps(
-                {
-                    "images": images,
-                    "annotations": annotations,
-                    "categories": [{"id": i, "name": str(i)} for i in (1, 2, 3)],
-                }
-            )
-        )
-    return folder
+    return write_data(tmp_path / "data", [(128, 96)] * 3, step=8, first_id=0)
 
 
 @pytest.fixture
